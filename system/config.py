@@ -1,0 +1,165 @@
+"""The sections of a recipe: names, types, units, defaults and the rules inside one section.
+
+Rules across sections are in recipe.py. A method's own section stands in its file under methods/. Every field is part
+of a run's identity and may not change when the run is resumed, unless it is declared with `free`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def free(default: Any, **rules: Any) -> Any:
+    """Declare a field that a resumed run may change: it alters how a step is computed or kept, not what it computes."""
+    return Field(default, json_schema_extra={"free": True}, **rules)
+
+
+class RunSection(Section):
+    """Who the run is. Name and storage together are its identity: submitting them again resumes it."""
+
+    name: str = Field("run", pattern=RUN_NAME, description="Folder of the run under `run.storage`.")
+    storage: str = Field("./runs", description="Local path or s3:// prefix under which the run's folder lies.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the plan, of every sample and of the weights.")
+    stop_at_step: int | None = free(None, ge=1, description="Stop, resumable, after this step. Default: at the end.")
+
+
+class DataSection(Section):
+    """Which videos, how clips are cut from them, and the limits of the stages that do it."""
+
+    uri: str = Field(description="Folder or prefix of videos or tar shards, an index.parquet, or synthetic://...")
+    num_frames: Positive = Field(16, description="Frames of a clip.")
+    stride: Positive = Field(4, description="Original frames from one sampled frame to the next.")
+    size: int = Field(224, ge=16, description="Side of the square clip, px.")
+    views: Positive = Field(1, description="Clips cut from one decoded video (repeated augmentation).")
+    decoder: Literal["auto", "pyav", "decord", "torchcodec"] = Field(
+        "auto", description="`auto`: the fastest one that opens the stream, then the others."
+    )
+    shuffle_window: int = Field(16384, ge=1, description="Videos that are shuffled among each other.")
+    max_bad_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = free(
+        0.1, description="Share of unreadable videos above which the run stops."
+    )
+    clips_per_block: int | None = free(None, ge=1, le=512, description="Default: derived, at most 48.")
+    lookahead: int | None = free(None, ge=2, description="Blocks read ahead of the trainers. Default: 4 for each rank.")
+    blocks_per_stream: int = free(500_000, ge=1, description="Blocks after which the stream is rebuilt.")
+    deadline_s: float = free(20.0, gt=0, description="Wall-clock limit for decoding one video; once more with 5x.")
+    child_memory_mb: int = free(8192, ge=512, description="Address space limit of a decode child, MiB.")
+    child_rss_mb: int = free(1536, ge=128, description="A decode child above this resident size is replaced, MiB.")
+    child_videos: int = free(5000, ge=1, description="A decode child is replaced after this many videos.")
+
+
+class MotionSection(Section):
+    """Where motion comes from, for the methods that need it."""
+
+    source: Literal["raft", "dis", "frame_difference"] = "dis"
+    weights: str | None = Field(None, description="raft: URI of the weights (torchvision's raft_small file).")
+    updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
+    preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(
+        "fast", description="dis: OpenCV's presets, and `fine` of ours between fast and medium."
+    )
+
+
+class ModelSection(Section):
+    """The video transformer and its pixel decoder. Sizes: METHODS of VideoMAE; the rest overrides one number."""
+
+    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    tubelet_frames: Positive = 2
+    patch_px: Positive = 16
+    width: int | None = Field(None, ge=8)
+    depth: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
+    decoder_width: int | None = Field(None, ge=8)
+    decoder_depth: int | None = Field(None, ge=1)
+    decoder_heads: int | None = Field(None, ge=1)
+
+
+class TrainSection(Section):
+    """What one optimizer step is, and how many there are."""
+
+    global_batch: Positive = Field(description="Clips of one step, over all workers; a multiple of data.views.")
+    micro_batch: int = free(8, ge=1, description="Clips of one forward on one worker; changes speed and memory only.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the videos (a video's views count as one).")
+    steps: int | None = Field(None, ge=1, description="Steps of the run; either this or `epochs`.")
+    base_lr: float = Field(1.5e-4, ge=0, description="Learning rate for a batch of 256.")
+    min_lr: float = Field(1e-5, ge=0, description="Final learning rate for a batch of 256.")
+    lr_counts: Literal["clips", "videos"] = Field("clips", description="What the 256 of the learning-rate rule counts.")
+    warmup_epochs: float | None = Field(None, ge=0)
+    warmup_steps: int | None = Field(None, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    clip_grad: float | None = Field(None, gt=0, description="Largest global gradient norm. Default: no clipping.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainSection:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("say the length once: either train.epochs or train.steps")
+        if self.warmup_epochs is not None and self.warmup_steps is not None:
+            raise ValueError("say the warm-up once: either train.warmup_epochs or train.warmup_steps")
+        return self
+
+
+class EngineSection(Section):
+    """How the optimizer step is carried out."""
+
+    name: Literal["deepspeed", "torch"] = free("deepspeed")
+    zero_stage: Literal[0, 1, 2, 3] = free(1, description="deepspeed: what is sharded over the workers.")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: fp32 parameters under bf16 autocast.")
+    reduce_dtype: Literal["fp32", "bf16"] = Field("fp32", description="deepspeed: gradients on the wire.")
+    activation_checkpointing: bool = free(False)
+    compile: bool = free(False, description="torch.compile the model.")
+
+
+class ResourcesSection(Section):
+    """What each stage asks of the cluster."""
+
+    num_workers: int = free(1, ge=1, description="Ray Train workers (ranks).")
+    use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
+    cpus_per_worker: float = free(1.0, gt=0)
+    read_actors: int = free(1, ge=1, description="Actors that fetch bytes; each has 16 requests in flight.")
+    decode_actors: int | tuple[int, int] = free(1, description="Actors that decode, one core each; or [min, max].")
+    mask_actors: int = free(1, ge=1, description="Actors of a motion source that wants a GPU.")
+    gpus_per_mask_actor: float = free(0.0, ge=0)
+    decode_resources: dict[str, float] = free({}, description="Custom resources of a decode actor, e.g. {decode: 1}.")
+    worker_resources: dict[str, float] = free({}, description="Custom resources of a train worker, e.g. {train: 1}.")
+    max_padding: Annotated[float, Field(ge=0.0, lt=1.0)] = free(
+        0.25, description="Largest share of a step that may be padding."
+    )
+    max_failures: int = free(10, ge=0, description="Restarts of the worker group before the run gives up.")
+    worker_timeout_s: float = free(300.0, gt=0, description="Longest wait in a collective.")
+
+    @field_validator("decode_actors")
+    @classmethod
+    def _range(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if not 1 <= low <= high:
+            raise ValueError(f"needs 1 <= min <= max, got [{low}, {high}]")
+        return value
+
+
+class CheckpointSection(Section):
+    """When a run's state is kept, and for how long."""
+
+    every_steps: int = free(500, ge=1)
+    keep: int = free(2, ge=1, description="Newest complete checkpoints that are kept.")
+    keep_every_steps: int | None = free(None, ge=1, description="Checkpoints at multiples of this are never deleted.")
+
+
+class TelemetrySection(Section):
+    """What is written down about a run."""
+
+    log_every_steps: int = free(10, ge=1)
+    tensorboard: bool = free(True)
+    picture_clips: int = free(4, ge=0, le=16, description="Clips on the picture at the end; 0: no picture.")

@@ -1,0 +1,101 @@
+"""Which tokens the encoder sees, and which ones the decoder predicts.
+
+B clips, S slots, F places per slot (rows x cols), N = S x F tokens, slot-major. A mask is a bool array called
+`visible`: True where the encoder sees the token. Every clip of a batch sees the same number of tokens, so a batch is
+gathered without padding. Masks that follow motion are made in warp.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from system.core.clip import TokenGrid
+
+Noise = NDArray[np.float32]
+Visible = NDArray[np.bool_]
+
+
+def num_visible(places: int, mask_ratio: float) -> int:
+    """Return the tokens of a slot that stay visible: `places - int(places * mask_ratio)`.
+
+    The rule of VideoMAE (20 of 196 at 0.9), used for every method so that they see equally much. int, not round: as the
+    reference implementation counts.
+    """
+    return places - int(places * mask_ratio)
+
+
+def check_noise(noise: Noise, grid: TokenGrid) -> None:
+    """Refuse draws that do not hold one number per token of the grid."""
+    if noise.ndim != 3 or noise.shape[1:] != (grid.slots, grid.places):
+        raise ValueError(f"noise must be (clips, {grid.slots}, {grid.places}) for this grid, got {noise.shape}")
+
+
+def smallest(noise: Noise, count: int) -> Visible:
+    """Mark the `count` smallest numbers along the last axis; equal numbers count from the left."""
+    marked = np.zeros(noise.shape, np.bool_)
+    np.put_along_axis(marked, noise.argsort(axis=-1, kind="stable")[..., :count], True, axis=-1)
+    return marked
+
+
+def tube_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
+    """Show the same places in every slot ("tube masking", VideoMAE, arXiv:2203.12602).
+
+    Args:
+        noise: (B, S, F) uniform in [0, 1), one draw per token; the first slot's draws decide.
+        grid: the token grid of the clips.
+        mask_ratio: share of the places of a slot that is hidden, in (0, 1).
+
+    Returns:
+        (B, N) `visible`.
+
+    Raises:
+        ValueError: if `noise` does not fit the grid.
+    """
+    check_noise(noise, grid)
+    shown = smallest(noise[:, 0], num_visible(grid.places, mask_ratio))
+    return np.tile(shown, (1, grid.slots))
+
+
+def random_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
+    """Show an equal number of places in every slot, drawn anew for each slot.
+
+    Args:
+        noise: (B, S, F) uniform in [0, 1), one draw per token.
+        grid: the token grid of the clips.
+        mask_ratio: share of the places of a slot that is hidden, in (0, 1).
+
+    Returns:
+        (B, N) `visible`.
+
+    Raises:
+        ValueError: if `noise` does not fit the grid.
+    """
+    check_noise(noise, grid)
+    return smallest(noise, num_visible(grid.places, mask_ratio)).reshape(len(noise), grid.tokens)
+
+
+def running_cell(phase: NDArray[np.int64], grid: TokenGrid) -> Visible:
+    """Choose the half of the tokens that is decoded ("running cell", VideoMAE V2, arXiv:2303.16727, section 3.1).
+
+    Each 2 x 2 cell of places holds the queue (not, not, decoded, decoded), row by row, which turns by one place with
+    every slot. Over any four slots each place is decoded twice.
+
+    Args:
+        phase: (B,) integers, the turn of a clip's first slot; 0 to 3 are the four different ones.
+        grid: the token grid; its slots must be a multiple of 4, so that every clip decodes equally many.
+
+    Returns:
+        (B, N) bool, True where the decoder predicts: exactly half of the tokens.
+
+    Raises:
+        ValueError: if the number of slots is not a multiple of 4.
+    """
+    if grid.slots % 4:
+        raise ValueError(f"a running cell needs a multiple of 4 slots, got {grid.slots}; use 8 x n frames")
+    rows, cols = np.arange(grid.rows)[:, None] % 2, np.arange(grid.cols)[None, :] % 2
+    place = 2 * rows + cols
+    turn = phase[:, None] + np.arange(grid.slots)
+    # (B, S, 1, 1) + (rows, cols) -> (B, S, rows, cols)
+    decoded = (turn[:, :, None, None] + place) % 4 >= 2
+    return decoded.reshape(len(phase), grid.tokens)

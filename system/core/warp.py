@@ -1,0 +1,155 @@
+"""Masks that move with the scene: an initial map, carried along optical flow, summed over cubes, cut at the top.
+
+B clips, T frames of H x W px, S slots, F places per slot, N = S x F tokens. Flow is in px, x then y, and defined on the
+grid of the frame it starts from: frame a at x shows what frame b shows at x + flow(x). The steps are those of MGMAE
+(arXiv:2308.10794, section 3.2); where its released code computes something else, the switches here say so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from system.core.clip import TokenGrid
+from system.core.masks import Noise, Visible, smallest
+
+# What the released code writes into hidden pixels of its two-valued maps, so that 0 can mean "no value".
+HIDDEN_PIXEL = 1e-8
+
+
+class FramePair(NamedTuple):
+    """Flow is wanted from frame `start` to frame `end` of a clip (indexes of sampled frames)."""
+
+    start: int
+    end: int
+
+
+def pairs_toward(base: int, num_frames: int) -> tuple[FramePair, ...]:
+    """Return the pairs that carry a map outward from frame `base`: each frame looks at its neighbour nearer to it.
+
+    Pair p lies between frames p and p + 1, so a clip of T frames has T - 1 of them.
+    """
+    return tuple(FramePair(p, p + 1) if p < base else FramePair(p + 1, p) for p in range(num_frames - 1))
+
+
+def drawn_places(noise: Noise, count: int) -> Visible:
+    """Return (B, F) bool, the `count` places with the smallest draws of the first slot: what a tube would show."""
+    return smallest(noise[:, 0], count)
+
+
+def gaussian_map(places: Tensor, grid: TokenGrid) -> Tensor:
+    """Put a bump on every drawn place: `max_k exp(-|x - c_k|^2 / patch^2)`, scaled to a maximum of 1.
+
+    Float32 in every case: in float16 the tails become 0, which would read as holes (METHODS of MGMAE's release).
+
+    Args:
+        places: (B, F) bool, the drawn places.
+        grid: the token grid.
+
+    Returns:
+        (B, H, W) float32 in (0, 1]. No factor 1/2 in the exponent: sigma is patch / sqrt(2), 11.3 px for 16 px patches.
+    """
+    patch = grid.patch_px
+
+    def profile(count: int) -> Tensor:
+        centre = patch * torch.arange(count, device=places.device) + (patch - 1) / 2
+        pixel = torch.arange(count * patch, device=places.device)
+        return torch.exp(-(((pixel[None] - centre[:, None]) / patch) ** 2))  # (places, px)
+
+    rows, cols = profile(grid.rows), profile(grid.cols)
+    drawn = places.reshape(len(places), grid.rows, grid.cols)
+    # The maximum over a row's drawn columns first, then over rows: (B, rows, W) -> (B, H, W).
+    along = (drawn[..., None] * cols).amax(2)
+    bumps = (rows[None, :, :, None] * along[:, :, None, :]).amax(1)
+    return bumps / bumps.amax((1, 2), keepdim=True)
+
+
+def place_map(places: Tensor, grid: TokenGrid) -> Tensor:
+    """Return the two-valued map of whole patches: 1 on a drawn place, 1e-8 elsewhere, (B, H, W) float32."""
+    drawn = places.reshape(len(places), grid.rows, grid.cols).float()
+    patch = grid.patch_px
+    return drawn.repeat_interleave(patch, 1).repeat_interleave(patch, 2).clamp_min(HIDDEN_PIXEL)
+
+
+def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> tuple[Tensor, Tensor]:
+    """Look up a map where each pixel came from: `out(x) = source(x + flow(x))`, bilinear, 0 outside of the frame.
+
+    Args:
+        source: (B, H, W) float32, the map of the frame that the flow points to.
+        flow: (B, H, W, 2) float32 px, from the frame of the result to the frame of `source`.
+        half_size_scale: divide the flow by W/2 instead of (W - 1)/2, as the released code does: 32 px become 31.86.
+
+    Returns:
+        (B, H, W) the warped map, and (B, H, W) bool, True where the looked-up point lies inside of the frame.
+    """
+    height, width = source.shape[1:]
+    size = flow.new_tensor([width, height])
+    ys, xs = torch.meshgrid(
+        torch.arange(height, device=flow.device, dtype=flow.dtype),
+        torch.arange(width, device=flow.device, dtype=flow.dtype),
+        indexing="ij",
+    )
+    base = torch.stack([xs, ys], -1)
+    scale = size if half_size_scale else size - 1
+    where = base / (size - 1) * 2 - 1 + flow / scale * 2
+    warped = F.grid_sample(source[:, None], where, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+    tolerance = 1e-4  # rounding of a point that lies on the border
+    inside = (where.abs() <= 1 + tolerance).all(-1)
+    return warped, inside
+
+
+def carry(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True, as_released: bool = False) -> Tensor:
+    """Carry the map of frame `base` to every frame of the clip, one neighbour at a time.
+
+    Args:
+        initial: (B, H, W) float32, the map of frame `base`.
+        flow: (B, T - 1, H, W, 2) float32 px, in the order of `pairs_toward(base, T)`.
+        base: the frame that `initial` belongs to.
+        fill_holes: give pixels that come from outside of the frame the initial map's value at the same place.
+        as_released: find holes by "exactly 0" and scale by W/2, as the released code does, in place of the validity
+            mask and the exact scale.
+
+    Returns:
+        (B, T, H, W) float32.
+    """
+    num_frames = flow.shape[1] + 1
+    maps: dict[int, Tensor] = {base: initial}
+    outward = [*range(base + 1, num_frames), *range(base - 1, -1, -1)]
+    for frame in outward:
+        nearer, pair = (frame - 1, frame - 1) if frame > base else (frame + 1, frame)
+        warped, inside = backward_warp(maps[nearer], flow[:, pair], half_size_scale=as_released)
+        hole = warped == 0 if as_released else ~inside
+        maps[frame] = torch.where(hole, initial, warped) if fill_holes else warped
+    return torch.stack([maps[frame] for frame in range(num_frames)], 1)
+
+
+def cube_scores(maps: Tensor, grid: TokenGrid) -> Tensor:
+    """Sum maps over each tubelet: (B, T, H, W) -> (B, S, F) float32."""
+    batch = len(maps)
+    cubes = maps.reshape(
+        batch, grid.slots, grid.tubelet_frames, grid.rows, grid.patch_px, grid.cols, grid.patch_px
+    )  # (B, S, t, rows, p, cols, p)
+    return cubes.sum((2, 4, 6)).reshape(batch, grid.slots, grid.places)
+
+
+def top_visible(scores: Tensor, count: int, *, over_clip: bool = False) -> Visible:
+    """Show the tokens with the highest scores; equal scores count from the first token on, on every device.
+
+    Args:
+        scores: (B, S, F) float32.
+        count: visible tokens of a slot.
+        over_clip: choose `count * S` tokens of the whole clip instead, so that slots may differ.
+
+    Returns:
+        (B, N) `visible`, in host memory.
+    """
+    batch, slots, places = scores.shape
+    groups = scores.reshape(batch, 1, slots * places) if over_clip else scores
+    order = groups.sort(dim=-1, descending=True, stable=True).indices[..., : count * slots if over_clip else count]
+    shown = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order, True)
+    visible: Visible = shown.reshape(batch, slots * places).cpu().numpy()
+    return np.ascontiguousarray(visible)

@@ -1,0 +1,138 @@
+"""From a recipe to the stages of its stream. No Ray: an actor calls these where it lives.
+
+A `StreamSpec` is what travels to the actors: plain values, a few kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from system.core.plan import EpochPlan, StepLayout, fitting_ranks, step_layout
+from system.data.clips import ClipMaker, ClipSpec
+from system.data.index import Index
+from system.data.sandbox import Limits
+from system.data.stages import Batch, DecodeStage, Masker, MaskStage, ReadStage
+from system.errors import RecipeError
+from system.motion.base import CPU_SOURCES, motion_source
+from system.recipe import Recipe
+
+# Clips of a block: 48 of 16 x 224 x 224 are 116 MB. A block's cost is per block, not per byte, and it must stay below
+# the size at which Ray would cut it.
+MAX_BLOCK_CLIPS = 48
+MAX_BLOCK_BYTES = 120_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The ranks that one stream serves: cell `index` of `count`; it takes the blocks index, index + count, ..."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What a stream is made of.
+
+    Attributes:
+        recipe: of the run.
+        index_uri: of its index.
+        layout: how a step is cut for the ranks there are.
+        last_step: the stream ends before this step.
+        known_bad: videos in quarantine: id -> (code, reason).
+        cell: which ranks it serves.
+    """
+
+    recipe: Recipe
+    index_uri: str
+    layout: StepLayout
+    last_step: int
+    known_bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+    cell: Cell = Cell()
+
+
+def clip_bytes(recipe: Recipe) -> int:
+    """Return the bytes of one clip's frames."""
+    grid = recipe.grid
+    return grid.num_frames * grid.height * grid.width * 3
+
+
+def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
+    """Cut the recipe's step for a number of ranks.
+
+    Raises:
+        RecipeError: if padding would waste more of a step than the recipe allows.
+    """
+    views = recipe.data.views
+    most = recipe.data.clips_per_block or max(1, min(MAX_BLOCK_CLIPS, MAX_BLOCK_BYTES // clip_bytes(recipe)))
+    layout = step_layout(recipe.slots_per_step, views, num_ranks, most)
+    limit = recipe.resources.max_padding
+    if layout.padding > limit:
+        fits = ", ".join(map(str, fitting_ranks(recipe.slots_per_step, limit, num_ranks)))
+        raise RecipeError(
+            f"resources.num_workers={num_ranks} shares {recipe.slots_per_step} videos of a step so that"
+            f" {layout.padding:.0%} of the work is padding, more than resources.max_padding={limit:.0%};"
+            f" worker counts that fit: {fits}"
+        )
+    return layout
+
+
+def plan_for(recipe: Recipe, index: Index) -> EpochPlan:
+    """Return the plan of a run over an index."""
+    return EpochPlan(index.num_videos, recipe.run.seed, index.group_videos, recipe.data.shuffle_window)
+
+
+def clip_maker(recipe: Recipe, index_uri: str) -> ClipMaker:
+    """Open the index and return what turns slots into requests."""
+    index = Index(index_uri)
+    spec = ClipSpec(recipe.grid, recipe.data.stride, recipe.data.views, recipe.data.decoder)
+    return ClipMaker(plan_for(recipe, index), spec, index, recipe.run.seed)
+
+
+def masks_beside_decoding(recipe: Recipe) -> bool:
+    """Say whether masks are made in the decode actor: no motion, or motion that comes from a CPU."""
+    return not recipe.needs_motion or recipe.motion.source in CPU_SOURCES
+
+
+def masker(recipe: Recipe, device: str = "cpu") -> Masker:
+    """Return what makes the recipe's masks."""
+    source = motion_source(recipe.motion, device) if recipe.needs_motion else None
+    return Masker(recipe.record, recipe.method, source)
+
+
+def limits_of(recipe: Recipe) -> Limits:
+    """Return the limits of the recipe's decode children."""
+    data = recipe.data
+    return Limits(data.deadline_s, data.child_memory_mb, data.child_rss_mb, data.child_videos)
+
+
+def read_stage(spec: StreamSpec, wait: Callable[[int], None] = lambda block: None) -> ReadStage:
+    """Make the stage that fetches bytes."""
+    return ReadStage(clip_maker(spec.recipe, spec.index_uri), spec.layout, spec.known_bad, wait)
+
+
+def decode_stage(spec: StreamSpec) -> DecodeStage:
+    """Make the stage that decodes, and masks where no GPU is wanted for it."""
+    own = masker(spec.recipe) if masks_beside_decoding(spec.recipe) else None
+    return DecodeStage(clip_maker(spec.recipe, spec.index_uri), limits_of(spec.recipe), own, spec.known_bad)
+
+
+def local_blocks(spec: StreamSpec, rank: int, from_step: int) -> Iterator[Batch]:
+    """Yield one rank's blocks from a step on, made in this process: the stream without Ray, for tests and pictures."""
+    read, decode = read_stage(spec), decode_stage(spec)
+    mask = None if masks_beside_decoding(spec.recipe) else mask_stage(spec, "cpu")
+    first, stop = spec.layout.first_block(from_step), spec.layout.first_block(spec.last_step)
+    try:
+        for number in range(first + rank, stop, spec.layout.num_ranks):
+            clips = decode(read({"block": np.array([number])}))
+            yield mask(clips) if mask is not None else clips
+    finally:
+        decode.close()
+
+
+def mask_stage(spec: StreamSpec, device: str) -> MaskStage:
+    """Make the stage that turns frames into masks on a device."""
+    return MaskStage(clip_maker(spec.recipe, spec.index_uri), masker(spec.recipe, device))

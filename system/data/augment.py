@@ -1,0 +1,73 @@
+"""The multi-scale crop of VideoMAE's pre-training: decided from a sample's draws, applied when the size is known.
+
+No flip and no colour jitter, on any dataset, as in VideoMAE's loaders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Sides of the crop as shares of the shorter side; a crop's width and height are neighbours in this list.
+SCALES = (1.0, 0.875, 0.75, 0.66)
+# The ten (width, height) pairs of scales that differ by at most one place.
+PAIRS = tuple((w, h) for w in range(len(SCALES)) for h in range(len(SCALES)) if abs(w - h) <= 1)
+# Offsets in quarters of the room that is left: corners, centre, edges' middles, quarter points (x, y).
+OFFSETS = (
+    (0, 0),
+    (4, 0),
+    (0, 4),
+    (4, 4),
+    (2, 2),
+    (0, 2),
+    (4, 2),
+    (2, 4),
+    (2, 0),
+    (1, 1),
+    (3, 1),
+    (1, 3),
+    (3, 3),
+)
+# A side that comes this near to the clip's own is taken as it is.
+SNAP_PX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CropDraw:
+    """Which of the crops a view takes: an index into `PAIRS` and one into `OFFSETS`."""
+
+    pair: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of a frame, px: x and y of its corner, width and height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def draw_crop(generator: np.random.Generator) -> CropDraw:
+    """Draw one of the 10 x 13 crops."""
+    return CropDraw(int(generator.integers(len(PAIRS))), int(generator.integers(len(OFFSETS))))
+
+
+def crop_box(draw: CropDraw, width: int, height: int, size: int) -> Box:
+    """Return the rectangle that a draw means in a frame.
+
+    Args:
+        draw: the crop's draw.
+        width: of the frame, px.
+        height: of the frame, px.
+        size: side of the clip that the crop will be scaled to, px.
+    """
+    base = min(width, height)
+    sides = [int(base * scale) for scale in SCALES]
+    sides = [size if abs(side - size) < SNAP_PX and size <= base else side for side in sides]
+    w, h = (max(1, sides[index]) for index in PAIRS[draw.pair])
+    right, down = OFFSETS[draw.offset]
+    return Box(right * ((width - w) // 4), down * ((height - h) // 4), w, h)

@@ -1,0 +1,117 @@
+"""The process in which videos are opened: `python -m system.data.child FD CAPACITY MEMORY_MB`.
+
+It reads requests from standard input and answers on standard output; frames go into shared memory (the file descriptor
+FD). It has no credentials, may not grow beyond its memory limit, can write no more than
+its error messages, and dies with its parent. What goes
+wrong with one video is an answer; what kills the process is the parent's to notice.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import resource
+import sys
+import threading
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from system.data.augment import CropDraw
+from system.data.decode import ClipRequest, Seek, decode_clip
+from system.data.probe import probe_video
+from system.data.supplied import SuppliedFile
+from system.data.transcode import transcode
+from system.data.wire import receive, send
+from system.errors import DecodeError
+
+
+# The largest file that a child may write: what it says on standard error.
+ERRORS_BYTES = 1 << 20
+
+
+def request_from(values: dict[str, Any]) -> ClipRequest:
+    """Build a request from the plain values of a message."""
+    return ClipRequest(
+        tuple(values["frames"]),
+        tuple(CropDraw(*pair) for pair in values["crops"]),
+        values["size"],
+        values["decoder"],
+        Seek(*values["seek"]) if values["seek"] else None,
+    )
+
+
+class _Child:
+    def __init__(self, source: BinaryIO, target: BinaryIO, shared: mmap.mmap) -> None:
+        self._source, self._target, self._shared = source, target, shared
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        """Ask the parent for bytes that it did not supply."""
+        send(self._target, {"need": [start, stop]})
+        answer, data = receive(self._source)
+        if "error" in answer or len(data) != stop - start:
+            raise DecodeError("storage", str(answer.get("error", "fewer bytes than asked for")))
+        return data
+
+    def _answer(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        at, segments = 0, []
+        for start, length in message["segments"]:
+            segments.append((start, payload[at : at + length]))
+            at += length
+        file = SuppliedFile(message["size"], segments, self._fetch)
+        if message["op"] == "probe":
+            return {"facts": probe_video(file).as_dict()}, b""
+        if message["op"] == "transcode":
+            return {"ok": True}, transcode(file, **message["options"])
+        frames, decoder = decode_clip(file, request_from(message["request"]))
+        into = np.frombuffer(self._shared, np.uint8, count=frames.size, offset=message["offset"])
+        into[:] = frames.ravel()
+        return {"decoder": decoder, "shape": frames.shape}, b""
+
+    def serve(self) -> None:
+        """Answer until the parent closes the pipe."""
+        while True:
+            try:
+                message, payload = receive(self._source)
+            except EOFError:
+                return
+            data = b""
+            try:
+                answer, data = self._answer(message, payload)
+            except DecodeError as error:
+                answer = {"error": error.code, "reason": error.reason}
+            except MemoryError:
+                answer = {"error": "memory", "reason": "needs more memory than a decode child may have"}
+            answer["rss_mb"] = _resident_mb()
+            send(self._target, answer, data)
+
+
+def _resident_mb() -> float:
+    with open("/proc/self/statm") as file:  # noqa: PTH123  twice as fast, once a video
+        return int(file.read().split()[1]) * mmap.PAGESIZE / 2**20
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def main() -> None:
+    """Run the child."""
+    descriptor, capacity, memory_mb = (int(text) for text in sys.argv[1:4])
+    faulthandler.enable()
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    shared = mmap.mmap(descriptor, capacity)
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up between our messages
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ERRORS_BYTES, ERRORS_BYTES))
+    _Child(source, target, shared).serve()
+
+
+if __name__ == "__main__":
+    main()

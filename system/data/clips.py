@@ -1,0 +1,204 @@
+"""From a slot of the plan to the clip that stands in it: which video, which frames, which bytes, and what if it is bad.
+
+Everything here is a function of the plan and the index, so any process can make any slot's clip again. The stages in
+stages.py call it; so does whatever looks at a past step.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from system import storage
+from system.core.clip import TokenGrid, frame_numbers, start_frame
+from system.core.masks import Noise
+from system.core.plan import EpochPlan
+from system.core.seeds import Purpose, generator
+from system.data.augment import CropDraw, draw_crop
+from system.data.decode import ClipRequest, Seek
+from system.data.index import Index, VideoRow
+from system.data.sandbox import Job, decode_job
+from system.data.sources import stored_video
+from system.errors import DataError, DecodeError
+
+# Videos up to this size are read whole: one request, and no second one if the index is wrong.
+WHOLE_BYTES = 8 << 20
+# Bytes before a key frame's packet that a container may want too (a Matroska cluster's head).
+LEAD_BYTES = 1 << 16
+# Spare videos that are tried for a slot before it is skipped.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSpec:
+    """What every clip of a run has in common.
+
+    Attributes:
+        grid: its tokens; T frames of `grid.height` px squares.
+        stride: original frames from one sampled frame to the next.
+        views: clips cut from one decoded video.
+        decoder: `auto` or a decoder's name.
+    """
+
+    grid: TokenGrid
+    stride: int
+    views: int
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The video that stands in a slot at some attempt, and the frames that are taken from it.
+
+    Attributes:
+        slot: endless slot number.
+        attempt: 0 for the slot's own video, else which spare.
+        video: its row of the index.
+        start: first frame of the clip.
+    """
+
+    slot: int
+    attempt: int
+    video: VideoRow
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMaker:
+    """Turns slots into requests.
+
+    Args:
+        plan: of the run.
+        spec: of its clips.
+        index: of its videos.
+        seed: of the run.
+    """
+
+    plan: EpochPlan
+    spec: ClipSpec
+    index: Index
+    seed: int
+
+    def choose(self, slot: int, attempt: int = 0) -> Choice:
+        """Choose a slot's video, its own or a spare, and where its clip starts."""
+        epoch, position = self.plan.position(slot)
+        own = attempt == 0
+        video_id = int(self.plan.videos(slot, slot + 1)[0]) if own else self.plan.spare(slot, attempt)
+        video = self.index.row(video_id)
+        draw = generator(self.seed, Purpose.START, epoch, position, attempt).random()
+        start = start_frame(draw, video.num_frames, self.spec.grid.num_frames, self.spec.stride)
+        return Choice(slot, attempt, video, start)
+
+    def crops(self, slot: int) -> tuple[CropDraw, ...]:
+        """Draw the crop of each view."""
+        epoch, position = self.plan.position(slot)
+        views = range(self.spec.views)
+        return tuple(draw_crop(generator(self.seed, Purpose.CROP, epoch, position, view)) for view in views)
+
+    def noise(self, slot: int) -> Noise:
+        """Draw the numbers of each view's mask: (V, S, F) float32 in [0, 1)."""
+        epoch, position = self.plan.position(slot)
+        grid = self.spec.grid
+        draws = [
+            generator(self.seed, Purpose.MASK, epoch, position, view).random((grid.slots, grid.places), np.float32)
+            for view in range(self.spec.views)
+        ]
+        return np.stack(draws)
+
+    def request(self, choice: Choice) -> ClipRequest:
+        """Say what a decoder has to do for a choice."""
+        grid, video = self.spec.grid, choice.video
+        frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
+        return ClipRequest(frames, self.crops(choice.slot), grid.height, self.spec.decoder, _seek(video, frames[0]))
+
+    def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:
+        """Make the job of decoding a choice, from the bytes at hand."""
+        video = choice.video
+        return decode_job(
+            stored_video(video.uri, video.byte_start, video.num_bytes, segments), self.request(choice)
+        )
+
+
+def _seek(video: VideoRow, first: int) -> Seek | None:
+    """Return the last key frame at or before a frame, and a time between it and the next one."""
+    last = bisect_right(video.key_frames, first) - 1
+    if last < 0:
+        return None
+    times = video.key_timestamps[last : last + 2]
+    return Seek(video.key_frames[last], times[0], sum(times) // len(times))
+
+
+def wanted_ranges(video: VideoRow, first: int, last: int) -> list[tuple[int, int]]:
+    """Return the byte ranges of a video that decoding the frames [first, last] needs.
+
+    The whole of a small video; of a long one its header and what lies between the key frame before the clip and the
+    one after it. A decode child asks for what turns out to be missing.
+    """
+    keys = video.key_positions
+    if video.num_bytes <= WHOLE_BYTES or not keys or min(keys) < 0:
+        return [(0, video.num_bytes)]
+    before = [keys[i] for i, frame in enumerate(video.key_frames) if frame <= first]
+    after = [keys[i] for i, frame in enumerate(video.key_frames) if frame > last]
+    begin = max(0, (before[-1] if before else keys[0]) - LEAD_BYTES)
+    end = min(after) if after else video.num_bytes
+    pieces = [(begin, max(begin, end)), *zip(video.header[::2], video.header[1::2], strict=True)]
+    ranges = storage.merge_ranges(pieces, gap=0)
+    if sum(stop - start for start, stop in ranges) > video.num_bytes // 2:
+        return [(0, video.num_bytes)]
+    return ranges
+
+
+Segments = tuple[tuple[int, bytes], ...]
+
+
+def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | DecodeError]:
+    """Fetch the bytes of several choices: neighbouring ranges of one object in one request, all requests side by side.
+
+    Returns:
+        For each choice its (start in the video, bytes), or a `DecodeError` where the object is gone or refused.
+
+    Raises:
+        StorageFault: if storage does not answer.
+    """
+    wanted: list[list[tuple[int, int]]] = []
+    objects: dict[str, list[tuple[int, int]]] = {}
+    for choice in choices:
+        frames, video = maker.request(choice).frames, choice.video
+        ranges = [
+            (video.byte_start + start, video.byte_start + stop)
+            for start, stop in wanted_ranges(video, frames[0], frames[-1])
+        ]
+        wanted.append(ranges)
+        objects.setdefault(video.uri, []).extend(ranges)
+    requests = [(uri, whole) for uri, ranges in objects.items() for whole in storage.merge_ranges(ranges)]
+    tasks: list[Callable[[], bytes | DataError]] = [partial(_read, uri, *whole) for uri, whole in requests]
+    got = dict(zip(requests, storage.in_parallel(tasks), strict=True))
+    out: list[Segments | DecodeError] = []
+    for choice, ranges in zip(choices, wanted, strict=True):
+        out.append(_cut_out(got, choice.video, ranges))
+    return out
+
+
+def _read(uri: str, start: int, stop: int) -> bytes | DataError:
+    try:
+        return storage.read(uri, start, stop)
+    except DataError as error:
+        return error
+
+
+def _cut_out(
+    got: dict[tuple[str, tuple[int, int]], bytes | DataError], video: VideoRow, ranges: list[tuple[int, int]]
+) -> Segments | DecodeError:
+    segments = []
+    for start, stop in ranges:
+        (_, whole), data = next(
+            item for item in got.items() if item[0][0] == video.uri and item[0][1][0] <= start and stop <= item[0][1][1]
+        )
+        if isinstance(data, DataError):
+            return DecodeError("storage", str(data))
+        segments.append((start - video.byte_start, data[start - whole[0] : stop - whole[0]]))
+    return tuple(segments)

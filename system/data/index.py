@@ -1,0 +1,229 @@
+"""The index: one row a video, and the only description of the data that later stages read.
+
+`index.parquet` is sorted by URI and byte offset. A loose file, a member of a tar shard and a re-encoded shard are all
+the same thing: a range of bytes of an object. Its row groups are the unit of the plan's shuffle, so a reader fetches
+those that its window needs and never the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from system import storage
+from system.errors import DataError
+from system.range_file import RangeFile
+
+VERSION = 1
+# Rows of a row group. 2,048 keeps the footer of 10 million videos near 5,000 groups, and a group under 1 MB.
+GROUP_VIDEOS = 2048
+# Row groups that a reader keeps.
+CACHED_GROUPS = 24
+
+SCHEMA = pa.schema(
+    [
+        ("video_id", pa.int64()),
+        ("uri", pa.string()),
+        ("name", pa.string()),
+        ("byte_start", pa.int64()),
+        ("num_bytes", pa.int64()),
+        ("etag", pa.string()),
+        ("label", pa.string()),
+        ("codec", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int32()),
+        ("fps", pa.float32()),
+        ("duration_s", pa.float32()),
+        ("key_frames", pa.list_(pa.int32())),
+        ("key_timestamps", pa.list_(pa.int64())),
+        ("key_positions", pa.list_(pa.int64())),
+        ("header", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRow:
+    """One row of the index; the fields that a probe fills are those of `probe.VideoFacts`.
+
+    Attributes:
+        video_id: the row's number.
+        uri: the object that holds the video.
+        name: of the video, relative to what was indexed; for people and for the fingerprint.
+        byte_start: first byte of the video in the object.
+        num_bytes: length of the video, bytes.
+        etag: version of the object, "" where storage has none.
+        label: its class, if known.
+    """
+
+    video_id: int
+    uri: str
+    name: str
+    byte_start: int
+    num_bytes: int
+    etag: str
+    label: str | None
+    codec: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    duration_s: float
+    key_frames: list[int]
+    key_timestamps: list[int]
+    key_positions: list[int]
+    header: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file that is no video that can be read, and why."""
+
+    name: str
+    code: str
+    reason: str
+
+
+@dataclass(slots=True)
+class IndexWriter:
+    """Writes rows, in their order, to an index; the object appears when `close` is called.
+
+    Args:
+        uri: where the index will lie.
+        source: what is indexed, for people.
+    """
+
+    uri: str
+    source: str
+    num_videos: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    _rows: list[dict[str, Any]] = field(default_factory=list)
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
+    _writer: pq.ParquetWriter | None = None
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._folder.name) / "index.parquet"
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one video: the fields of `VideoRow` but for its id and duration."""
+        line = f"{row['name']}\0{row['byte_start']}\0{row['num_bytes']}\0{row['etag']}\n"
+        self._digest.update(line.encode())
+        duration = row["num_frames"] / row["fps"] if row["fps"] else 0.0
+        self._rows.append({**row, "video_id": self.num_videos, "duration_s": duration})
+        self.num_videos += 1
+        if len(self._rows) == GROUP_VIDEOS:
+            self._flush()
+
+    def reject(self, rejected: Rejected) -> None:
+        """Note a file that is left out."""
+        self.rejected.append(rejected)
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
+        if self._rows:
+            table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
+            self._writer.write_table(table, row_group_size=GROUP_VIDEOS)
+            self._rows.clear()
+
+    def close(self) -> None:
+        """Write what is left, and put the index and the list of rejected files in place.
+
+        Raises:
+            DataError: if there is no video at all.
+        """
+        if not self.num_videos:
+            first = "".join(f"; {bad.name}: {bad.reason}" for bad in self.rejected[:3])
+            raise DataError(f"{self.source}: none of {len(self.rejected)} files is a video that can be read{first}")
+        self._flush()
+        assert self._writer is not None
+        facts = {
+            "version": VERSION,
+            "source": self.source,
+            "num_videos": self.num_videos,
+            "group_videos": GROUP_VIDEOS,
+            "fingerprint": self._digest.hexdigest(),
+            "num_rejected": len(self.rejected),
+        }
+        self._writer.add_key_value_metadata({"tubelet": json.dumps(facts)})
+        self._writer.close()
+        if self.rejected:
+            lines = (json.dumps({"name": bad.name, "code": bad.code, "reason": bad.reason}) for bad in self.rejected)
+            storage.write(rejected_uri(self.uri), ("\n".join(lines) + "\n").encode())
+        storage.upload(self._path, self.uri)
+        self._folder.cleanup()
+
+
+def rejected_uri(index_uri: str) -> str:
+    """Return where the list of an index's rejected files lies."""
+    return index_uri.removesuffix(".parquet") + ".rejected.jsonl"
+
+
+def read_rejected(index_uri: str) -> list[Rejected]:
+    """Return the files that an index leaves out."""
+    try:
+        lines = storage.read(rejected_uri(index_uri)).decode().splitlines()
+    except storage.MissingError:
+        return []
+    return [Rejected(**json.loads(line)) for line in lines]
+
+
+class Index:
+    """Reads an index a row group at a time.
+
+    Args:
+        uri: of the index.parquet.
+
+    Raises:
+        DataError: if there is no index there, or one of another version.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            file = RangeFile(uri, 0, storage.size(uri))
+            self._file = pq.ParquetFile(file)
+            facts = json.loads((self._file.schema_arrow.metadata or self._file.metadata.metadata)[b"tubelet"])
+        except storage.MissingError as error:
+            raise DataError(f"{uri}: there is no index; make one with `python -m jobs.index`") from error
+        except (pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise DataError(f"{uri} is no index of videos; make one with `python -m jobs.index`") from error
+        if facts["version"] != VERSION:
+            raise DataError(f"{uri} is an index of version {facts['version']}, this is {VERSION}; make it again")
+        self.num_videos: int = facts["num_videos"]
+        self.group_videos: int = facts["group_videos"]
+        self.fingerprint: str = facts["fingerprint"]
+        self.num_rejected: int = facts["num_rejected"]
+        self._groups: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+
+    def _group(self, number: int) -> list[dict[str, Any]]:
+        if number in self._groups:
+            self._groups.move_to_end(number)
+        else:
+            while len(self._groups) >= CACHED_GROUPS:
+                self._groups.popitem(last=False)
+            self._groups[number] = self._file.read_row_group(number).to_pylist()
+        return self._groups[number]
+
+    def row(self, video_id: int) -> VideoRow:
+        """Return one video's row."""
+        return VideoRow(**self._group(video_id // self.group_videos)[video_id % self.group_videos])
+
+    def rows(self, video_ids: Iterable[int]) -> list[VideoRow]:
+        """Return the rows of some videos, in their order."""
+        return [self.row(video_id) for video_id in video_ids]
+
+    def __iter__(self) -> Iterator[VideoRow]:
+        return (self.row(video_id) for video_id in range(self.num_videos))

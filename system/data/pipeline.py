@@ -1,0 +1,240 @@
+"""RAY DATA BEGINS HERE: the stream of clips, as one chain of Ray Data calls.
+
+    block numbers -> repartition -> read -> decode (+ mask) -> [mask] -> split over the ranks
+
+Order is exact: one block is one rank's share of a step or an equal part of it, `preserve_order` is on, and the number of
+rows that leave a stage follows from the number that enter it. So rank r's sequence is a function of the plan alone,
+through retries, lost actors and lost nodes.
+
+Ray's back-pressure counts bytes, and a block's number weighs 8 of them, so without a further limit the coordinator would
+queue the whole plan. Two gates hold it: the source hands out numbers in chunks, the next one when the trainers have come
+near its end; and a read actor waits until its block is within `data.lookahead` of the trainers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
+from ray.data.block import BlockMetadata
+
+from system.data.assemble import (
+    StreamSpec,
+    clip_bytes,
+    decode_stage,
+    mask_stage,
+    masks_beside_decoding,
+    read_stage,
+)
+from system.data.stages import Batch
+from system.recipe import Recipe
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.data import DataIterator, Dataset
+
+# Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
+# blocks has 500 read tasks (each costs the coordinator an object before the first block moves).
+CHUNK = 1000
+# Blocks that each rank may be ahead of itself.
+LOOKAHEAD_PER_RANK = 4
+
+
+class Clock:
+    """Where the trainers are: the gates' clock, and what the driver shows while a run is under way.
+
+    An asyncio actor without a CPU. `stream` counts the streams of the run; who asks on behalf of an older one is let
+    through, since nobody will read what it makes.
+    """
+
+    def __init__(self) -> None:
+        self._stream = 0
+        self._block = 0
+        self._step = 0
+        self._moved = asyncio.Condition()
+        self._progress: dict[str, Any] = {}
+
+    async def open(self, step: int, block: int) -> int:
+        """Begin a new stream at a step's first block; return its number."""
+        async with self._moved:
+            self._stream += 1
+            self._step, self._block = step, block
+            self._moved.notify_all()
+            return self._stream
+
+    async def start(self) -> tuple[int, int]:
+        """Return the number of the stream that is open, and the step that it starts at."""
+        return self._stream, self._step
+
+    async def advance(self, block: int, progress: dict[str, Any] | None = None) -> None:
+        """Say that the trainers have taken a block, and how they are doing."""
+        async with self._moved:
+            self._block = max(self._block, block)
+            if progress is not None:
+                self._progress = {**progress, "told_at": time.time()}
+            self._moved.notify_all()
+
+    async def wait(self, stream: int, block: int, ahead: int) -> None:
+        """Return when the trainers are within `ahead` blocks of `block`."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: stream < self._stream or block < self._block + ahead)
+
+    async def progress(self) -> dict[str, Any]:
+        """Return what the trainers said last."""
+        return self._progress
+
+
+def make_clock() -> ActorHandle:
+    """Start a clock; it lives as long as the driver."""
+    return ray.remote(Clock).options(num_cpus=0, max_concurrency=10_000).remote()
+
+
+class BlockNumbers(Datasource):
+    """The source: the numbers of a stream's blocks, in order, asked of the clock whenever the stream is executed."""
+
+    def __init__(self, spec: StreamSpec, clock: ActorHandle, max_blocks: int) -> None:
+        self._spec, self._clock, self._max_blocks = spec, clock, max_blocks
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Return the size of the numbers, bytes."""
+        return 8 * self._max_blocks
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """Return one task for each chunk of numbers; they run one after the other."""
+        stream, step = ray.get(self._clock.start.remote())
+        numbers = stream_blocks(self._spec, step, self._max_blocks)
+        schema = pa.schema([("stream", pa.int64()), ("block", pa.int64())])
+        tasks = []
+        for first in range(0, len(numbers), CHUNK):
+            chunk = numbers[first : first + CHUNK]
+            metadata = BlockMetadata(num_rows=len(chunk), size_bytes=16 * len(chunk), input_files=None, exec_stats=None)
+            tasks.append(ReadTask(_Chunk(self._clock, stream, chunk), metadata, schema=schema))
+        return tasks
+
+
+class _Chunk:
+    """One read task: waits until the trainers are near, then gives its numbers."""
+
+    def __init__(self, clock: ActorHandle, stream: int, numbers: range) -> None:
+        self._clock, self._stream, self._numbers = clock, stream, numbers
+
+    def __call__(self) -> list[pa.Table]:
+        ray.get(self._clock.wait.remote(self._stream, self._numbers[0], CHUNK * self._numbers.step // 2))
+        blocks = np.asarray(self._numbers, np.int64)
+        return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
+
+
+def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
+    """Return the block numbers of a stream: whole steps, at most `max_blocks` but at least one step, one cell's share."""
+    layout, cell = spec.layout, spec.cell
+    steps = max(1, max_blocks * cell.count // layout.blocks_per_step)
+    stop = min(spec.last_step, from_step + steps)
+    return range(layout.first_block(from_step) + cell.index, layout.first_block(stop), cell.count)
+
+
+def lookahead(spec: StreamSpec) -> int:
+    """Return how many blocks may be read ahead of the trainers."""
+    return spec.recipe.data.lookahead or LOOKAHEAD_PER_RANK * spec.layout.num_ranks
+
+
+class _Read:
+    def __init__(self, spec: StreamSpec, clock: ActorHandle) -> None:
+        self._stream = 0
+        ahead = lookahead(spec)
+        self._stage = read_stage(spec, lambda block: ray.get(clock.wait.remote(self._stream, block, ahead)))
+
+    def __call__(self, batch: Batch) -> Batch:
+        self._stream = int(batch["stream"][0])
+        return self._stage({"block": batch["block"]})
+
+
+class _Decode:
+    def __init__(self, spec: StreamSpec) -> None:
+        import torch  # noqa: PLC0415  only where masks are made here
+
+        torch.set_num_threads(1)
+        self._stage = decode_stage(spec)
+
+    def __call__(self, batch: Batch) -> Batch:
+        return self._stage(batch)
+
+
+class _Mask:
+    def __init__(self, spec: StreamSpec) -> None:
+        device = "cuda" if spec.recipe.resources.gpus_per_mask_actor else "cpu"
+        self._stage = mask_stage(spec, device)
+
+    def __call__(self, batch: Batch) -> Batch:
+        return self._stage(batch)
+
+
+def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
+    low, high = size if isinstance(size, tuple) else (size, size)
+    # Two tasks per actor: one at work and one whose block is being fetched.
+    return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
+
+
+def clip_stream(spec: StreamSpec, clock: ActorHandle) -> Dataset:
+    """Return the stream of clips of one cell; every execution of it starts where the clock says.
+
+    Args:
+        spec: what the stream is made of.
+        clock: the run's clock.
+    """
+    recipe, resources = spec.recipe, spec.recipe.resources
+    _configure(recipe, spec)
+    source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
+    numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0)
+    stream = numbers.repartition(target_num_rows_per_block=1).map_batches(
+        _Read, fn_constructor_args=(spec, clock), batch_size=1, compute=_pool(resources.read_actors), num_cpus=0
+    )
+    stream = stream.map_batches(
+        _Decode,
+        fn_constructor_args=(spec,),
+        batch_size=spec.layout.slots_per_block,
+        compute=_pool(resources.decode_actors),
+        num_cpus=1,
+        resources=resources.decode_resources or None,
+    )
+    if not masks_beside_decoding(recipe):
+        gpus = resources.gpus_per_mask_actor
+        stream = stream.map_batches(
+            _Mask,
+            fn_constructor_args=(spec,),
+            batch_size=spec.layout.clips_per_block,
+            compute=_pool(resources.mask_actors),
+            num_cpus=0 if gpus else 1,
+            num_gpus=gpus or None,
+        )
+    return stream
+
+
+def _configure(recipe: Recipe, spec: StreamSpec) -> None:
+    """Set this process's DataContext: the one of the driver does not reach the process in which a stream is built."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Twice a block, so that Ray never cuts one.
+    context.target_max_block_size = max(2 * spec.layout.clips_per_block * clip_bytes(recipe), 1 << 20)
+    context.execution_options = execution_options(recipe, spec)
+
+
+def execution_options(recipe: Recipe, spec: StreamSpec) -> ExecutionOptions:
+    """Return the options of a stream: exact order, and a cap on what it keeps in the object store."""
+    block = spec.layout.clips_per_block * clip_bytes(recipe)
+    blocks = lookahead(spec) // spec.cell.count + 2 * spec.layout.num_ranks // spec.cell.count
+    limits = ExecutionResources.for_limits(object_store_memory=max(blocks, 4) * block)
+    return ExecutionOptions(preserve_order=True, resource_limits=limits)
+
+
+def split(stream: Dataset, num_ranks: int) -> list[DataIterator]:
+    """Deal a stream's blocks out to ranks in turn: rank r takes blocks r, r + n, ..."""
+    return stream.streaming_split(num_ranks, equal=True)

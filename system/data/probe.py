@@ -1,0 +1,94 @@
+"""What a stream says about itself, read from its header wherever the container has an index.
+
+Runs in a decode child, like decoding: a hostile header is as dangerous as a hostile frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import av
+
+from system.data.decode import open_video
+from system.data.supplied import SuppliedFile
+from system.errors import DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """One video as the index describes it.
+
+    Attributes:
+        codec: decoder's name, such as h264.
+        width: coded width, px.
+        height: coded height, px.
+        num_frames: frames of the stream.
+        fps: average frames per second; 0 where the stream does not say.
+        key_frames: numbers of the key frames.
+        key_timestamps: a timestamp of each key frame's packet, in the stream's time base, to seek to.
+        key_positions: where each key frame's packet begins, bytes; -1 where the container does not say.
+        header: start and stop of the byte ranges that opening and seeking read, flattened.
+    """
+
+    codec: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    key_frames: list[int]
+    key_timestamps: list[int]
+    key_positions: list[int]
+    header: list[int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as plain values."""
+        return asdict(self)
+
+
+def probe_video(file: SuppliedFile) -> VideoFacts:
+    """Read what a video's header says; where the container has no index of its frames, read all packets.
+
+    Raises:
+        DecodeError: if it is no video that a decoder knows, or has no frames.
+    """
+    container, stream = open_video(file)
+    with container:
+        context = stream.codec_context
+        facts = (context.name, stream.width, stream.height)
+        entries = [entry for entry in stream.index_entries if not entry.is_discard]
+        if stream.frames and len(entries) == stream.frames:
+            keys = [(i, e.timestamp, e.pos) for i, e in enumerate(entries) if e.is_keyframe]
+            num_frames = len(entries)
+        else:
+            num_frames, keys = _from_packets(container, stream)
+        if not num_frames:
+            raise DecodeError("open", "its video stream has no frames")
+        rate = stream.average_rate or stream.guessed_rate
+        if keys:
+            container.seek(keys[-1][1], stream=stream, backward=True)  # reads what a seek will read
+    frames, timestamps, positions = (list(column) for column in zip(*keys, strict=True)) if keys else ([], [], [])
+    return VideoFacts(
+        *facts,
+        num_frames,
+        float(rate) if rate else 0.0,
+        frames,
+        timestamps,
+        positions,
+        [edge for piece in file.touched() for edge in piece],
+    )
+
+
+def _from_packets(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[int, list[tuple[int, int, int]]]:
+    """Count a stream's packets, and find its key frames' places in the order of presentation."""
+    seen: list[tuple[int, bool, int]] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                time = packet.pts if packet.pts is not None else packet.dts
+                seen.append((time if time is not None else len(seen), packet.is_keyframe, packet.pos))
+    except av.FFmpegError as error:
+        if not seen:
+            raise DecodeError("open", f"its packets cannot be read ({error})") from error
+    order = sorted(seen)
+    return len(order), [(i, time, pos) for i, (time, key, pos) in enumerate(order) if key]

@@ -1,0 +1,198 @@
+"""Finding and probing videos: a folder or prefix of files and tar shards becomes an index.
+
+Rows come out in the order of the listing whatever finishes first, so the same files always give the same index.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from system import storage
+from system.data.index import IndexWriter, Rejected
+from system.data.sandbox import Job, Limits, Sandbox, Video
+from system.errors import DataError, DecodeError
+from system.range_file import RangeFile
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".ogv",
+        ".3gp",
+    }
+)
+# Bytes fetched at once while a tar's headers are walked.
+TAR_CHUNK = 1 << 14
+
+Labels = Literal["none", "folder"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A range of bytes that should be a video."""
+
+    uri: str
+    name: str
+    byte_start: int
+    num_bytes: int
+    etag: str
+
+
+def candidates(uri: str) -> Iterator[Candidate]:
+    """Yield the videos under a folder or prefix by their names' endings, members of tar shards included.
+
+    Raises:
+        DataError: if the folder or bucket does not exist, may not be listed, or holds none.
+    """
+    found, others = 0, 0
+    root = storage.absolute(uri)
+    for item in storage.list_objects(root):
+        name = item.uri.removeprefix(root).lstrip("/")
+        suffix = PurePosixPath(name).suffix.lower()
+        etag = item.etag if storage.is_s3(item.uri) else ""  # a local file's time changes when it is copied
+        if suffix in VIDEO_SUFFIXES:
+            found += 1
+            yield Candidate(item.uri, name, 0, item.size, etag)
+        elif suffix == ".tar":
+            for member in _members(item, name, etag):
+                found += 1
+                yield member
+        else:
+            others += 1
+    if not found:
+        endings = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DataError(f"{uri}: holds no videos ({others} other files); looked for {endings} and .tar")
+
+
+def _members(item: storage.ObjectInfo, name: str, etag: str) -> Iterator[Candidate]:
+    file = RangeFile(item.uri, 0, item.size, chunk=TAR_CHUNK)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
+                    yield Candidate(item.uri, f"{name}/{member.name}", member.offset_data, member.size, etag)
+    except tarfile.TarError as error:
+        raise DataError(f"{item.uri} is not a plain tar file ({error}); compressed tars cannot be read by range") from error
+
+
+def stored_video(uri: str, byte_start: int, num_bytes: int, segments: tuple[tuple[int, bytes], ...] = ()) -> Video:
+    """Describe a stored range of bytes to a decode child."""
+    return Video(num_bytes, segments, lambda start, stop: storage.read(uri, byte_start + start, byte_start + stop))
+
+
+class SandboxPool:
+    """One sandbox for each thread that asks.
+
+    Args:
+        frame_bytes: of the largest result of a job.
+        limits: what a child may use.
+    """
+
+    def __init__(self, frame_bytes: int = 1, limits: Limits | None = None) -> None:
+        self._frame_bytes, self._limits = frame_bytes, limits or Limits()
+        self._mine = threading.local()
+        self._all: list[Sandbox] = []
+
+    def one(self, job: Job) -> Any:
+        """Run a job in this thread's sandbox."""
+        if not hasattr(self._mine, "sandbox"):
+            self._mine.sandbox = Sandbox(self._frame_bytes, self._limits)
+            self._all.append(self._mine.sandbox)
+        return self._mine.sandbox.one(job)
+
+    def close(self) -> None:
+        """End all children."""
+        for sandbox in self._all:
+            sandbox.close()
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result]]:
+    """Apply a function to items side by side and yield (item, result) in the items' order, with few in flight."""
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > 4 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+
+def build_index(
+    uri: str,
+    index_uri: str,
+    *,
+    labels: Labels = "none",
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, bad: None,
+) -> IndexWriter:
+    """Probe every video under a folder or prefix and write the index.
+
+    Args:
+        uri: folder or prefix.
+        index_uri: where the index will lie.
+        labels: `folder` takes the name of a video's folder as its label.
+        workers: videos probed side by side, each in a process of its own.
+        progress: called with (videos so far, rejected so far).
+
+    Returns:
+        The closed writer, which knows how many videos there are and what was rejected.
+
+    Raises:
+        DataError: if there is nothing to index.
+    """
+    writer = IndexWriter(index_uri, uri)
+    pool = SandboxPool()
+
+    def probe(candidate: Candidate) -> Any:
+        if not candidate.num_bytes:
+            return DecodeError("open", "the file is empty")
+        return pool.one(Job(stored_video(candidate.uri, candidate.byte_start, candidate.num_bytes), "probe", {}))
+
+    try:
+        for candidate, answer in in_order(probe, candidates(uri), workers):
+            if isinstance(answer, DecodeError):
+                writer.reject(Rejected(candidate.name, answer.code, answer.reason))
+            else:
+                writer.add(index_row(candidate, answer.values["facts"], labels))
+            progress(writer.num_videos, len(writer.rejected))
+    finally:
+        pool.close()
+    writer.close()
+    return writer
+
+
+def index_row(candidate: Candidate, facts: dict[str, Any], labels: Labels) -> dict[str, Any]:
+    """Join what the listing and the probe know of a video."""
+    folder = PurePosixPath(candidate.name).parent.name
+    return {
+        "uri": candidate.uri,
+        "name": candidate.name,
+        "byte_start": candidate.byte_start,
+        "num_bytes": candidate.num_bytes,
+        "etag": candidate.etag,
+        "label": folder if labels == "folder" and folder else None,
+        **facts,
+    }

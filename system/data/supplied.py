@@ -1,0 +1,106 @@
+"""A file whose bytes were handed over, and which asks for the ones that were not.
+
+A decode child has no network and no credentials: its parent supplies the ranges that a clip should need, and answers
+when others are read after all.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Missing bytes are asked for in pieces of this size.
+PIECE_BYTES = 1 << 18
+
+Fetch = Callable[[int, int], bytes]
+
+
+class SuppliedFile(io.RawIOBase):
+    """A seekable, read-only file.
+
+    Args:
+        size: of the whole file, bytes.
+        segments: (start, bytes) that are at hand.
+        fetch: returns the bytes [start, stop) of what is not at hand.
+    """
+
+    def __init__(self, size: int, segments: Sequence[tuple[int, bytes]], fetch: Fetch) -> None:
+        super().__init__()
+        self._size = size
+        self._fetch = fetch
+        self._segments = sorted(segments)
+        self._starts = [start for start, _ in self._segments]
+        self._position = 0
+        self._read: list[tuple[int, int]] = []
+
+    def touched(self) -> list[tuple[int, int]]:
+        """Return the half-open ranges that were read, joined where they meet."""
+        joined: list[tuple[int, int]] = []
+        for start, stop in sorted(self._read):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+            else:
+                joined.append((start, stop))
+        return joined
+
+    def readable(self) -> bool:
+        """Files of this kind are read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Files of this kind are sought in."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def _at_hand(self, position: int) -> tuple[int, bytes] | None:
+        index = bisect_right(self._starts, position) - 1
+        if index >= 0 and position < self._starts[index] + len(self._segments[index][1]):
+            return self._segments[index]
+        return None
+
+    def _ask(self, position: int) -> tuple[int, bytes]:
+        """Fetch the piece around a position, up to what is at hand after it."""
+        first = position // PIECE_BYTES * PIECE_BYTES
+        index = bisect_right(self._starts, position)
+        before = self._segments[index - 1] if index else (0, b"")
+        start = max(first, before[0] + len(before[1]))
+        stop = min(first + PIECE_BYTES, self._size, *self._starts[index : index + 1])
+        piece = (start, self._fetch(start, stop))
+        self._segments.insert(index, piece)
+        self._starts.insert(index, start)
+        return piece
+
+    def read(self, amount: int | None = -1) -> bytes:
+        """Return up to `amount` bytes from the position on."""
+        stop = self._size if amount is None or amount < 0 else min(self._size, self._position + amount)
+        parts: list[bytes] = []
+        first = self._position
+        while self._position < stop:
+            start, data = self._at_hand(self._position) or self._ask(self._position)
+            part = data[self._position - start : stop - start]
+            parts.append(part)
+            self._position += len(part)
+        if parts:
+            self._read.append((first, self._position))
+        return b"".join(parts)
+
+    def readall(self) -> bytes:
+        """Return everything from the position on."""
+        return self.read(-1)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,16 @@
+"""The methods by name. Adding one: a file here, its name in this table, a recipe; the contract test does the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from system.methods.base import Method
+from system.methods.mgmae import MGMAE, MGMAEOptions
+from system.methods.videomae import VIDEOMAE, VideoMAEOptions
+
+METHODS: dict[str, Method] = {method.name: method for method in (VIDEOMAE, MGMAE)}
+
+# The section `method` of a recipe: which of these it is, its `name` says.
+AnyOptions = Annotated[VideoMAEOptions | MGMAEOptions, Field(discriminator="name")]

@@ -1,0 +1,1 @@
+"""Networks: torch.nn only, one device, no distribution."""

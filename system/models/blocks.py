@@ -1,0 +1,104 @@
+"""Transformer blocks and the position table that all models share.
+
+B clips, L tokens of a sequence, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from system.models.sizes import Shape
+
+# LayerNorm's epsilon in VideoMAE's code.
+NORM_EPS = 1e-6
+
+
+class Attention(nn.Module):
+    """Self-attention whose queries and values have a bias and whose keys have none (BEiT's habit, kept by VideoMAE).
+
+    A key bias adds the same number to all of a query's logits, so softmax ignores it; it is left out, as a constant
+    zero, so that parameters and their counts equal VideoMAE's.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        batch, length, width = x.shape
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).reshape(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, L, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return out
+
+
+class Block(nn.Module):
+    """A pre-norm block: x + Attn(LN(x)), then x + MLP(LN(x)), MLP ratio 4, exact GELU."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, 4 * width, act_layer=nn.GELU)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class Stack(nn.ModuleList):
+    """Blocks in a row; with `checkpointing`, activations are computed again in the backward pass."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.checkpointing = False
+
+    def run(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        for block in self:
+            again = self.checkpointing and torch.is_grad_enabled()
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+        return x
+
+
+def sinusoid(length: int, width: int) -> Tensor:
+    """Return the fixed position table over the flattened token index: (length, width) float32.
+
+    One-dimensional over all tokens of the clip, sine on even and cosine on odd channels, base 10000: VideoMAE's table,
+    not a factorised code of time, row and column. Computed in float64 and rounded once.
+    """
+    channel = torch.arange(width, dtype=torch.float64)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / width)
+    table = torch.where(channel.long() % 2 == 0, angle.sin(), angle.cos())
+    return table.float()
+
+
+def initialize(module: nn.Module) -> None:
+    """Give every Linear Xavier-uniform weights and a zero bias, and every LayerNorm (1, 0), as VideoMAE does."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """Pick tokens: (B, N, D) and (B, M) int64 -> (B, M, D)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -1,0 +1,322 @@
+"""A recipe: the frozen, typed description of one run, read from YAML.
+
+recipe.yaml, which may extend one parent, then dotted overrides, then validation; errors come all at once and in our
+words. Importing this file needs pydantic and yaml alone, so a laptop can check a recipe without torch, numpy or ray.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from system.config import (
+    CheckpointSection,
+    DataSection,
+    EngineSection,
+    ModelSection,
+    MotionSection,
+    ResourcesSection,
+    RunSection,
+    Section,
+    TelemetrySection,
+    TrainSection,
+)
+from system.core.clip import TokenGrid, token_grid
+from system.core.schedules import num_steps, scaled_lr
+from system.errors import RecipeError, ResumeError
+from system.methods import METHODS, AnyOptions
+from system.methods.base import Method
+from system.models.sizes import shapes
+from system.motion.base import check_motion
+
+# Nesting deeper than this in `extends` is a circle.
+MAX_PARENTS = 8
+
+
+class Recipe(Section):
+    """Everything that a run is made of."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    data: DataSection
+    motion: MotionSection = Field(default_factory=MotionSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    method: AnyOptions
+    train: TrainSection
+    engine: EngineSection = Field(default_factory=EngineSection)
+    resources: ResourcesSection = Field(default_factory=ResourcesSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    telemetry: TelemetrySection = Field(default_factory=TelemetrySection)
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Recipe:
+        grid = self.grid
+        shapes(self.model)
+        if self.train.global_batch % self.data.views:
+            raise ValueError(
+                f"train.global_batch={self.train.global_batch} counts clips and is not a multiple of"
+                f" data.views={self.data.views}; use {-(-self.train.global_batch // self.data.views) * self.data.views}"
+            )
+        hidden = int(grid.places * self.method.mask_ratio)
+        if not 0 < hidden < grid.places:
+            raise ValueError(
+                f"method.mask_ratio={self.method.mask_ratio} of {grid.places} places hides {hidden} of them;"
+                " a slot needs both visible and hidden ones"
+            )
+        if self.needs_motion:
+            check_motion(self.motion, self.data.size)
+        return self
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The tokens of a clip."""
+        return token_grid(self.data.num_frames, self.data.size, self.model.tubelet_frames, self.model.patch_px)
+
+    @property
+    def record(self) -> Method:
+        """The method's record."""
+        return METHODS[self.method.name]
+
+    @property
+    def needs_motion(self) -> bool:
+        """Whether the method wants optical flow."""
+        return self.record.needs_motion
+
+    @property
+    def slots_per_step(self) -> int:
+        """Videos of one step."""
+        return self.train.global_batch // self.data.views
+
+    def steps(self, num_videos: int) -> int:
+        """Return the steps of the run over an index of `num_videos`."""
+        if self.train.steps is not None:
+            return self.train.steps
+        assert self.train.epochs is not None
+        return num_steps(self.train.epochs, num_videos, self.slots_per_step)
+
+    def warmup_steps(self, num_videos: int) -> int:
+        """Return the steps of the warm-up, at most those of the run."""
+        if self.train.warmup_steps is not None:
+            steps = self.train.warmup_steps
+        elif self.train.warmup_epochs:
+            steps = num_steps(self.train.warmup_epochs, num_videos, self.slots_per_step)
+        else:
+            steps = 0
+        return min(steps, self.steps(num_videos))
+
+    def learning_rates(self) -> tuple[float, float]:
+        """Return the highest and the final learning rate for this batch."""
+        counted = self.train.global_batch if self.train.lr_counts == "clips" else self.slots_per_step
+        return scaled_lr(self.train.base_lr, counted), scaled_lr(self.train.min_lr, counted)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but for `1e-4`, which it would take for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        RecipeError: if it is none; says where.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _read_tree(path: Path, depth: int = 0) -> dict[str, Any]:
+    """Read a recipe file merged over its parents."""
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.stem, known, n=1)
+        hint = f"; did you mean {path.parent / near[0]}.yaml?" if near else ""
+        raise RecipeError(f"there is no recipe {path}{hint}")
+    tree = parse_yaml(path.read_text(), str(path)) or {}
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections, got {type(tree).__name__}")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if depth >= MAX_PARENTS:
+        raise RecipeError(f"{path}: `extends` goes round in a circle")
+    return merge(_read_tree(path.parent / parent, depth + 1), tree)
+
+
+def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over` laid on top, section by section.
+
+    A section `method` of another name replaces the old one, but for the keys that both methods have.
+    """
+    out = dict(base)
+    for key, value in over.items():
+        if key == "method" and isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key], _ = merge_method(out[key], value)
+        elif isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = dict(value) if isinstance(value, Mapping) else value
+    return out
+
+
+def merge_method(base: dict[str, Any], over: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Lay a method section over another and return it with the keys that were dropped on the way."""
+    name = over.get("name", base.get("name"))
+    if name == base.get("name") or name not in METHODS:
+        return {**base, **over}, []
+    known = METHODS[name].options.model_fields
+    dropped = sorted(key for key in base if key not in known)
+    return {**{key: value for key, value in base.items() if key in known}, **over}, dropped
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split `section.field=value` into its path and its value, read as YAML.
+
+    Raises:
+        RecipeError: if it is not of that form.
+    """
+    path, sign, value = text.partition("=")
+    if not sign or "." not in path or not all(path.split(".")):
+        raise RecipeError(f"an override is section.field=value, got {text!r}")
+    return path.strip().split("."), parse_yaml(value, f"the value of {path}")
+
+
+def _lay_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Lay overrides over a tree; `method.name` first, so that the others meet the right section."""
+    lines: list[str] = []
+    parsed = [parse_override(text) for text in overrides]
+    for path, value in sorted(parsed, key=lambda item: item[0] != ["method", "name"]):
+        if path == ["method", "name"] and isinstance(tree.get("method"), dict):
+            tree["method"], dropped = merge_method(tree["method"], {"name": value})
+            if dropped:
+                lines.append(f"method.name={value}: dropped {', '.join(dropped)}, which {value} does not have")
+            continue
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise RecipeError(f"{'.'.join(path)}: {key} is a value and has no fields")
+        node[path[-1]] = value
+    return tree, lines
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, told: list[str] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: of the YAML file.
+        overrides: `section.field=value`, laid over the file.
+        told: takes lines that the user should see, such as keys that an override dropped.
+
+    Raises:
+        RecipeError: with every problem, not only the first.
+    """
+    tree, lines = _lay_overrides(_read_tree(Path(path)), overrides)
+    if told is not None:
+        told += lines
+    return recipe_from(tree, str(path))
+
+
+def recipe_from(tree: Mapping[str, Any], where: str) -> Recipe:
+    """Check a tree of plain values.
+
+    Raises:
+        RecipeError: with every problem, in our words.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems = [_in_our_words(problem, tree) for problem in error.errors()]
+        raise RecipeError(f"{where}:\n  " + "\n  ".join(dict.fromkeys(problems))) from None
+
+
+def _in_our_words(problem: Any, tree: Mapping[str, Any]) -> str:
+    # A union's branch (the method's name) appears in the path; it is not a key of the recipe.
+    path = [str(part) for part in problem["loc"] if not (part in METHODS and problem["loc"][0] == "method")]
+    name = ".".join(path)
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _known_keys(path[:-1], tree), n=1)
+        hint = f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
+        owners = [method.name for method in METHODS.values() if path[-1] in method.options.model_fields]
+        if path[0] == "method" and owners:
+            hint = f"; it belongs to {', '.join(owners)}"
+        return f"{name}: there is no such key{hint}"
+    if problem["type"] == "missing":
+        return f"{name}: is required"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"method.name: is one of {', '.join(METHODS)}, got {_value_at(tree, ['method', 'name'])!r}"
+    if problem["type"] == "value_error":
+        return f"{name}: {message}" if name else message
+    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
+    node: Any = tree
+    for key in path:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _known_keys(path: Sequence[str], tree: Mapping[str, Any]) -> list[str]:
+    if not path:
+        return list(Recipe.model_fields)
+    if path[0] == "method":
+        name = _value_at(tree, ["method", "name"])
+        return list(METHODS[name].options.model_fields) if name in METHODS else ["name"]
+    field = Recipe.model_fields.get(path[0])
+    kind = field.annotation if field else None
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write a recipe with every field resolved, as YAML that `load_recipe` reads back to the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def fields(recipe: Recipe) -> Iterator[tuple[str, Any, bool]]:
+    """Yield (section.field, value, whether a resumed run may change it)."""
+    for section_name in type(recipe).model_fields:
+        section = getattr(recipe, section_name)
+        for name, info in type(section).model_fields.items():
+            extra = info.json_schema_extra
+            is_free = isinstance(extra, dict) and bool(extra.get("free"))
+            yield f"{section_name}.{name}", getattr(section, name), is_free
+
+
+def resume_conflicts(old: Recipe, new: Recipe) -> list[str]:
+    """Return a line for each field that a resumed run may not change and that differs."""
+    before = {name: (value, is_free) for name, value, is_free in fields(old)}
+    lines = []
+    for name, value, is_free in fields(new):
+        was = before.get(name, (None, False))[0]
+        if not is_free and was != value and not name.startswith("run.storage"):
+            lines.append(f"{name}: the run has {was!r}, the recipe says {value!r}")
+    return lines
+
+
+def check_resume(old: Recipe, new: Recipe) -> None:
+    """Refuse a recipe that would make another run of the one that exists under its name.
+
+    Raises:
+        ResumeError: names every field with both values.
+    """
+    lines = resume_conflicts(old, new)
+    if lines:
+        raise ResumeError(
+            f"the run {new.run.name} exists with another recipe; give the new one another run.name, or take back:\n  "
+            + "\n  ".join(lines)
+        )

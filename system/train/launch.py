@@ -1,0 +1,286 @@
+"""Starts a run on a cluster, restarts it when the cluster fails it, and says how it is doing.
+
+Ray Train carries out one attempt; attempts are counted here, so that a user's error stops at once and every other one is
+judged by failures.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from system import storage
+from system.data.assemble import clip_bytes, layout_for
+from system.data.dataset import run_uri
+from system.data.index import Index, read_rejected
+from system.data.pipeline import LOOKAHEAD_PER_RANK, make_clock
+from system.errors import ResumeError, SystemFault, UserError
+from system.recipe import Recipe, check_resume, dump_recipe, parse_yaml, recipe_from
+from system.train import checkpoint
+from system.train.failures import decide, root
+from system.train.loop import Schedule, schedule_of
+from system.train.progress import Progress, progress_from
+from system.train.telemetry import read_metrics
+from system.train.worker import STREAM, ClipDataConfig, Job, stand_in, train_worker
+
+Say = Callable[[str], None]
+Show = Callable[[dict[str, Any], Schedule], None]
+
+# Set before Ray starts: quicker notice of a dead worker, and no message storm.
+ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TQDM": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# Logical CPUs of a local cluster beyond those that the recipe's actors and workers hold.
+SPARE_CPUS = 2
+
+
+def local_resources(recipe: Recipe) -> tuple[int, int]:
+    """Return logical CPUs and bytes of object store for a cluster on this machine: what the recipe's stages hold."""
+    resources = recipe.resources
+    decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
+    mask = resources.mask_actors if recipe.needs_motion and recipe.motion.source == "raft" else 0
+    cpus = int(resources.num_workers * resources.cpus_per_worker + decode + mask) + SPARE_CPUS
+    block = layout_for(recipe, resources.num_workers).clips_per_block * clip_bytes(recipe)
+    blocks = (recipe.data.lookahead or LOOKAHEAD_PER_RANK * resources.num_workers) + 4 * resources.num_workers
+    return max(cpus, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
+
+
+def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> None:
+    """Connect to a cluster, or start one on this machine.
+
+    Args:
+        recipe: sizes a cluster that is started here.
+        address: of the cluster; `local` starts one; default RAY_ADDRESS, then a cluster on this machine, then `local`.
+        verbose: show what Ray's processes print.
+        temp_dir: where a cluster that is started here keeps its files.
+    """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    if ray.is_initialized():
+        return
+    common: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "WARNING"}
+    wanted = address or os.environ.get("RAY_ADDRESS")
+    if wanted != "local":
+        try:
+            ray.init(address=wanted or "auto", runtime_env={"env_vars": dict(ENVIRONMENT)}, **common)
+            return
+        except ConnectionError as error:
+            if wanted:
+                raise SystemFault(f"could not connect to the Ray cluster at {wanted}: {error}") from error
+    cpus, store = local_resources(recipe)
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        object_store_memory=store,
+        include_dashboard=False,
+        runtime_env={"env_vars": dict(ENVIRONMENT)},
+        _temp_dir=temp_dir,
+        **common,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What lies in a run's folder before it is started.
+
+    Attributes:
+        schedule: steps of the run.
+        progress: what is done.
+        index: of its videos.
+    """
+
+    schedule: Schedule
+    progress: Progress
+    index: Index
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are done."""
+        return self.progress.step >= self.schedule.total
+
+    @property
+    def reached(self) -> bool:
+        """Whether this start has nothing to do."""
+        return self.progress.step >= self.schedule.stop
+
+
+def open_run(recipe: Recipe, index_uri: str, say: Say) -> RunState:
+    """Look into the run's folder, refuse what cannot be continued, and keep the recipe there.
+
+    Raises:
+        ResumeError: if the run has another recipe or another set of videos.
+    """
+    folder = run_uri(recipe)
+    index = Index(index_uri)
+    recipe_uri = storage.join(folder, "recipe.yaml")
+    try:
+        text = storage.read(recipe_uri).decode()
+        check_resume(recipe_from(parse_yaml(text, recipe_uri), recipe_uri), recipe)
+    except storage.MissingError:
+        pass
+    found = checkpoint.latest(folder, say)
+    if found and found.state["fingerprint"] != index.fingerprint:
+        raise ResumeError(
+            f"the run {recipe.run.name} was trained on other videos than {index_uri} lists: its fingerprint is"
+            f" {found.state['fingerprint'][:12]}, the index's {index.fingerprint[:12]}; name the old index in data.uri,"
+            " or give the new run another run.name"
+        )
+    storage.write(recipe_uri, dump_recipe(recipe).encode())
+    progress = progress_from(found.state["progress"]) if found else Progress()
+    return RunState(schedule_of(recipe, index.num_videos), progress, index)
+
+
+def use_gpu(recipe: Recipe) -> bool:
+    """Say whether the trainers take GPUs: as the recipe says, or whether the cluster has any."""
+    wanted = recipe.resources.use_gpu
+    return ray.cluster_resources().get("GPU", 0) > 0 if wanted == "auto" else wanted
+
+
+def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
+    """Run attempts until the run has reached its stop.
+
+    Args:
+        recipe: of the run.
+        state: from `open_run`.
+        say: takes lines for the user.
+        show: takes the newest values of the trainers, about twice a second.
+
+    Raises:
+        UserError: what the user has to mend.
+        SystemFault: when the budget of failures is spent.
+    """
+    failures = 0
+    while True:
+        clock = make_clock()
+        job = Job(recipe, state.index.uri, clock)
+        try:
+            with _watching(clock, state.schedule, show):
+                _attempt(job)
+            return
+        except Exception as error:  # noqa: BLE001  judged below, and raised unless it is retried
+            failures += 1
+            decision = decide(error, failures, recipe.resources.max_failures)
+            if decision.action == "stop":
+                reason = root(error)
+                if isinstance(reason, UserError | SystemFault):
+                    raise reason from error
+                raise SystemFault(decision.reason) from error
+            say(f"{decision.reason}; starting again from the last checkpoint")
+        finally:
+            ray.kill(clock)
+
+
+def _attempt(job: Job) -> None:
+    """Start a worker group and wait for its end."""
+    recipe, resources = job.recipe, job.recipe.resources
+    gpu = use_gpu(recipe)
+    per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker, **resources.worker_resources}
+    if gpu:
+        per_worker["GPU"] = 1
+    with tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config=job,
+            torch_config=TorchConfig(
+                backend="nccl" if gpu else "gloo", timeout_s=int(resources.worker_timeout_s)
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=resources.num_workers, use_gpu=gpu, resources_per_worker=per_worker
+            ),
+            datasets={STREAM: stand_in},
+            dataset_config=ClipDataConfig(job),
+            # Ray Train gets no checkpoint, so what it stores is of this attempt only.
+            run_config=RunConfig(
+                name=f"{recipe.run.name}-{uuid.uuid4().hex[:8]}",
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=0),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        trainer.fit()
+
+
+@contextmanager
+def _watching(clock: Any, schedule: Schedule, show: Show) -> Iterator[None]:
+    """Pass on what the trainers say while an attempt is under way."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            try:
+                values = ray.get(clock.progress.remote(), timeout=10)
+            except (ray.exceptions.RayError, TimeoutError):
+                continue
+            if values:
+                show(values, schedule)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=15)
+
+
+def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[str, str]) -> dict[str, Any]:
+    """Write summary.json: how the run stands, in plain values.
+
+    Args:
+        recipe: of the run.
+        state: from `open_run`, after the last attempt.
+        began: when this job began, seconds since 1970.
+        outputs: places of what was written, by name.
+    """
+    folder = run_uri(recipe)
+    rows = read_metrics(folder)
+    rejected = read_rejected(state.index.uri)
+    seconds = [row["step_s"] for row in rows]
+    summary = {
+        "run": recipe.run.name,
+        "status": "complete" if state.complete else "stopped",
+        "step": state.progress.step,
+        "steps": state.schedule.total,
+        "videos": state.index.num_videos,
+        "clips": state.progress.slots * recipe.data.views,
+        "loss_first": _mean([row["loss"] for row in rows[:5]]),
+        "loss_last": _mean([row["loss"] for row in rows[-5:]]),
+        "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2],
+        "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
+        "job_s": time.time() - began,
+        "rejected_at_indexing": [{"name": bad.name, "reason": bad.reason} for bad in rejected[:20]],
+        "num_rejected_at_indexing": len(rejected),
+        "quarantined": {
+            state.index.row(video).name: reason
+            for video, (_, reason) in list(state.progress.quarantine.items())[:20]
+        },
+        "num_quarantined": len(state.progress.quarantine),
+        "slots_substituted": state.progress.substituted,
+        "slots_skipped": state.progress.skipped,
+        "outputs": outputs,
+    }
+    storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,155 @@
+"""One rank's part of a run, from a model to the last checkpoint, whatever brings the blocks. No Ray.
+
+The Ray worker gives it the blocks of a Ray Data stream; tests give it blocks made in the same process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from system import storage
+from system.core.plan import StepLayout
+from system.data.assemble import layout_for
+from system.data.dataset import run_uri
+from system.data.decode import build_of_decoders
+from system.data.index import Index
+from system.data.stages import Batch
+from system.recipe import Recipe
+from system.train.checkpoint import Checkpoint, commit, open_checkpoint, retire, write_rank_file
+from system.train.engine import BatchShape, Engine, make_engine
+from system.train.batch import num_micro_batches
+from system.train.loop import Hooks, Loop, Schedule, build_model, schedule_of
+from system.train.progress import Progress, progress_from
+from system.train.telemetry import Metrics
+from system.train.torch_engine import rank_and_size
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told about a rank's progress besides the run folder.
+
+    Attributes:
+        on_block: (block number) a block was taken.
+        on_step: (values of metrics.jsonl) a step is done.
+    """
+
+    on_block: Callable[[int], None] = lambda block: None
+    on_step: Callable[[Values], None] = lambda values: None
+
+
+def train_rank(
+    recipe: Recipe,
+    index_uri: str,
+    from_step: int,
+    blocks: Callable[[], Iterator[Batch]],
+    watchers: Watchers | None = None,
+    device: torch.device | None = None,
+) -> Progress:
+    """Train one rank from a checkpoint, or from the beginning, to the recipe's stop.
+
+    Args:
+        recipe: of the run.
+        index_uri: of its index.
+        from_step: the checkpoint to start from; 0: none.
+        blocks: makes this rank's iterator over blocks from `from_step` on.
+        watchers: who else is told.
+        device: of the model; default the CPU.
+
+    Returns:
+        Where the run is.
+
+    Raises:
+        CheckpointFault: if the checkpoint is damaged.
+        ResumeError: if it is not the recipe's.
+    """
+    device, watchers = device or torch.device("cpu"), watchers or Watchers()
+    rank, size = rank_and_size()
+    index = Index(index_uri)
+    layout, schedule = layout_for(recipe, size), schedule_of(recipe, index.num_videos)
+    checkpoint = open_checkpoint(run_uri(recipe), from_step) if from_step else None
+    progress = progress_from(checkpoint.state["progress"]) if checkpoint else Progress()
+    engine, shapes = _engine(recipe, layout, checkpoint, device)
+    metrics = Metrics(run_uri(recipe), from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
+
+    def on_step(after: Progress, values: Values) -> None:
+        logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, schedule.stop)
+        if metrics is not None and logged:
+            metrics.write(values)
+        watchers.on_step(values)
+
+    def save(after: Progress) -> None:
+        files: list[Any] = [write_rank_file(run_uri(recipe), after.step, rank, engine.fragments())]
+        if size > 1:
+            mine, files = files[0], [None] * size
+            dist.all_gather_object(files, mine)
+        if metrics is not None:
+            commit(run_uri(recipe), after.step, files, shapes, _state(recipe, index, after, size))
+            metrics.flush()
+            write_quarantine(run_uri(recipe), index, after)
+            retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
+        if size > 1:
+            dist.barrier()
+
+    try:
+        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save))
+        return loop.run(blocks(), progress)
+    finally:
+        if metrics is not None:
+            metrics.close()
+
+
+def _engine(
+    recipe: Recipe, layout: StepLayout, checkpoint: Checkpoint | None, device: torch.device
+) -> tuple[Engine, dict[str, list[int]]]:
+    module = build_model(recipe, device)
+    shapes = {name: list(param.shape) for name, param in module.named_parameters()}
+    clips = min(recipe.train.micro_batch, layout.clips_per_block)
+    shape = BatchShape(clips, num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, clips))
+    return make_engine(module, recipe.train, recipe.engine, shape, checkpoint), shapes
+
+
+def _state(recipe: Recipe, index: Index, progress: Progress, size: int) -> Values:
+    """Return what a checkpoint says besides its tensors."""
+    return {
+        "optimizer_step": progress.step,
+        "progress": progress.as_dict(),
+        "fingerprint": index.fingerprint,
+        "index_uri": index.uri,
+        "seed": recipe.run.seed,
+        "ranks": size,
+        "decoders": build_of_decoders(),
+    }
+
+
+def write_quarantine(run: str, index: Index, progress: Progress) -> None:
+    """Write the list of videos that could not be read, one a line."""
+    if not progress.quarantine:
+        return
+    lines = []
+    for video_id, (code, reason) in sorted(progress.quarantine.items()):
+        row = index.row(video_id)
+        lines.append(json.dumps({"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}))
+    storage.write(storage.join(run, "quarantine.jsonl"), ("\n".join(lines) + "\n").encode())
+
+
+def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:
+    """Build the recipe's model on the CPU with a checkpoint's weights."""
+    from system.train.fragments import fill_weights  # noqa: PLC0415
+
+    module = build_model(recipe, torch.device("cpu"))
+    fill_weights(module, checkpoint)
+    return module.eval()
+
+
+def schedule_for(recipe: Recipe, index: Index) -> Schedule:
+    """Resolve a recipe's steps for its index."""
+    return schedule_of(recipe, index.num_videos)

@@ -1,0 +1,107 @@
+"""What is written down while a run trains: metrics.jsonl and TensorBoard, by rank 0, into the run's folder.
+
+Object storage cannot append, so the file lives on local disk and is put whole when it is flushed: at every checkpoint
+and every half minute. What a resumed run repeats is cut off first, so a step appears once.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from system import storage
+
+FLUSH_S = 30.0
+
+# Peak rates of dense bf16 matrix products, FLOP/s, from the makers' data sheets; keys are parts of the device's name.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "V100": 125e12,
+}
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Return a device's peak rate, or None if it is not known."""
+    for name, flops in PEAK_FLOPS.items():
+        if name in device_name:
+            return flops
+    return None
+
+
+def resident_mb() -> float:
+    """Return this process's resident memory, MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Metrics:
+    """The run's metrics.
+
+    Args:
+        run_uri: the run's folder.
+        from_step: the first step of this start; what an earlier one wrote from here on is dropped.
+        tensorboard: whether to write TensorBoard's files too.
+    """
+
+    def __init__(self, run_uri: str, from_step: int, *, tensorboard: bool) -> None:
+        self._uri = storage.join(run_uri, "metrics.jsonl")
+        self._board_uri = storage.join(run_uri, "tensorboard")
+        self._lines = _kept_lines(self._uri, from_step)
+        self._flushed = time.monotonic()
+        self._folder = tempfile.TemporaryDirectory(prefix="tubelet-")
+        self._board = SummaryWriter(self._folder.name, purge_step=from_step or None) if tensorboard else None
+        self.last: dict[str, Any] = {}
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add one step's values; `step` is among them."""
+        self.last = values
+        self._lines.append(json.dumps(values))
+        if self._board is not None:
+            for key, value in values.items():
+                if isinstance(value, int | float) and key not in ("step", "time"):
+                    self._board.add_scalar(key, value, values["step"])
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put everything into the run's folder."""
+        self._flushed = time.monotonic()
+        storage.write(self._uri, ("\n".join(self._lines) + "\n").encode())
+        if self._board is not None:
+            self._board.flush()
+            for path in Path(self._folder.name).iterdir():
+                storage.write(storage.join(self._board_uri, path.name), path.read_bytes())
+
+    def close(self) -> None:
+        """Put everything into the run's folder, for the last time."""
+        if self._board is not None:
+            self._board.close()
+        self.flush()
+        self._folder.cleanup()
+
+
+def _kept_lines(uri: str, from_step: int) -> list[str]:
+    """Return the lines of an earlier start that a resumed run does not repeat."""
+    try:
+        lines = storage.read(uri).decode().splitlines()
+    except storage.MissingError:
+        return []
+    return [line for line in lines if line and json.loads(line)["step"] < from_step]
+
+
+def read_metrics(run_uri: str) -> list[dict[str, Any]]:
+    """Return a run's metrics, one dict per logged step."""
+    lines = storage.read(storage.join(run_uri, "metrics.jsonl")).decode().splitlines()
+    return [json.loads(line) for line in lines if line]

@@ -1,0 +1,140 @@
+"""RAY TRAIN BEGINS HERE: the function that every worker runs, and how a stream is dealt out to the workers.
+
+At each start of the worker group the newest whole checkpoint is picked once, in `ClipDataConfig.configure`: the stream
+starts at its step, and the workers load it. So stream and weights cannot disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.train import DataConfig
+
+from system.data.assemble import StreamSpec, layout_for
+from system.data.dataset import run_uri
+from system.data.index import Index
+from system.data.pipeline import clip_stream, execution_options, split
+from system.data.stages import Batch
+from system.errors import StreamFault
+from system.recipe import Recipe
+from system.train import checkpoint
+from system.train.loop import schedule_of
+from system.train.progress import Progress, progress_from
+from system.train.session import Values, Watchers, train_rank
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.data import DataIterator, Dataset
+
+# The name under which the workers find their stream.
+STREAM = "clips"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What travels to the workers: plain values and the clock's handle."""
+
+    recipe: Recipe
+    index_uri: str
+    clock: ActorHandle[Any]
+
+
+class ClipDataConfig(DataConfig):
+    """Makes the streams of a worker group when its size is known, and deals them out to the ranks."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(datasets_to_split=[STREAM])
+        self._job = job
+
+    def configure(
+        self,
+        datasets: dict[str, Dataset],
+        world_size: int,
+        worker_handles: list[Any] | None,
+        worker_node_ids: list[str] | None,
+        **kwargs: Any,
+    ) -> list[dict[str, DataIterator]]:
+        """Return one iterator a rank. Called at each start of the worker group; the dataset given is a stand-in."""
+        recipe, clock = self._job.recipe, self._job.clock
+        found = checkpoint.latest(run_uri(recipe))
+        progress = progress_from(found.state["progress"]) if found else Progress()
+        layout = layout_for(recipe, world_size)
+        index = Index(self._job.index_uri)
+        stop = schedule_of(recipe, index.num_videos).stop
+        spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
+        ray.get(clock.open.remote(progress.step, layout.first_block(progress.step)))
+        stream = clip_stream(spec, clock)
+        stream.context.execution_options = execution_options(recipe, spec)
+        return [{STREAM: iterator} for iterator in split(stream, world_size)]
+
+
+def stand_in() -> Dataset:
+    """Return the dataset that Ray Train is given: the real one is made in `configure`, which knows the ranks."""
+    return ray.data.range(1)
+
+
+def _blocks(shard: DataIterator, clock: ActorHandle[Any], rank: int, steps: _Steps) -> Iterator[Batch]:
+    """Yield this rank's blocks; when a stream has given its last one, the next stream follows at the next step."""
+    while True:
+        taken = 0
+        for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            taken += 1
+            yield block
+        if not taken:
+            raise StreamFault(f"a stream for step {steps.next} gave no block")
+        if rank == 0:  # all ranks wait for each other at the next stream's start, so one may say where it begins
+            ray.get(clock.open.remote(steps.next, steps.first_block()))
+
+
+class _Steps:
+    """Which step is next, for the start of the next stream."""
+
+    def __init__(self, recipe: Recipe, size: int, step: int) -> None:
+        self._layout = layout_for(recipe, size)
+        self.next = step
+
+    def done(self, values: Values) -> None:
+        self.next = int(values["step"]) + 1
+
+    def first_block(self) -> int:
+        return self._layout.first_block(self.next)
+
+
+def train_worker(job: Job) -> None:
+    """Train one rank of a run. What Ray Train calls on every worker."""
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
+    shard = ray.train.get_dataset_shard(STREAM)
+    _, from_step = ray.get(job.clock.start.remote())
+    steps = _Steps(job.recipe, size, from_step)
+
+    def on_block(number: int) -> None:
+        if rank == 0:
+            job.clock.advance.remote(number)
+
+    def on_step(values: Values) -> None:
+        steps.done(values)
+        if rank == 0:
+            job.clock.advance.remote(steps.first_block(), values)
+
+    device = ray.train.torch.get_device()
+    train_rank(
+        job.recipe,
+        job.index_uri,
+        from_step,
+        lambda: _blocks(shard, job.clock, rank, steps),
+        Watchers(on_block, on_step),
+        device,
+    )
+
+
