@@ -39,7 +39,7 @@ class ClusterError(UserError):
     """The cluster does not have, and cannot get, what the recipe asks for."""
 
 
-class SystemFault(TubeletError):
+class SystemFault(TubeletError):  # noqa: N818  the opposite of UserError, and no longer
     """Something outside of the recipe broke; the same work may succeed when it is tried again."""
 
     exit_code = 1

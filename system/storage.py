@@ -301,17 +301,6 @@ def merge_ranges(ranges: Sequence[tuple[int, int]], gap: int = MERGE_GAP_BYTES) 
     return merged
 
 
-def read_ranges(uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Return the bytes of each range of one object, in their order, with neighbouring ranges fetched together."""
-    wholes = merge_ranges(ranges)
-    data = [read(uri, start, stop) for start, stop in wholes]
-    out = []
-    for start, stop in ranges:
-        at = next(i for i, whole in enumerate(wholes) if whole[0] <= start and stop <= whole[1])
-        out.append(data[at][start - wholes[at][0] : stop - wholes[at][0]])
-    return out
-
-
 def in_parallel(tasks: Sequence[Callable[[], Any]], threads: int = 16) -> list[Any]:
     """Run I/O tasks side by side and return their results in order; the first error is raised."""
     if len(tasks) < 2:

@@ -2,7 +2,7 @@
 
 A *slot* is one video of one epoch, numbered without end: slot q is position q mod V of epoch q div V, for V videos.
 Step k takes the slots [k * slots_per_step, (k + 1) * slots_per_step), whatever the number of ranks. A *block* is an
-equal part of one rank's share of a step; blocks are numbered without end too, and rank r of n takes blocks r, r + n, ...
+equal part of one rank's share of a step; blocks are numbered without end too; rank r of n takes r, r + n, ...
 
 The shuffle permutes the index's row groups, joins them to windows and permutes the videos inside a window: reads stay
 inside a few row groups of the index, and no list of all videos is ever made.
@@ -173,7 +173,8 @@ def step_layout(slots_per_step: int, views: int, num_ranks: int, max_clips: int 
     share = -(-slots_per_step // num_ranks)
     fewest = -(-share // largest)
     candidates = [
-        StepLayout(slots_per_step, views, num_ranks, -(-share // count), count) for count in range(fewest, 2 * fewest + 1)
+        StepLayout(slots_per_step, views, num_ranks, -(-share // count), count)
+        for count in range(fewest, 2 * fewest + 1)
     ]
     return min(candidates, key=lambda layout: (layout.padding, layout.blocks_per_rank))
 

@@ -12,9 +12,11 @@ import numpy as np
 
 from system.core.plan import EpochPlan, StepLayout, fitting_ranks, step_layout
 from system.data.clips import ClipMaker, ClipSpec
+from system.data.columns import Batch, StageSpec, decode_spec, mask_spec, read_spec
 from system.data.index import Index
+from system.data.masking import Masker, MaskStage
 from system.data.sandbox import Limits
-from system.data.stages import Batch, DecodeStage, Masker, MaskStage, ReadStage
+from system.data.stages import DecodeStage, ReadStage
 from system.errors import RecipeError
 from system.motion.base import CPU_SOURCES, motion_source
 from system.recipe import Recipe
@@ -95,6 +97,13 @@ def clip_maker(recipe: Recipe, index_uri: str) -> ClipMaker:
 def masks_beside_decoding(recipe: Recipe) -> bool:
     """Say whether masks are made in the decode actor: no motion, or motion that comes from a CPU."""
     return not recipe.needs_motion or recipe.motion.source in CPU_SOURCES
+
+
+def stage_specs(recipe: Recipe) -> list[StageSpec]:
+    """Describe the recipe's chain of stages."""
+    beside = masks_beside_decoding(recipe)
+    last = [] if beside else [mask_spec(recipe.grid)]
+    return [read_spec(), decode_spec(recipe.grid, masks=beside), *last]
 
 
 def masker(recipe: Recipe, device: str = "cpu") -> Masker:

@@ -15,18 +15,18 @@ import resource
 import sys
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 from system.data.augment import CropDraw
-from system.data.decode import ClipRequest, Seek, decode_clip
+from system.data.decode import ClipRequest, Seek
+from system.data.decoders import decode_clip
 from system.data.probe import probe_video
 from system.data.supplied import SuppliedFile
 from system.data.transcode import transcode
 from system.data.wire import receive, send
 from system.errors import DecodeError
-
 
 # The largest file that a child may write: what it says on standard error.
 ERRORS_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def request_from(values: dict[str, Any]) -> ClipRequest:
 
 
 class _Child:
-    def __init__(self, source: BinaryIO, target: BinaryIO, shared: mmap.mmap) -> None:
+    def __init__(self, source: IO[bytes], target: IO[bytes], shared: mmap.mmap) -> None:
         self._source, self._target, self._shared = source, target, shared
 
     def _fetch(self, start: int, stop: int) -> bytes:

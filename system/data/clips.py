@@ -118,9 +118,7 @@ class ClipMaker:
     def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:
         """Make the job of decoding a choice, from the bytes at hand."""
         video = choice.video
-        return decode_job(
-            stored_video(video.uri, video.byte_start, video.num_bytes, segments), self.request(choice)
-        )
+        return decode_job(stored_video(video.uri, video.byte_start, video.num_bytes, segments), self.request(choice))
 
 
 def _seek(video: VideoRow, first: int) -> Seek | None:

@@ -2,13 +2,13 @@
 
     block numbers -> repartition -> read -> decode (+ mask) -> [mask] -> split over the ranks
 
-Order is exact: one block is one rank's share of a step or an equal part of it, `preserve_order` is on, and the number of
-rows that leave a stage follows from the number that enter it. So rank r's sequence is a function of the plan alone,
+Order is exact: one block is one rank's share of a step or an equal part of it, `preserve_order` is on, and the number
+of rows that leave a stage follows from the number that enter it. So rank r's sequence is a function of the plan alone,
 through retries, lost actors and lost nodes.
 
-Ray's back-pressure counts bytes, and a block's number weighs 8 of them, so without a further limit the coordinator would
-queue the whole plan. Two gates hold it: the source hands out numbers in chunks, the next one when the trainers have come
-near its end; and a read actor waits until its block is within `data.lookahead` of the trainers.
+Ray's back-pressure counts bytes, and a block's number weighs 8 of them, so without a further limit the coordinator
+would queue the whole plan. Two gates hold it: the source hands out numbers in chunks, the next one when the trainers
+have come near its end; and a read actor waits until its block is within `data.lookahead` of the trainers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from system.data.assemble import (
     mask_stage,
     masks_beside_decoding,
     read_stage,
+    stage_specs,
 )
-from system.data.stages import Batch
+from system.data.columns import Batch, check_chain
 from system.recipe import Recipe
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
     from ray.data import DataIterator, Dataset
 
 # Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
@@ -44,6 +44,17 @@ if TYPE_CHECKING:
 CHUNK = 1000
 # Blocks that each rank may be ahead of itself.
 LOOKAHEAD_PER_RANK = 4
+
+
+# Ray's own annotations lose the type of what comes back.
+_untyped_ray: Any = ray
+# A handle of the actor `Clock`; Ray types what an unknown actor's methods return as nothing at all.
+ClockHandle = Any
+
+
+def wait_for(reference: Any) -> Any:
+    """Return the value of an object reference."""
+    return _untyped_ray.get(reference)
 
 
 class Clock:
@@ -90,15 +101,16 @@ class Clock:
         return self._progress
 
 
-def make_clock() -> ActorHandle:
+def make_clock() -> ClockHandle:
     """Start a clock; it lives as long as the driver."""
-    return ray.remote(Clock).options(num_cpus=0, max_concurrency=10_000).remote()
+    handle: ClockHandle = _untyped_ray.remote(num_cpus=0, max_concurrency=10_000)(Clock).remote()
+    return handle
 
 
 class BlockNumbers(Datasource):
     """The source: the numbers of a stream's blocks, in order, asked of the clock whenever the stream is executed."""
 
-    def __init__(self, spec: StreamSpec, clock: ActorHandle, max_blocks: int) -> None:
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, max_blocks: int) -> None:
         self._spec, self._clock, self._max_blocks = spec, clock, max_blocks
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -109,7 +121,7 @@ class BlockNumbers(Datasource):
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """Return one task for each chunk of numbers; they run one after the other."""
-        stream, step = ray.get(self._clock.start.remote())
+        stream, step = wait_for(self._clock.start.remote())
         numbers = stream_blocks(self._spec, step, self._max_blocks)
         schema = pa.schema([("stream", pa.int64()), ("block", pa.int64())])
         tasks = []
@@ -123,17 +135,17 @@ class BlockNumbers(Datasource):
 class _Chunk:
     """One read task: waits until the trainers are near, then gives its numbers."""
 
-    def __init__(self, clock: ActorHandle, stream: int, numbers: range) -> None:
+    def __init__(self, clock: ClockHandle, stream: int, numbers: range) -> None:
         self._clock, self._stream, self._numbers = clock, stream, numbers
 
     def __call__(self) -> list[pa.Table]:
-        ray.get(self._clock.wait.remote(self._stream, self._numbers[0], CHUNK * self._numbers.step // 2))
+        wait_for(self._clock.wait.remote(self._stream, self._numbers[0], CHUNK * self._numbers.step // 2))
         blocks = np.asarray(self._numbers, np.int64)
         return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
 
 
 def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
-    """Return the block numbers of a stream: whole steps, at most `max_blocks` but at least one step, one cell's share."""
+    """Return the numbers of a stream's blocks: whole steps, at least one, at most `max_blocks`; one cell's share."""
     layout, cell = spec.layout, spec.cell
     steps = max(1, max_blocks * cell.count // layout.blocks_per_step)
     stop = min(spec.last_step, from_step + steps)
@@ -146,10 +158,13 @@ def lookahead(spec: StreamSpec) -> int:
 
 
 class _Read:
-    def __init__(self, spec: StreamSpec, clock: ActorHandle) -> None:
+    def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
         self._stream = 0
-        ahead = lookahead(spec)
-        self._stage = read_stage(spec, lambda block: ray.get(clock.wait.remote(self._stream, block, ahead)))
+        self._clock, self._ahead = clock, lookahead(spec)
+        self._stage = read_stage(spec, self._wait)
+
+    def _wait(self, block: int) -> None:
+        wait_for(self._clock.wait.remote(self._stream, block, self._ahead))
 
     def __call__(self, batch: Batch) -> Batch:
         self._stream = int(batch["stream"][0])
@@ -182,7 +197,7 @@ def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
     return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
 
-def clip_stream(spec: StreamSpec, clock: ActorHandle) -> Dataset:
+def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
     """Return the stream of clips of one cell; every execution of it starts where the clock says.
 
     Args:
@@ -190,6 +205,7 @@ def clip_stream(spec: StreamSpec, clock: ActorHandle) -> Dataset:
         clock: the run's clock.
     """
     recipe, resources = spec.recipe, spec.recipe.resources
+    check_chain(stage_specs(recipe))
     _configure(recipe, spec)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
     numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0)
@@ -214,7 +230,8 @@ def clip_stream(spec: StreamSpec, clock: ActorHandle) -> Dataset:
             num_cpus=0 if gpus else 1,
             num_gpus=gpus or None,
         )
-    return stream
+    made: Dataset = stream
+    return made
 
 
 def _configure(recipe: Recipe, spec: StreamSpec) -> None:

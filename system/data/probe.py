@@ -79,14 +79,17 @@ def probe_video(file: SuppliedFile) -> VideoFacts:
     )
 
 
-def _from_packets(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[int, list[tuple[int, int, int]]]:
+def _from_packets(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> tuple[int, list[tuple[int, int, int]]]:
     """Count a stream's packets, and find its key frames' places in the order of presentation."""
     seen: list[tuple[int, bool, int]] = []
     try:
         for packet in container.demux(stream):
             if packet.size:
                 time = packet.pts if packet.pts is not None else packet.dts
-                seen.append((time if time is not None else len(seen), packet.is_keyframe, packet.pos))
+                position = -1 if packet.pos is None else packet.pos
+                seen.append((time if time is not None else len(seen), packet.is_keyframe, position))
     except av.FFmpegError as error:
         if not seen:
             raise DecodeError("open", f"its packets cannot be read ({error})") from error

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any
 import numpy as np
 
 import system
-from system.data.decode import ClipRequest, Frames
+from system.data.decode import ClipRequest
+from system.data.scale import Frames
 from system.data.wire import receive, send
 from system.errors import DecodeError, StorageFault, UserError
 
@@ -100,7 +102,7 @@ class _Process:
         os.ftruncate(shared, capacity)
         self._memory = mmap.mmap(shared, capacity)
         # A file and not a pipe, which would block a child that prints much.
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the child
         environment = {key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ}
         environment["PYTHONPATH"] = str(Path(system.__file__).parents[1])
         self._process = subprocess.Popen(
@@ -123,10 +125,8 @@ class _Process:
             **job.values,
         }
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it died; `receive` will say so
             send(self._process.stdin, message, b"".join(data for _, data in segments))
-        except BrokenPipeError:
-            pass  # it died; `receive` will say so
 
     def receive(self, job: Job, turn: int, deadline_s: float) -> Answer:
         """Wait for the answer to a job, and serve what the child asks for meanwhile.
@@ -160,13 +160,11 @@ class _Process:
     def _supply(self, job: Job, start: int, stop: int) -> None:
         assert self._process.stdin is not None
         try:
-            answer, data = {"ok": True}, job.video.fetch(int(start), int(stop))
+            answer, data = {"ok": ""}, job.video.fetch(int(start), int(stop))
         except (StorageFault, UserError) as error:
             answer, data = {"error": str(error)}, b""
-        try:
+        with suppress(BrokenPipeError):
             send(self._process.stdin, answer, data)
-        except BrokenPipeError:
-            pass
 
     def _fate(self) -> str:
         try:
@@ -184,10 +182,8 @@ class _Process:
         self._errors.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 class Sandbox:

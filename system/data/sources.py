@@ -91,7 +91,9 @@ def _members(item: storage.ObjectInfo, name: str, etag: str) -> Iterator[Candida
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
                     yield Candidate(item.uri, f"{name}/{member.name}", member.offset_data, member.size, etag)
     except tarfile.TarError as error:
-        raise DataError(f"{item.uri} is not a plain tar file ({error}); compressed tars cannot be read by range") from error
+        raise DataError(
+            f"{item.uri} is not a plain tar file ({error}); compressed tars cannot be read by range"
+        ) from error
 
 
 def stored_video(uri: str, byte_start: int, num_bytes: int, segments: tuple[tuple[int, bytes], ...] = ()) -> Video:
@@ -125,9 +127,7 @@ class SandboxPool:
             sandbox.close()
 
 
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[tuple[Item, Result]]:
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
     """Apply a function to items side by side and yield (item, result) in the items' order, with few in flight."""
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers) as pool:

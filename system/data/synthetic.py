@@ -66,7 +66,7 @@ class Scene:
             colour = cv2.warpAffine(layer.texture, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             solid = cv2.warpAffine(layer.alpha, pose, size, flags=cv2.INTER_LINEAR)[..., None] / np.float32(255)
             canvas += (colour - canvas) * solid
-        return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(canvas + 0.5, 0, 255), np.uint8)
 
     def owner(self, index: int) -> NDArray[np.int64]:
         """Return which layer each pixel of a frame shows: (H, W)."""
@@ -85,7 +85,7 @@ class Scene:
         here = np.stack([xs, ys], -1)
         moved = np.stack([_then(_inverse(layer.poses[start]), layer.poses[end], here) for layer in self.layers])
         chosen = np.take_along_axis(moved, self.owner(start)[None, ..., None], 0)[0]
-        return (chosen - here).astype(np.float32)
+        return np.asarray(chosen - here, np.float32)
 
 
 def _inverse(pose: Poses) -> Poses:
@@ -98,15 +98,15 @@ def _then(first: Poses, second: Poses, points: Poses) -> Poses:
 
 
 def _texture(draw: np.random.Generator, height: int, width: int) -> Image:
-    """Draw smooth noise of several scales between a dark and a light colour, so that there is something to follow everywhere."""
+    """Draw smooth noise of several scales about a colour, dark to light: something to follow everywhere."""
     total = np.zeros((height, width), np.float32)
     for cell, weight in ((32, 1.0), (13, 0.7), (5, 0.35)):
         coarse = draw.random((height // cell + 3, width // cell + 3), np.float32)
         total += weight * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     low, high = float(total.min()), float(total.max())
     mix = ((total - low) / max(high - low, 1e-6))[..., None]
-    dark, light = draw.integers(0, 110, 3), draw.integers(140, 256, 3)  # so that there is contrast in grey as well
-    return (dark + mix * (light - dark)).astype(np.uint8)
+    colour, spread = draw.integers(50, 206, 3), draw.integers(30, 51, 3)
+    return (colour + (2 * mix - 1) * spread).astype(np.uint8)
 
 
 def _blob(draw: np.random.Generator, side: int) -> Image:
@@ -143,8 +143,8 @@ def _object_path(
     turn = {"clockwise": 1, "anticlockwise": -1}.get(label, 0)
     angle = turn * speed / 30 * time + draw.random() * 2 * np.pi
     growth = {"grow": 1, "shrink": -1}.get(label, 0)
-    scale = np.exp(growth * speed / 60 * time)
-    return centre, angle, np.clip(scale, 0.35, 2.5)
+    scale = np.clip(np.exp(growth * speed / 60 * time), 0.35, 2.5)
+    return np.asarray(centre, np.float64), np.asarray(angle, np.float64), np.asarray(scale, np.float64)
 
 
 def moving_scene(
@@ -202,7 +202,9 @@ def encode(frames: Iterator[Image], height: int, width: int, *, fps: int = 25, k
     return target.getvalue()
 
 
-def moving_video(seed: int, index: int, *, size: tuple[int, int] = (128, 160), num_frames: int = 64) -> tuple[str, bytes]:
+def moving_video(
+    seed: int, index: int, *, size: tuple[int, int] = (128, 160), num_frames: int = 64
+) -> tuple[str, bytes]:
     """Make and encode one video of the set: its label and its bytes."""
     scene = moving_scene(seed, index, size=size, num_frames=num_frames)
     return scene.label, encode((scene.frame(i) for i in range(num_frames)), *size)

@@ -8,7 +8,8 @@ from fractions import Fraction
 import av
 from av.video.reformatter import VideoReformatter
 
-from system.data.decode import SCALING, open_video
+from system.data.decode import open_video
+from system.data.scale import SCALING
 from system.errors import DecodeError
 
 
@@ -38,7 +39,7 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     width, height = _target_size(stream.width, stream.height, short_side)
     scaler = VideoReformatter()
-    options = {
+    options: dict[str, object] = {
         "preset": "veryfast",
         "crf": str(crf),
         "x264-params": f"bframes=0:ref=1:keyint={key_every}:min-keyint={key_every}:scenecut=0:open-gop=0:threads=1",

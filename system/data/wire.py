@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _HEADER = struct.Struct("<II")
 # More than any message of ours; a larger number means that the other side is not talking sense.
 MAX_BYTES = 1 << 31
 
 
-def send(pipe: BinaryIO, message: dict[str, Any], payload: bytes = b"") -> None:
+def send(pipe: IO[bytes], message: dict[str, Any], payload: bytes = b"") -> None:
     """Write one message and its bytes."""
     text = json.dumps(message).encode()
     pipe.write(_HEADER.pack(len(text), len(payload)))
@@ -23,7 +23,7 @@ def send(pipe: BinaryIO, message: dict[str, Any], payload: bytes = b"") -> None:
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
+def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     """Read one message and its bytes.
 
     Raises:
@@ -38,7 +38,7 @@ def receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
     return message, _exactly(pipe, payload_bytes)
 
 
-def _exactly(pipe: BinaryIO, count: int) -> bytes:
+def _exactly(pipe: IO[bytes], count: int) -> bytes:
     data = pipe.read(count)
     if len(data) != count:
         raise EOFError(f"the pipe ended after {len(data)} of {count} bytes")

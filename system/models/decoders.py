@@ -1,6 +1,6 @@
 """Decoders, and the pre-training models that join them to an encoder.
 
-B clips, N tokens of the grid, V visible and M hidden ones, D width of the encoder, E of the decoder, P values per token.
+B clips, N tokens of the grid, V visible and M hidden ones, D width of the encoder, E of the decoder, P values a token.
 """
 
 from __future__ import annotations

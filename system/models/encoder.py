@@ -18,6 +18,9 @@ from system.models.sizes import Shape
 class TubeletEmbed(nn.Module):
     """One linear map from a tubelet to a token: a Conv3d with kernel = stride, applied to the chosen tubelets only."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, grid: TokenGrid, width: int) -> None:
         super().__init__()
         self.grid = grid

@@ -1,0 +1,1 @@
+"""Motion sources: frames in, optical flow between sampled frames out."""

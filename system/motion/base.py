@@ -51,7 +51,7 @@ def check_motion(motion: MotionSection, size: int) -> None:
     if motion.weights is None:
         raise ValueError(
             "motion.source=raft needs motion.weights, the URI of torchvision's raft_small file (C_T_V1 to match the"
-            " original RAFT-small; docs/methods/mgmae.md says where to get it); or use motion.source=dis, which needs none"
+            " original RAFT-small; docs/motion.md says where to get it); or use motion.source=dis, which needs none"
         )
     if size < RAFT_MIN_PX:
         raise ValueError(

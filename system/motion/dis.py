@@ -53,5 +53,5 @@ class DIS:
         for clip, flows in zip(frames, out, strict=True):
             grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
             for flow, pair in zip(flows, pairs, strict=True):
-                flow[:] = self._flow.calc(grey[pair.start], grey[pair.end], None)
+                self._flow.calc(grey[pair.start], grey[pair.end], flow)
         return torch.from_numpy(out)

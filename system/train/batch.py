@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from system.data.stages import Batch
+from system.data.columns import Batch
 
 
 @dataclass(frozen=True, slots=True)

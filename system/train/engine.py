@@ -98,7 +98,7 @@ def deepspeed_config(train: TrainSection, engine: EngineSection, shape: BatchSha
     if engine.precision == "bf16":
         # Parameters, accumulation and the optimizer stay in float32. The empty list keeps the reduction of Linear and
         # Conv gradients in float32 too; DeepSpeed's default reduces them in bf16.
-        keep = {} if engine.reduce_dtype == "bf16" else {"lower_precision_safe_modules": []}
+        keep: dict[str, Any] = {} if engine.reduce_dtype == "bf16" else {"lower_precision_safe_modules": []}
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", **keep}
     return config
 

@@ -1,7 +1,7 @@
 """What to do when a run fails: a pure function of what failed and how often.
 
-The error that reaches the driver is wrapped several times on its way (a worker's, in Ray's, in Ray Train's); what counts
-is the innermost one that we raised.
+The error that reaches the driver is wrapped several times on its way (a worker's, in Ray's, in Ray Train's); what
+counts is the innermost one that we raised.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What an engine owns of the training state, and how it asks for what it needs: the engine's side of a checkpoint.
 
 A parameter's state is three flat float32 arrays of its size: the weights and Adam's two moments. Each rank owns some
-pieces [start, stop) of them, whatever shards them; together the ranks own everything once. So a checkpoint of any number
-of ranks can be read by any other.
+pieces [start, stop) of them, whatever shards them; together the ranks own everything once. So a checkpoint of any
+number of ranks can be read by any other.
 """
 
 from __future__ import annotations

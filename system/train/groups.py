@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.optim import param_groups_weight_decay
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import nn
 
 # Parameters that are not decayed whatever their shape, by name.
@@ -12,6 +12,6 @@ NOT_DECAYED = ("mask_token",)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups: biases, 1-D parameters and the mask token without decay, the rest with it (VideoMAE's rule)."""
+    """Return two groups: biases, 1-D parameters and the mask token without decay, the rest with it, as VideoMAE."""
     groups: list[dict[str, Any]] = param_groups_weight_decay(module, weight_decay, no_weight_decay_list=NOT_DECAYED)
     return [group for group in groups if group["params"]]

@@ -1,12 +1,12 @@
 """Starts a run on a cluster, restarts it when the cluster fails it, and says how it is doing.
 
-Ray Train carries out one attempt; attempts are counted here, so that a user's error stops at once and every other one is
-judged by failures.py.
+Ray Train carries out one attempt; attempts are counted here, so that a user's error stops at once and every other one
+is judged by failures.py.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import tempfile
 import threading
@@ -25,15 +25,15 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from system import storage
 from system.data.assemble import clip_bytes, layout_for
 from system.data.dataset import run_uri
-from system.data.index import Index, read_rejected
+from system.data.index import Index
 from system.data.pipeline import LOOKAHEAD_PER_RANK, make_clock
 from system.errors import ResumeError, SystemFault, UserError
-from system.recipe import Recipe, check_resume, dump_recipe, parse_yaml, recipe_from
+from system.recipe import Recipe, check_resume, dump_recipe, recipe_from
+from system.recipe_tree import parse_yaml
 from system.train import checkpoint
 from system.train.failures import decide, root
 from system.train.loop import Schedule, schedule_of
 from system.train.progress import Progress, progress_from
-from system.train.telemetry import read_metrics
 from system.train.worker import STREAM, ClipDataConfig, Job, stand_in, train_worker
 
 Say = Callable[[str], None]
@@ -49,6 +49,8 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# How often a run that has not taken a step yet says so.
+WAITING_S = 120.0
 # Logical CPUs of a local cluster beyond those that the recipe's actors and workers hold.
 SPARE_CPUS = 2
 
@@ -64,7 +66,7 @@ def local_resources(recipe: Recipe) -> tuple[int, int]:
     return max(cpus, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
 
 
-def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> None:
+def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> bool:
     """Connect to a cluster, or start one on this machine.
 
     Args:
@@ -72,21 +74,31 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
         address: of the cluster; `local` starts one; default RAY_ADDRESS, then a cluster on this machine, then `local`.
         verbose: show what Ray's processes print.
         temp_dir: where a cluster that is started here keeps its files.
+
+    Returns:
+        Whether a cluster was started here: it is as large as it will ever be.
+
+    Raises:
+        SystemFault: if there is no cluster at the address.
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if ray.is_initialized():
-        return
+        return False
+    # Says at each start that token authentication is on; docs/security.md does.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     common: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "WARNING"}
     wanted = address or os.environ.get("RAY_ADDRESS")
     if wanted != "local":
         try:
             ray.init(address=wanted or "auto", runtime_env={"env_vars": dict(ENVIRONMENT)}, **common)
-            return
+            return False
         except ConnectionError as error:
             if wanted:
                 raise SystemFault(f"could not connect to the Ray cluster at {wanted}: {error}") from error
     cpus, store = local_resources(recipe)
+    # Ray warns when it has started four times as many processes as may start at once, which is one a core.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(max(8, os.cpu_count() or 1)))
     ray.init(
         address="local",
         num_cpus=cpus,
@@ -96,6 +108,7 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
         _temp_dir=temp_dir,
         **common,
     )
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +162,21 @@ def open_run(recipe: Recipe, index_uri: str, say: Say) -> RunState:
     return RunState(schedule_of(recipe, index.num_videos), progress, index)
 
 
+def cluster_resources() -> dict[str, float]:
+    """Return what the cluster has now."""
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return have
+
+
+def _free_resources() -> dict[str, float]:
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return free
+
+
 def use_gpu(recipe: Recipe) -> bool:
     """Say whether the trainers take GPUs: as the recipe says, or whether the cluster has any."""
     wanted = recipe.resources.use_gpu
-    return ray.cluster_resources().get("GPU", 0) > 0 if wanted == "auto" else wanted
+    return cluster_resources().get("GPU", 0) > 0 if wanted == "auto" else wanted
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
@@ -173,10 +197,10 @@ def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
         clock = make_clock()
         job = Job(recipe, state.index.uri, clock)
         try:
-            with _watching(clock, state.schedule, show):
+            with _watching(clock, state.schedule, show, say):
                 _attempt(job)
             return
-        except Exception as error:  # noqa: BLE001  judged below, and raised unless it is retried
+        except Exception as error:
             failures += 1
             decision = decide(error, failures, recipe.resources.max_failures)
             if decision.action == "stop":
@@ -197,12 +221,11 @@ def _attempt(job: Job) -> None:
     if gpu:
         per_worker["GPU"] = 1
     with tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
+        # Ray's annotations: a function of a dict, and the configuration of Train v1. Any one value does, and v2 runs.
         trainer = TorchTrainer(
-            train_worker,
-            train_loop_config=job,
-            torch_config=TorchConfig(
-                backend="nccl" if gpu else "gloo", timeout_s=int(resources.worker_timeout_s)
-            ),
+            train_worker,  # type: ignore[arg-type]
+            train_loop_config=job,  # type: ignore[arg-type]
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(resources.worker_timeout_s)),
             scaling_config=ScalingConfig(
                 num_workers=resources.num_workers, use_gpu=gpu, resources_per_worker=per_worker
             ),
@@ -213,18 +236,19 @@ def _attempt(job: Job) -> None:
                 name=f"{recipe.run.name}-{uuid.uuid4().hex[:8]}",
                 storage_path=folder,
                 failure_config=FailureConfig(max_failures=0),
-                logging_config=LoggingConfig(log_level="ERROR"),
+                logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
         trainer.fit()
 
 
 @contextmanager
-def _watching(clock: Any, schedule: Schedule, show: Show) -> Iterator[None]:
+def _watching(clock: Any, schedule: Schedule, show: Show, say: Say) -> Iterator[None]:
     """Pass on what the trainers say while an attempt is under way."""
     ended = threading.Event()
 
     def watch() -> None:
+        told = time.monotonic()
         while not ended.wait(0.5):
             try:
                 values = ray.get(clock.progress.remote(), timeout=10)
@@ -232,6 +256,10 @@ def _watching(clock: Any, schedule: Schedule, show: Show) -> Iterator[None]:
                 continue
             if values:
                 show(values, schedule)
+            elif time.monotonic() - told > WAITING_S:
+                told = time.monotonic()
+                free = {name: amount for name, amount in _free_resources().items() if name in ("CPU", "GPU")}
+                say(f"waiting for the first step; the cluster has {free} free")
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -240,47 +268,3 @@ def _watching(clock: Any, schedule: Schedule, show: Show) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=15)
-
-
-def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[str, str]) -> dict[str, Any]:
-    """Write summary.json: how the run stands, in plain values.
-
-    Args:
-        recipe: of the run.
-        state: from `open_run`, after the last attempt.
-        began: when this job began, seconds since 1970.
-        outputs: places of what was written, by name.
-    """
-    folder = run_uri(recipe)
-    rows = read_metrics(folder)
-    rejected = read_rejected(state.index.uri)
-    seconds = [row["step_s"] for row in rows]
-    summary = {
-        "run": recipe.run.name,
-        "status": "complete" if state.complete else "stopped",
-        "step": state.progress.step,
-        "steps": state.schedule.total,
-        "videos": state.index.num_videos,
-        "clips": state.progress.slots * recipe.data.views,
-        "loss_first": _mean([row["loss"] for row in rows[:5]]),
-        "loss_last": _mean([row["loss"] for row in rows[-5:]]),
-        "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2],
-        "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
-        "job_s": time.time() - began,
-        "rejected_at_indexing": [{"name": bad.name, "reason": bad.reason} for bad in rejected[:20]],
-        "num_rejected_at_indexing": len(rejected),
-        "quarantined": {
-            state.index.row(video).name: reason
-            for video, (_, reason) in list(state.progress.quarantine.items())[:20]
-        },
-        "num_quarantined": len(state.progress.quarantine),
-        "slots_substituted": state.progress.substituted,
-        "slots_skipped": state.progress.skipped,
-        "outputs": outputs,
-    }
-    storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())
-    return summary
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

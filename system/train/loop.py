@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from system.core.plan import StepLayout
 from system.core.schedules import lr_at
-from system.data.stages import Batch, Note, unpack_notes
+from system.data.columns import Batch
+from system.data.notes import Note, unpack_notes
 from system.errors import DataError, StreamFault
 from system.models.blocks import gather_tokens
 from system.models.sizes import pretraining_flops
@@ -169,7 +170,9 @@ class Loop:
             raise StreamFault(f"the stream ended before step {step}")
         found = set(block["step"].tolist())
         if found != {step} or len(block["step"]) != self._layout.clips_per_block:
-            raise StreamFault(f"step {step} was due, the stream gave {len(block['step'])} clips of step {sorted(found)}")
+            raise StreamFault(
+                f"step {step} was due, the stream gave {len(block['step'])} clips of step {sorted(found)}"
+            )
         return block
 
     def _step(self, blocks: Iterator[Batch], progress: Progress) -> Progress:
@@ -237,9 +240,7 @@ class Loop:
             notes = sorted((note for part in gathered for note in part), key=lambda note: (note.slot, note.attempt))
         return totals, notes
 
-    def _values(
-        self, step: int, totals: dict[str, float], norm: float, step_s: float, wait_s: float
-    ) -> dict[str, Any]:
+    def _values(self, step: int, totals: dict[str, float], norm: float, step_s: float, wait_s: float) -> dict[str, Any]:
         """Return what metrics.jsonl says about a step."""
         clips_per_s = self._recipe.train.global_batch / step_s
         mfu = self._step_flops / step_s / (self._peak * self._layout.num_ranks) if self._peak else None

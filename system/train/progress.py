@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from system.data.stages import Note
+from system.data.notes import Note
 
 # Slots that must have been seen before a share of bad ones means anything.
 MIN_SLOTS = 50

@@ -17,15 +17,16 @@ from torch import nn
 from system import storage
 from system.core.plan import StepLayout
 from system.data.assemble import layout_for
+from system.data.columns import Batch
 from system.data.dataset import run_uri
-from system.data.decode import build_of_decoders
+from system.data.decoders import build_of_decoders
 from system.data.index import Index
-from system.data.stages import Batch
 from system.recipe import Recipe
-from system.train.checkpoint import Checkpoint, commit, open_checkpoint, retire, write_rank_file
-from system.train.engine import BatchShape, Engine, make_engine
 from system.train.batch import num_micro_batches
+from system.train.checkpoint import Checkpoint, open_checkpoint, retire
+from system.train.engine import BatchShape, Engine, make_engine
 from system.train.loop import Hooks, Loop, Schedule, build_model, schedule_of
+from system.train.manifest import commit, write_rank_file
 from system.train.progress import Progress, progress_from
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size
@@ -137,7 +138,9 @@ def write_quarantine(run: str, index: Index, progress: Progress) -> None:
     lines = []
     for video_id, (code, reason) in sorted(progress.quarantine.items()):
         row = index.row(video_id)
-        lines.append(json.dumps({"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}))
+        lines.append(
+            json.dumps({"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason})
+        )
     storage.write(storage.join(run, "quarantine.jsonl"), ("\n".join(lines) + "\n").encode())
 
 

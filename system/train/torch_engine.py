@@ -66,8 +66,10 @@ class TorchEngine:
         gradients = [param.grad for param in self._parameters if param.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
 
     def step(self, lr: float) -> float:
         """Take one optimizer step and return the gradient's norm before clipping."""

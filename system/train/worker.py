@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import ray
 import ray.data
 import ray.train
 import torch
 from ray.train import DataConfig
+from ray.train.torch import get_device
 
 from system.data.assemble import StreamSpec, layout_for
+from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.data.pipeline import clip_stream, execution_options, split
-from system.data.stages import Batch
+from system.data.pipeline import ClockHandle, clip_stream, execution_options, split, wait_for
 from system.errors import StreamFault
 from system.recipe import Recipe
 from system.train import checkpoint
@@ -30,7 +30,6 @@ from system.train.progress import Progress, progress_from
 from system.train.session import Values, Watchers, train_rank
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
     from ray.data import DataIterator, Dataset
 
 # The name under which the workers find their stream.
@@ -43,7 +42,7 @@ class Job:
 
     recipe: Recipe
     index_uri: str
-    clock: ActorHandle[Any]
+    clock: ClockHandle
 
 
 class ClipDataConfig(DataConfig):
@@ -69,7 +68,7 @@ class ClipDataConfig(DataConfig):
         index = Index(self._job.index_uri)
         stop = schedule_of(recipe, index.num_videos).stop
         spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
-        ray.get(clock.open.remote(progress.step, layout.first_block(progress.step)))
+        wait_for(clock.open.remote(progress.step, layout.first_block(progress.step)))
         stream = clip_stream(spec, clock)
         stream.context.execution_options = execution_options(recipe, spec)
         return [{STREAM: iterator} for iterator in split(stream, world_size)]
@@ -80,17 +79,18 @@ def stand_in() -> Dataset:
     return ray.data.range(1)
 
 
-def _blocks(shard: DataIterator, clock: ActorHandle[Any], rank: int, steps: _Steps) -> Iterator[Batch]:
+def _blocks(shard: DataIterator, clock: ClockHandle, rank: int, steps: _Steps) -> Iterator[Batch]:
     """Yield this rank's blocks; when a stream has given its last one, the next stream follows at the next step."""
     while True:
         taken = 0
-        for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+        # Whole blocks, as they come; Ray's annotation does not know that None means that.
+        for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):  # type: ignore[arg-type]
             taken += 1
             yield block
         if not taken:
             raise StreamFault(f"a stream for step {steps.next} gave no block")
         if rank == 0:  # all ranks wait for each other at the next stream's start, so one may say where it begins
-            ray.get(clock.open.remote(steps.next, steps.first_block()))
+            wait_for(clock.open.remote(steps.next, steps.first_block()))
 
 
 class _Steps:
@@ -115,7 +115,7 @@ def train_worker(job: Job) -> None:
     rank, size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
     shard = ray.train.get_dataset_shard(STREAM)
-    _, from_step = ray.get(job.clock.start.remote())
+    _, from_step = wait_for(job.clock.start.remote())
     steps = _Steps(job.recipe, size, from_step)
 
     def on_block(number: int) -> None:
@@ -127,7 +127,7 @@ def train_worker(job: Job) -> None:
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
 
-    device = ray.train.torch.get_device()
+    device = get_device()
     train_rank(
         job.recipe,
         job.index_uri,
@@ -136,5 +136,3 @@ def train_worker(job: Job) -> None:
         Watchers(on_block, on_step),
         device,
     )
-
-

@@ -1,0 +1,164 @@
+"""Checks that cost seconds and save hours: each is a function that raises what the user has to mend.
+
+`pretrain` runs them before it asks for machines, `preflight` runs them and shows the results; later ones reuse them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from system import storage
+from system.data.assemble import clip_maker, layout_for, limits_of
+from system.data.clips import fetch
+from system.data.dataset import SYNTHETIC, run_uri
+from system.data.sandbox import Sandbox
+from system.data.sources import candidates
+from system.errors import ClusterError, DataError, DecodeError, StorageFault
+from system.recipe import Recipe
+from system.train.launch import cluster_resources
+
+Say = Callable[[str], None]
+# Videos that are decoded to see whether the data can be read.
+SAMPLE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check: what was looked at, and what it said."""
+
+    check: str
+    says: str
+
+
+def check_storage(recipe: Recipe) -> Finding:
+    """See whether the run's folder can be written, read and cleaned.
+
+    Raises:
+        DataError: if storage refuses, or does not answer at the first contact.
+    """
+    uri = storage.join(run_uri(recipe), f".preflight-{uuid.uuid4().hex[:8]}")
+    try:
+        storage.write(uri, b"preflight")
+        if storage.read(uri) != b"preflight":
+            raise DataError(f"{uri}: what was written is not what is read back")
+        storage.delete([uri])
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+    return Finding("run folder", f"writable: {run_uri(recipe)}")
+
+
+def check_data(recipe: Recipe) -> Finding:
+    """See whether the recipe's data exists and holds anything to train on.
+
+    Raises:
+        DataError: a missing bucket or folder, an empty prefix, a wrong endpoint or credential.
+    """
+    uri = recipe.data.uri
+    if uri.startswith(SYNTHETIC):
+        return Finding("data", f"generated: {uri}")
+    try:
+        if uri.endswith(".parquet"):
+            return Finding("data", f"index of {storage.size(uri)} bytes: {uri}")
+        first = next(candidates(uri))
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+    return Finding("data", f"found: {uri}, the first is {first.name}")
+
+
+def check_sample(recipe: Recipe, index_uri: str) -> Finding:
+    """Decode a few clips of the plan.
+
+    Raises:
+        DataError: if none of them can be decoded.
+    """
+    maker = clip_maker(recipe, index_uri)
+    choices = [maker.choose(slot) for slot in range(min(SAMPLE, maker.plan.num_videos))]
+    views, grid = recipe.data.views, recipe.grid
+    sandbox = Sandbox(views * grid.num_frames * grid.height * grid.width * 3, limits_of(recipe))
+    bad: list[str] = []
+    try:
+        for choice, segments in zip(choices, fetch(maker, choices), strict=True):
+            outcome = segments if isinstance(segments, DecodeError) else sandbox.one(maker.job(choice, segments))
+            if isinstance(outcome, DecodeError):
+                bad.append(f"{choice.video.name}: {outcome.reason}")
+    finally:
+        sandbox.close()
+    if len(bad) == len(choices):
+        raise DataError(f"none of {len(choices)} sampled videos can be decoded; the first: {bad[0]}")
+    told = f"; not: {'; '.join(bad)}" if bad else ""
+    return Finding("sample", f"{len(choices) - len(bad)} of {len(choices)} sampled videos decode{told}")
+
+
+def check_layout(recipe: Recipe) -> Finding:
+    """See whether the workers can share a step.
+
+    Raises:
+        RecipeError: if too much of it would be padding.
+    """
+    layout = layout_for(recipe, recipe.resources.num_workers)
+    return Finding(
+        "step",
+        f"{recipe.train.global_batch} clips over {layout.num_ranks} workers: {layout.blocks_per_rank} x"
+        f" {layout.clips_per_block} clips each, padding {layout.padding:.0%}",
+    )
+
+
+def wanted_resources(recipe: Recipe, *, gpu: bool) -> dict[str, float]:
+    """Return what the stages hold while the run trains, at their smallest sizes."""
+    resources = recipe.resources
+    decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
+    raft = recipe.needs_motion and recipe.motion.source == "raft"
+    wanted = {
+        "CPU": resources.num_workers * resources.cpus_per_worker + decode,
+        "GPU": float(resources.num_workers if gpu else 0),
+    }
+    if raft and resources.gpus_per_mask_actor:
+        wanted["GPU"] += resources.mask_actors * resources.gpus_per_mask_actor
+    elif raft:
+        wanted["CPU"] += resources.mask_actors
+    for each, count in ((resources.worker_resources, resources.num_workers), (resources.decode_resources, decode)):
+        for name, amount in each.items():
+            wanted[name] = wanted.get(name, 0.0) + amount * count
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def check_cluster(recipe: Recipe, *, fixed: bool) -> Finding:
+    """See whether the cluster has what each stage asks for.
+
+    Args:
+        recipe: of the run.
+        fixed: the cluster cannot grow: it was started on this machine for this job.
+
+    Raises:
+        ClusterError: if it has too little and cannot grow.
+    """
+    have = cluster_resources()
+    gpu = recipe.resources.use_gpu is True or (recipe.resources.use_gpu == "auto" and have.get("GPU", 0) > 0)
+    wanted = wanted_resources(recipe, gpu=gpu)
+    short = [
+        f"{name}: {amount:g} wanted, {have.get(name, 0):g} there"
+        for name, amount in wanted.items()
+        if have.get(name, 0) < amount
+    ]
+    if not short:
+        there = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+        return Finding("cluster", f"{there} wanted and there")
+    if not fixed:
+        return Finding("cluster", f"has to grow before all workers run: {'; '.join(short)}")
+    raise ClusterError(f"this machine is too small: {'; '.join(short)}; ask for less in `resources`")
+
+
+def before_connecting(recipe: Recipe, _say: Say) -> None:
+    """Run the checks that need no cluster."""
+    check_layout(recipe)
+    check_data(recipe)
+    check_storage(recipe)
+
+
+def after_connecting(recipe: Recipe, say: Say, *, fixed: bool) -> None:
+    """Run the checks that need a cluster."""
+    finding = check_cluster(recipe, fixed=fixed)
+    if "grow" in finding.says:
+        say(f"{finding.check}: {finding.says}")

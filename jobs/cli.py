@@ -1,0 +1,96 @@
+"""What every job shares: arguments, exit codes (0 done, 2 user error, 1 system fault), and how it talks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from system.errors import TubeletError
+
+# A terminal that shows no progress line gets one of these every so often.
+PLAIN_EVERY_S = 10.0
+
+
+def say(line: str) -> None:
+    """Tell the user a line."""
+    print(line, flush=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors end with exit code 2 and one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def parser(name: str, description: str) -> Parser:
+    """Return a parser for `python -m jobs.<name>`."""
+    return Parser(prog=f"python -m jobs.{name}", description=description)
+
+
+def recipe_arguments(arguments: Parser) -> None:
+    """Add `--recipe FILE section.field=value ...`."""
+    arguments.add_argument("--recipe", required=True, help="YAML file, such as jobs/recipes/smoke.yaml")
+    arguments.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
+
+
+def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a job and turn its errors into a sentence and an exit code."""
+    try:
+        code = main(sys.argv[1:] if arguments is None else arguments)
+    except TubeletError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        if os.environ.get("TUBELET_TRACEBACK"):
+            traceback.print_exc()
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        code = 130
+    sys.exit(code)
+
+
+class ProgressLine:
+    """One line that is written over on a terminal, and a plain line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._told, self._open = 0.0, False
+
+    def show(self, line: str, *, last: bool = False) -> None:
+        """Show the newest state."""
+        if self._terminal:
+            width = os.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="\n" if last else "", flush=True)
+            self._open = not last
+        elif last or time.monotonic() - self._told > PLAIN_EVERY_S:
+            self._told = time.monotonic()
+            print(line, flush=True)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            print(flush=True)
+            self._open = False
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as a person would: 1 h 02 min, 3 min 20 s, 45 s."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def training_line(values: dict[str, Any], total: int) -> str:
+    """Return the progress line of a training run from the newest values of metrics.jsonl."""
+    left = (total - values["step"] - 1) * values["step_s"]
+    return (
+        f"step {values['step'] + 1}/{total}  loss {values['loss']:.4f}  {values['clips_per_s']:.1f} clips/s"
+        f"  data wait {values['data_wait']:.0%}  {duration(left)} left"
+    )

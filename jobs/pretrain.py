@@ -1,0 +1,42 @@
+"""Pre-train a video transformer: `python -m jobs.pretrain --recipe jobs/recipes/smoke.yaml section.field=value ...`.
+
+The run's name and storage are its identity: the same command again resumes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.cli import parser, recipe_arguments, run, say
+from system.recipe import Recipe, dump_recipe, load_recipe
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job."""
+    options = parser("pretrain", "Pre-train a video transformer; the same command again resumes the run.")
+    recipe_arguments(options)
+    options.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
+    options.add_argument("--no-preflight", action="store_true", help="skip the checks before machines are asked for")
+    options.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
+    options.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
+    given = options.parse_intermixed_args(arguments)
+    told: list[str] = []
+    recipe = load_recipe(given.recipe, given.overrides, told=told)
+    for line in told:
+        say(line)
+    if given.show:
+        print(dump_recipe(recipe), end="")
+        return 0
+    pretrain(recipe, address=given.address, preflight=not given.no_preflight, verbose=given.verbose)
+    return 0
+
+
+def pretrain(recipe: Recipe, *, address: str | None = None, preflight: bool = True, verbose: bool = False) -> None:
+    """Start or resume a run, and say how it ended."""
+    from jobs.running import run_to_end  # noqa: PLC0415  a laptop shows recipes without torch and ray
+
+    run_to_end(recipe, address=address, preflight=preflight, verbose=verbose)
+
+
+if __name__ == "__main__":
+    run(main)

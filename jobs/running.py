@@ -1,0 +1,144 @@
+"""A run from its recipe to its summary: what `pretrain` and `demo` do after they have a recipe."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.checks import Say, after_connecting, before_connecting
+from jobs.cli import ProgressLine, duration, say, training_line
+from system import storage
+from system.data.dataset import check_rejected, ensure_index, run_uri
+from system.data.index import Index
+from system.recipe import Recipe
+from system.report.picture import run_picture
+from system.train.checkpoint import latest
+from system.train.launch import RunState, connect, open_run, train
+from system.train.loop import Schedule
+from system.train.session import load_model
+from system.train.summary import write_summary
+
+# Set by Ray in the driver of a submitted job.
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+def settled(recipe: Recipe, say: Say) -> Recipe:
+    """Return a recipe whose local paths mean the same in every process.
+
+    A submitted job works in a folder that is deleted with it, so there a relative `run.storage` is put under the home
+    folder of the machine that the job runs on.
+    """
+    where, motion = recipe.run.storage, recipe.motion
+    if not storage.is_s3(where):
+        path = storage.local_path(where)
+        if not path.is_absolute() and SUBMITTED in os.environ:
+            path = Path.home() / path
+            say(f"run.storage={where} is relative: this job keeps the run in {path}, on this machine alone")
+        where = str(path.absolute())
+    uri = recipe.data.uri if "://" in recipe.data.uri else storage.absolute(recipe.data.uri)
+    weights = storage.absolute(motion.weights) if motion.weights and "://" not in motion.weights else motion.weights
+    return recipe.model_copy(
+        update={
+            "run": recipe.run.model_copy(update={"storage": where}),
+            "data": recipe.data.model_copy(update={"uri": uri}),
+            "motion": motion.model_copy(update={"weights": weights}),
+        }
+    )
+
+
+def run_to_end(
+    recipe: Recipe, *, address: str | None = None, preflight: bool = True, verbose: bool = False
+) -> dict[str, Any]:
+    """Start or resume a run, train to its stop, draw its picture, and print a short summary.
+
+    Returns:
+        The summary, as in summary.json.
+    """
+    began = time.time()
+    recipe = settled(recipe, say)
+    folder = run_uri(recipe)
+    if preflight:
+        before_connecting(recipe, say)
+    index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
+    check_rejected(recipe, Index(index_uri))
+    state = open_run(recipe, index_uri, say)
+    if state.reached:
+        what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
+        say(f"the run {recipe.run.name} is {what}: {folder}")
+        return {"status": "complete" if state.complete else "stopped"}
+    say(_opening(recipe, state))
+    here = connect(recipe, address, verbose=verbose)
+    if preflight:
+        after_connecting(recipe, say, fixed=here)
+    _train(recipe, state)
+    state = open_run(recipe, index_uri, say)
+    outputs = _outputs(recipe, state)
+    summary = write_summary(recipe, state, began, outputs)
+    for line in _closing(summary):
+        say(line)
+    return summary
+
+
+def _opening(recipe: Recipe, state: RunState) -> str:
+    begin = f"resuming at step {state.progress.step}" if state.progress.step else "starting"
+    return (
+        f"{begin}: {recipe.run.name}, {recipe.method.name} on {state.index.num_videos} videos,"
+        f" {state.schedule.stop} steps of {recipe.train.global_batch} clips, {recipe.resources.num_workers} workers"
+    )
+
+
+def _train(recipe: Recipe, state: RunState) -> None:
+    line = ProgressLine()
+    shown = -1
+
+    def show(values: dict[str, Any], schedule: Schedule) -> None:
+        nonlocal shown
+        if values["step"] != shown:
+            shown = values["step"]
+            line.show(training_line(values, schedule.total))
+
+    def tell(text: str) -> None:
+        line.end()
+        say(text)
+
+    try:
+        train(recipe, state, say=tell, show=show)
+    finally:
+        line.end()
+
+
+def _outputs(recipe: Recipe, state: RunState) -> dict[str, str]:
+    """Draw the picture, and name the places of everything."""
+    folder = run_uri(recipe)
+    newest = latest(folder)
+    assert newest is not None, "a run that has trained has a checkpoint"
+    outputs = {"checkpoint": newest.uri, "metrics": storage.join(folder, "metrics.jsonl")}
+    if recipe.telemetry.picture_clips:
+        name = f"step_{newest.step:08d}.png"
+        outputs["picture"] = storage.join(folder, "pictures", name)
+        picture = run_picture(recipe, state.index.uri, load_model(recipe, newest), newest.step)
+        storage.write(outputs["picture"], picture)
+    if state.progress.quarantine:
+        outputs["quarantine"] = storage.join(folder, "quarantine.jsonl")
+    outputs["summary"] = storage.join(folder, "summary.json")
+    return outputs
+
+
+def _closing(summary: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{summary['status']}: step {summary['step']} of {summary['steps']}, {summary['clips']} clips of"
+        f" {summary['videos']} videos in {duration(summary['job_s'])}",
+        f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
+        f"   data wait {summary['data_wait']:.1%}",
+    ]
+    bad = summary["num_quarantined"] + summary["num_rejected_at_indexing"]
+    if bad:
+        lines.append(f"{bad} videos could not be read:")
+        reasons = [(each["name"], each["reason"]) for each in summary["rejected_at_indexing"]]
+        reasons += list(summary["quarantined"].items())
+        lines += [f"  {name}: {reason}" for name, reason in reasons[:10]]
+    lines += [f"  {name:11s} {place}" for name, place in summary["outputs"].items()]
+    return lines

@@ -1,0 +1,176 @@
+"""One picture of a run: what goes in, how it moves, what the encoder sees, what comes back.
+
+Each clip is a block of rows over time: input, flow as colours (the hue is the direction, the strength the speed), visible
+tokens, the reconstruction with what a model can know, and, where targets are normalised per patch, the reconstruction
+with the true statistics of every patch, which flatters and says so. Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from system.core.clip import TokenGrid
+from system.core.plan import StepLayout
+from system.core.targets import patchify, token_statistics, unpatchify
+from system.core.warp import FramePair
+from system.data.assemble import StreamSpec, local_blocks
+from system.data.columns import Batch
+from system.motion.base import motion_source
+from system.recipe import Recipe
+from system.train.batch import MicroBatch, micro_batches
+
+Image = NDArray[np.uint8]
+
+GREY = 128
+MARGIN = 6
+TEXT_WIDTH = 190
+# Name and note of each row; the last one is left out where targets are plain pixels, which need no statistics.
+ROWS = (
+    ("input", ""),
+    ("flow", "hue: direction"),
+    ("visible", "grey: hidden"),
+    ("reconstruction", "visible statistics only"),
+    ("with true statistics", "of each hidden patch"),
+)
+
+
+def flow_colours(flow: NDArray[np.float32], largest: float) -> Image:
+    """Show flow as colours: (H, W, 2) px -> (H, W, 3) uint8 RGB; `largest` px and more have full strength."""
+    angle = np.arctan2(flow[..., 1], flow[..., 0])
+    strength = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / max(largest, 1e-3), 0, 1)
+    hsv = np.stack([(angle + np.pi) / (2 * np.pi) * 179, strength * 255, np.full_like(angle, 255)], -1)
+    return np.asarray(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def show_visible(frames: Image, visible: NDArray[np.bool_], grid: TokenGrid) -> Image:
+    """Paint hidden tokens grey: (T, H, W, 3) and (N,) -> (T, H, W, 3)."""
+    seen = visible.reshape(grid.slots, grid.rows, grid.cols)
+    for axis, times in ((0, grid.tubelet_frames), (1, grid.patch_px), (2, grid.patch_px)):
+        seen = seen.repeat(times, axis)
+    return np.where(seen[..., None], frames, np.uint8(GREY))
+
+
+def _visible_statistics(patches: Tensor, shown: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """Guess every token's mean and deviation from the visible ones near it: what a model could know.
+
+    Args:
+        patches: (B, N, pixels, 3).
+        shown: (B, V).
+        grid: the token grid.
+
+    Returns:
+        Two (B, N, 1, 3): averages over visible tokens, weighted by a Gaussian of the distance in tokens.
+    """
+    index = torch.arange(grid.tokens)
+    slot, place = index // grid.places, index % grid.places
+    where = torch.stack([slot, place // grid.cols, place % grid.cols], -1).float()
+    distance = torch.cdist(where[None].expand(len(patches), -1, -1), where[shown])  # (B, N, V)
+    weight = torch.softmax(-(distance**2) / 2, -1)
+    mean, std = token_statistics(patches)
+    pick = shown[..., None, None].expand(-1, -1, 1, 3)
+    return (
+        torch.einsum("bnv,bvic->bnic", weight, mean.gather(1, pick)),
+        torch.einsum("bnv,bvic->bnic", weight, std.gather(1, pick)),
+    )
+
+
+@torch.inference_mode()
+def reconstructions(recipe: Recipe, module: nn.Module, batch: MicroBatch) -> list[Tensor]:
+    """Predict the hidden tokens and put them between the visible ones.
+
+    Returns:
+        (B, 3, T, H, W) in [0, 1], one or two: with the statistics of visible tokens only, and with the true ones.
+    """
+    grid = recipe.grid
+    predicted = module(batch.frames, batch.shown, batch.hidden)["pixels"].float()
+    patches = patchify(batch.frames, grid)
+    predicted = predicted.reshape(*predicted.shape[:2], -1, 3)
+    index = batch.hidden[..., None, None].expand_as(predicted)
+
+    def whole(hidden: Tensor) -> Tensor:
+        return unpatchify(patches.scatter(1, index, hidden).flatten(2), grid).clamp(0, 1)
+
+    if not recipe.method.normalize_target:
+        return [whole(predicted)]
+    small = batch.hidden[..., None, None].expand(-1, -1, 1, 3)
+    statistics = (_visible_statistics(patches, batch.shown, grid), token_statistics(patches))
+    return [whole(predicted * std.gather(1, small) + mean.gather(1, small)) for mean, std in statistics]
+
+
+def _frames_of(clip: Tensor) -> Image:
+    """(3, T, H, W) in [0, 1] -> (T, H, W, 3) uint8."""
+    return np.asarray((clip.permute(1, 2, 3, 0) * 255).round().byte().numpy(), np.uint8)
+
+
+def _clip_rows(recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: list[Image]) -> Iterator[list[Image]]:
+    """Yield the rows of one clip, one image per slot each."""
+    grid, step = recipe.grid, recipe.grid.tubelet_frames
+    starts = range(0, grid.num_frames, step)
+    source = motion_source(recipe.motion)
+    pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
+    flow = source(frames[None], pairs)[0].cpu().numpy()
+    largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
+    yield [frames[start] for start in starts]
+    yield [flow_colours(each, largest) for each in flow]
+    yield [show_visible(frames, visible, grid)[start] for start in starts]
+    for rebuilt in made:
+        yield [rebuilt[start] for start in starts]
+
+
+def _text(height: int, line: str, note: str) -> Image:
+    canvas = np.full((height, TEXT_WIDTH, 3), 255, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(canvas, line, (4, height // 2), font, 0.42, (20, 20, 20), 1, cv2.LINE_AA)
+    cv2.putText(canvas, note, (4, height // 2 + 16), font, 0.36, (120, 120, 120), 1, cv2.LINE_AA)
+    return canvas
+
+
+def _row(images: list[Image], line: str, note: str) -> Image:
+    gap = np.full((images[0].shape[0], 2, 3), 255, np.uint8)
+    parts = [_text(images[0].shape[0], line, note)]
+    for image in images:
+        parts += [image, gap]
+    return np.concatenate(parts, 1)
+
+
+def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
+    """Draw the picture of some clips of a block.
+
+    Args:
+        recipe: of the run.
+        module: its model, on the CPU.
+        block: from the stream.
+        clips: how many, of different videos if there are as many.
+
+    Returns:
+        A PNG file's bytes.
+    """
+    usable = np.flatnonzero((block["weight"] > 0) & (block["view"] == 0))[:clips]
+    chosen = {name: values[usable] for name, values in block.items()}
+    rows: list[Image] = []
+    for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
+        rebuilt = [_frames_of(clip[0]) for clip in reconstructions(recipe, module, batch)]
+        made = _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], rebuilt)
+        for (line, note), images in zip(ROWS, made, strict=False):
+            rows.append(_row(images, line, note))
+        rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
+    picture = np.concatenate(rows, 0)
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return data.tobytes()
+
+
+def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) -> bytes:
+    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next."""
+    clips = recipe.telemetry.picture_clips
+    slots = min(clips, recipe.slots_per_step)
+    layout = StepLayout(recipe.slots_per_step, recipe.data.views, 1, slots, -(-recipe.slots_per_step // slots))
+    spec = StreamSpec(recipe, index_uri, layout, step + 1)
+    block = next(iter(local_blocks(spec, 0, step)))
+    return draw(recipe, module, block, clips)

@@ -1,0 +1,61 @@
+"""How a run stands, in plain values: summary.json, written at the end of every job that trained."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from system import storage
+from system.data.dataset import run_uri
+from system.data.index import read_rejected
+from system.recipe import Recipe
+from system.train.launch import RunState
+from system.train.telemetry import read_metrics
+
+# Bad videos that a summary names; all of them are in quarantine.jsonl and beside the index.
+NAMED = 20
+
+
+def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[str, str]) -> dict[str, Any]:
+    """Write summary.json: how the run stands, in plain values.
+
+    Args:
+        recipe: of the run.
+        state: from `open_run`, after the last attempt.
+        began: when this job began, seconds since 1970.
+        outputs: places of what was written, by name.
+    """
+    folder = run_uri(recipe)
+    rows = read_metrics(folder)
+    rejected = read_rejected(state.index.uri)
+    seconds = [row["step_s"] for row in rows]
+    summary = {
+        "run": recipe.run.name,
+        "status": "complete" if state.complete else "stopped",
+        "step": state.progress.step,
+        "steps": state.schedule.total,
+        "videos": state.index.num_videos,
+        "clips": state.progress.slots * recipe.data.views,
+        "loss_first": _mean([row["loss"] for row in rows[:5]]),
+        "loss_last": _mean([row["loss"] for row in rows[-5:]]),
+        "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2],
+        "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
+        "job_s": time.time() - began,
+        "rejected_at_indexing": [{"name": bad.name, "reason": bad.reason} for bad in rejected[:NAMED]],
+        "num_rejected_at_indexing": len(rejected),
+        "quarantined": {
+            state.index.row(video).name: reason
+            for video, (_, reason) in list(state.progress.quarantine.items())[:NAMED]
+        },
+        "num_quarantined": len(state.progress.quarantine),
+        "slots_substituted": state.progress.substituted,
+        "slots_skipped": state.progress.skipped,
+        "outputs": outputs,
+    }
+    storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
