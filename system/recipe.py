@@ -59,11 +59,11 @@ class Recipe(Section):
                 f"train.global_batch={self.train.global_batch} counts clips and is not a multiple of"
                 f" data.views={self.data.views}; use {-(-self.train.global_batch // self.data.views) * self.data.views}"
             )
-        hidden = int(grid.places * self.method.mask_ratio)
-        if not 0 < hidden < grid.places:
+        ratio = self.method.mask_ratio
+        if int(grid.places * ratio) < 1 or int(grid.places * (1 - ratio)) < 1:
             raise ValueError(
-                f"method.mask_ratio={self.method.mask_ratio} of {grid.places} places hides {hidden} of them;"
-                " a slot needs both visible and hidden ones"
+                f"method.mask_ratio={ratio} of {grid.places} places: a slot needs both visible and hidden ones;"
+                f" use {1 / grid.places:.3f} to {1 - 1 / grid.places:.3f}"
             )
         if self.needs_motion:
             check_motion(self.motion, self.data.size)

@@ -7,6 +7,7 @@ grid of the frame it starts from: frame a at x shows what frame b shows at x + f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ def drawn_places(noise: Noise, count: int) -> Visible:
 def gaussian_map(places: Tensor, grid: TokenGrid) -> Tensor:
     """Put a bump on every drawn place: `max_k exp(-|x - c_k|^2 / patch^2)`, scaled to a maximum of 1.
 
-    Float32 in every case: in float16 the tails become 0, which would read as holes (METHODS of MGMAE's release).
+    Float32 in every case: in float16 the tails become 0, which the released code would take for holes.
 
     Args:
         places: (B, F) bool, the drawn places.
@@ -75,7 +76,7 @@ def place_map(places: Tensor, grid: TokenGrid) -> Tensor:
     return drawn.repeat_interleave(patch, 1).repeat_interleave(patch, 2).clamp_min(HIDDEN_PIXEL)
 
 
-def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> tuple[Tensor, Tensor]:
+def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> Tensor:
     """Look up a map where each pixel came from: `out(x) = source(x + flow(x))`, bilinear, 0 outside of the frame.
 
     Args:
@@ -84,7 +85,7 @@ def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False
         half_size_scale: divide the flow by W/2 instead of (W - 1)/2, as the released code does: 32 px become 31.86.
 
     Returns:
-        (B, H, W) the warped map, and (B, H, W) bool, True where the looked-up point lies inside of the frame.
+        (B, H, W) the warped map.
     """
     height, width = source.shape[1:]
     size = flow.new_tensor([width, height])
@@ -93,37 +94,58 @@ def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False
         torch.arange(width, device=flow.device, dtype=flow.dtype),
         indexing="ij",
     )
-    base = torch.stack([xs, ys], -1)
     scale = size if half_size_scale else size - 1
-    where = base / (size - 1) * 2 - 1 + flow / scale * 2
-    warped = F.grid_sample(source[:, None], where, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
-    tolerance = 1e-4  # rounding of a point that lies on the border
-    inside = (where.abs() <= 1 + tolerance).all(-1)
-    return warped, inside
+    where = torch.stack([xs, ys], -1) / (size - 1) * 2 - 1 + flow / scale * 2
+    return F.grid_sample(source[:, None], where, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
 
 
-def carry(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True, as_released: bool = False) -> Tensor:
+def _outward(base: int, num_frames: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (frame, its neighbour nearer to the base frame, the pair between them), from the base frame outward."""
+    for frame in range(base + 1, num_frames):
+        yield frame, frame - 1, frame - 1
+    for frame in range(base - 1, -1, -1):
+        yield frame, frame + 1, frame
+
+
+def carry(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) -> Tensor:
     """Carry the map of frame `base` to every frame of the clip, one neighbour at a time.
+
+    A map of ones is carried along: where it has become less than a half, a pixel comes from outside of the frame. Such
+    a hole gets the initial map's value at the same place, after the carrying, so that what was filled in is not carried
+    on: the released code fills before the next step, which smears the border's value over the frame.
 
     Args:
         initial: (B, H, W) float32, the map of frame `base`.
         flow: (B, T - 1, H, W, 2) float32 px, in the order of `pairs_toward(base, T)`.
         base: the frame that `initial` belongs to.
-        fill_holes: give pixels that come from outside of the frame the initial map's value at the same place.
-        as_released: find holes by "exactly 0" and scale by W/2, as the released code does, in place of the validity
-            mask and the exact scale.
+        fill_holes: False leaves holes at 0.
 
     Returns:
         (B, T, H, W) float32.
     """
     num_frames = flow.shape[1] + 1
-    maps: dict[int, Tensor] = {base: initial}
-    outward = [*range(base + 1, num_frames), *range(base - 1, -1, -1)]
-    for frame in outward:
-        nearer, pair = (frame - 1, frame - 1) if frame > base else (frame + 1, frame)
-        warped, inside = backward_warp(maps[nearer], flow[:, pair], half_size_scale=as_released)
-        hole = warped == 0 if as_released else ~inside
-        maps[frame] = torch.where(hole, initial, warped) if fill_holes else warped
+    maps = {base: initial}
+    inside = {base: torch.ones_like(initial)}
+    for frame, nearer, pair in _outward(base, num_frames):
+        maps[frame] = backward_warp(maps[nearer], flow[:, pair])
+        inside[frame] = backward_warp(inside[nearer], flow[:, pair])
+    frames = torch.stack([maps[frame] for frame in range(num_frames)], 1)
+    if not fill_holes:
+        return frames
+    hole = torch.stack([inside[frame] for frame in range(num_frames)], 1) < 0.5
+    return torch.where(hole, initial[:, None], frames)
+
+
+def carry_as_released(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) -> Tensor:
+    """Carry a map as MGMAE's released code does: flow scaled by W/2, holes are exact zeros, filled at every step.
+
+    Args and result as `carry`; the wrong direction before the base frame is the caller's choice of pairs.
+    """
+    num_frames = flow.shape[1] + 1
+    maps = {base: initial}
+    for frame, nearer, pair in _outward(base, num_frames):
+        warped = backward_warp(maps[nearer], flow[:, pair], half_size_scale=True)
+        maps[frame] = torch.where(warped == 0, initial, warped) if fill_holes else warped
     return torch.stack([maps[frame] for frame in range(num_frames)], 1)
 
 

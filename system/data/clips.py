@@ -113,7 +113,7 @@ class ClipMaker:
         """Say what a decoder has to do for a choice."""
         grid, video = self.spec.grid, choice.video
         frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
-        return ClipRequest(frames, self.crops(choice.slot), grid.height, self.spec.decoder, _seek(video, frames[0]))
+        return ClipRequest(frames, self.crops(choice.slot), grid.height, self.spec.decoder, key_frame_before(video, frames[0]))
 
     def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:
         """Make the job of decoding a choice, from the bytes at hand."""
@@ -121,7 +121,7 @@ class ClipMaker:
         return decode_job(stored_video(video.uri, video.byte_start, video.num_bytes, segments), self.request(choice))
 
 
-def _seek(video: VideoRow, first: int) -> Seek | None:
+def key_frame_before(video: VideoRow, first: int) -> Seek | None:
     """Return the last key frame at or before a frame, and a time between it and the next one."""
     last = bisect_right(video.key_frames, first) - 1
     if last < 0:

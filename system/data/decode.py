@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import av
@@ -30,12 +30,16 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg"
 TOLERATED_MISSING = 8
 
 
+# Frames that an open group can show before its key frame: the deepest reordering that codecs allow.
+MAX_LEADING = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Seek:
     """A key frame to start decoding at.
 
     Attributes:
-        frame: its number in the video.
+        frame: its place in the order of decoding.
         timestamp: its packet's dts or pts, as the index has it, in the stream's time base.
         target: where to seek, between this key frame and the next: demuxers compare with presentation times, which
             lie a little after the decoding times that an index may hold.
@@ -101,9 +105,11 @@ def _numbered(container: InputContainer, stream: VideoStream, seek: Seek | None)
     frames: Iterator[av.VideoFrame]
     if seek is not None and seek.frame > 0:
         packets = _from_key_frame(container, stream, seek)
-        packet = next(packets)
-        number, first_pts = seek.frame, packet.pts
-        frames = (frame for each in chain([packet], packets) for frame in each.decode())
+        head = list(islice(packets, 1 + MAX_LEADING))
+        first_pts = head[0].pts
+        leading = sum(first_pts is not None and packet.pts is not None and packet.pts < first_pts for packet in head)
+        number = seek.frame + leading
+        frames = (frame for packet in chain(head, packets) for frame in packet.decode())
     else:
         frames = container.decode(stream)
     for frame in frames:
@@ -143,7 +149,7 @@ def decode_pyav(file: io.IOBase, request: ClipRequest) -> Frames:
     try:
         return _decode_from(file, request)
     except DecodeError as error:
-        if request.seek is None or request.seek.frame == 0 or error.code not in ("corrupt", "decode"):
+        if request.seek is None or request.seek.frame == 0 or error.code == "open":
             raise
     file.seek(0)
     return _decode_from(file, replace(request, seek=None))
@@ -158,6 +164,8 @@ def _decode_from(file: io.IOBase, request: ClipRequest) -> Frames:
         turns, last = 0, -1
         try:
             for number, frame in _numbered(container, stream, request.seek):
+                if last < 0 and number > wanted[0]:
+                    raise DecodeError("decode", f"frame {wanted[0]} is shown before the key frame {number}")
                 last = number
                 if number in wanted:
                     if frame.is_corrupt:

@@ -25,7 +25,8 @@ class VideoFacts:
         height: coded height, px.
         num_frames: frames of the stream.
         fps: average frames per second; 0 where the stream does not say.
-        key_frames: numbers of the key frames.
+        key_frames: places of the key frames in the order of decoding, which is that of presentation but for the few
+            frames that an open group shows before its key frame.
         key_timestamps: a timestamp of each key frame's packet, in the stream's time base, to seek to.
         key_positions: where each key frame's packet begins, bytes; -1 where the container does not say.
         header: start and stop of the byte ranges that opening and seeking read, flattened.
@@ -54,44 +55,45 @@ def probe_video(file: SuppliedFile) -> VideoFacts:
     """
     container, stream = open_video(file)
     with container:
-        context = stream.codec_context
-        facts = (context.name, stream.width, stream.height)
+        facts = (stream.codec_context.name, stream.width, stream.height)
+        rate = stream.average_rate or stream.guessed_rate
         entries = [entry for entry in stream.index_entries if not entry.is_discard]
         if stream.frames and len(entries) == stream.frames:
             keys = [(i, e.timestamp, e.pos) for i, e in enumerate(entries) if e.is_keyframe]
             num_frames = len(entries)
         else:
             num_frames, keys = _from_packets(container, stream)
-        if not num_frames:
-            raise DecodeError("open", "its video stream has no frames")
-        rate = stream.average_rate or stream.guessed_rate
-        if keys:
-            container.seek(keys[-1][1], stream=stream, backward=True)  # reads what a seek will read
+    if not num_frames:
+        raise DecodeError("open", "its video stream has no frames")
     frames, timestamps, positions = (list(column) for column in zip(*keys, strict=True)) if keys else ([], [], [])
-    return VideoFacts(
-        *facts,
-        num_frames,
-        float(rate) if rate else 0.0,
-        frames,
-        timestamps,
-        positions,
-        [edge for piece in file.touched() for edge in piece],
-    )
+    header = [edge for piece in _header(file, timestamps) for edge in piece]
+    return VideoFacts(*facts, num_frames, float(rate) if rate else 0.0, frames, timestamps, positions, header)
+
+
+def _header(file: SuppliedFile, timestamps: list[int]) -> list[tuple[int, int]]:
+    """Return the byte ranges that opening a video and seeking in it read."""
+    file.forget_touched()
+    container, stream = open_video(file)
+    with container:
+        if timestamps:
+            container.seek(timestamps[-1], stream=stream, backward=True)
+    return file.touched()
 
 
 def _from_packets(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> tuple[int, list[tuple[int, int, int]]]:
-    """Count a stream's packets, and find its key frames' places in the order of presentation."""
-    seen: list[tuple[int, bool, int]] = []
+    """Count a stream's packets, and find its key frames."""
+    count = 0
+    keys: list[tuple[int, int, int]] = []
     try:
         for packet in container.demux(stream):
             if packet.size:
-                time = packet.pts if packet.pts is not None else packet.dts
-                position = -1 if packet.pos is None else packet.pos
-                seen.append((time if time is not None else len(seen), packet.is_keyframe, position))
+                time = packet.dts if packet.pts is None else packet.pts
+                if packet.is_keyframe and time is not None:
+                    keys.append((count, time, -1 if packet.pos is None else packet.pos))
+                count += 1
     except av.FFmpegError as error:
-        if not seen:
+        if not count:
             raise DecodeError("open", f"its packets cannot be read ({error})") from error
-    order = sorted(seen)
-    return len(order), [(i, time, pos) for i, (time, key, pos) in enumerate(order) if key]
+    return count, keys

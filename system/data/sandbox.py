@@ -30,6 +30,8 @@ from system.errors import DecodeError, StorageFault, UserError
 
 # A time-out is tried once more, alone in a fresh child, with this many times the deadline, before it counts.
 SECOND_CHANCE = 5
+# What a child's interpreter runs.
+CHILD = ["-m", "system.data.child"]
 # Seconds that a child may take to start.
 START_S = 60.0
 # What a child sees of its parent's environment: nothing that grants access to anything.
@@ -106,7 +108,7 @@ class _Process:
         environment = {key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ}
         environment["PYTHONPATH"] = str(Path(system.__file__).parents[1])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "system.data.child", str(shared), str(capacity), str(limits.memory_mb)],
+            [sys.executable, *CHILD, str(shared), str(capacity), str(limits.memory_mb)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -35,6 +35,11 @@ class SuppliedFile(io.RawIOBase):
         self._position = 0
         self._read: list[tuple[int, int]] = []
 
+    def forget_touched(self) -> None:
+        """Go back to the start as if nothing had been read."""
+        self._position = 0
+        self._read.clear()
+
     def touched(self) -> list[tuple[int, int]]:
         """Return the half-open ranges that were read, joined where they meet."""
         joined: list[tuple[int, int]] = []

@@ -97,7 +97,7 @@ def _then(first: Poses, second: Poses, points: Poses) -> Poses:
     return middle @ second[:, :2].T + second[:, 2]
 
 
-def _texture(draw: np.random.Generator, height: int, width: int) -> Image:
+def texture(draw: np.random.Generator, height: int, width: int) -> Image:
     """Draw smooth noise of several scales about a colour, dark to light: something to follow everywhere."""
     total = np.zeros((height, width), np.float32)
     for cell, weight in ((32, 1.0), (13, 0.7), (5, 0.35)):
@@ -168,7 +168,7 @@ def moving_scene(
     height, width = size
     speed = 0.5 + 1.5 * draw.random()
     margin = int(speed * num_frames) + 8
-    back = _texture(draw, height + 2 * margin, width + 2 * margin)
+    back = texture(draw, height + 2 * margin, width + 2 * margin)
     still = np.zeros(num_frames)
     pan = np.zeros((num_frames, 2))
     if label == "pan":
@@ -181,7 +181,7 @@ def moving_scene(
         side = int(min(size) * (0.35 + 0.2 * draw.random()))
         centre, angle, scale = _object_path(label, -speed if number else speed, num_frames, size, draw)
         poses = _poses(centre + pan, np.full(2, side / 2), angle, scale)
-        layers.append(Layer(_texture(draw, side, side), _blob(draw, side), poses))
+        layers.append(Layer(texture(draw, side, side), _blob(draw, side), poses))
     return Scene(tuple(layers), height, width, label)
 
 

@@ -5,8 +5,8 @@ the tokens with the most of the map are shown. So an object's visible part stays
 a hidden token's content cannot be copied from another slot.
 
 What the released code does differently is a switch: `direction: release` looks the flow up against the motion in the
-frames before the base frame, finds holes by "exactly 0" and scales flow by W/2; `visible_count: release` shows
-int(places * (1 - ratio)) tokens of a slot, 19 instead of 20 of 196.
+frames before the base frame, scales flow by W/2, finds holes by "exactly 0" and fills them at every step; and
+`visible_count: release` shows int(places * (1 - ratio)) tokens of a slot, 19 instead of 20 of 196.
 """
 
 from __future__ import annotations
@@ -74,17 +74,12 @@ def pairs(options: MGMAEOptions, num_frames: int) -> tuple[FramePair, ...]:
 def mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: MGMAEOptions) -> Visible:
     """Draw places in the base frame, carry their map along the flow, and show the top tokens of every slot."""
     assert flow is not None, "a method that names frame pairs is given their flow"
-    released = options.direction == "release"
     drawn = warp.drawn_places(noise, masks.num_visible(grid.places, options.mask_ratio))
     make = warp.gaussian_map if options.initial_map == "gaussian" else warp.place_map
     initial = make(torch.from_numpy(drawn).to(flow.device), grid)
-    maps = warp.carry(
-        initial,
-        flow.float(),
-        base_index(options, grid.num_frames),
-        fill_holes=options.hole_filling == "base",
-        as_released=released,
-    )
+    carry = warp.carry_as_released if options.direction == "release" else warp.carry
+    base = base_index(options, grid.num_frames)
+    maps = carry(initial, flow.float(), base, fill_holes=options.hole_filling == "base")
     return warp.top_visible(
         warp.cube_scores(maps, grid), visible_places(options, grid), over_clip=options.top == "clip"
     )

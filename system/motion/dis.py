@@ -53,5 +53,6 @@ class DIS:
         for clip, flows in zip(frames, out, strict=True):
             grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
             for flow, pair in zip(flows, pairs, strict=True):
-                self._flow.calc(grey[pair.start], grey[pair.end], flow)
+                # None, which OpenCV's annotations forget: a flow that is given is where the search starts.
+                flow[:] = self._flow.calc(grey[pair.start], grey[pair.end], None)  # type: ignore[call-overload]
         return torch.from_numpy(out)

@@ -1,8 +1,10 @@
 """One picture of a run: what goes in, how it moves, what the encoder sees, what comes back.
 
-Each clip is a block of rows over time: input, flow as colours (the hue is the direction, the strength the speed), visible
-tokens, the reconstruction with what a model can know, and, where targets are normalised per patch, the reconstruction
-with the true statistics of every patch, which flatters and says so. Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
+Each clip is a block of rows over time: input, flow as colours (the hue is the direction, the strength the speed),
+visible tokens, the reconstruction with what a model can know, and, where targets are normalised per patch, the
+reconstruction with the true statistics of every patch, which flatters and says so.
+
+Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""What tests share: small recipes, generated videos, and a Ray session that cleans up after itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+# Before ray is imported anywhere: no token file in the home folder of whoever runs the tests.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+REPOSITORY = Path(__file__).parents[1]
+RECIPES = REPOSITORY / "jobs" / "recipes"
+# Real videos that lie beside the project where it is developed; users do not have them.
+REAL_VIDEOS = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder that already holds 16 small generated videos and their index."""
+    from system.data.dataset import ensure_index
+    from system.recipe import load_recipe
+
+    storage = tmp_path_factory.mktemp("generated")
+    recipe = load_recipe(RECIPES / "smoke.yaml", [*TINY, f"run.storage={storage}"])
+    ensure_index(recipe)
+    return storage
+
+
+# The smallest run that still has every part: 4 frames of 32 px, 8 tokens of which 2 are seen.
+TINY = [
+    "data.uri=synthetic://moving?videos=16&frames=16&height=48&width=48",
+    "data.num_frames=4",
+    "data.size=32",
+    "data.views=1",
+    "model.depth=2",
+    "model.decoder_depth=1",
+    "model.width=48",
+    "model.heads=3",
+    "model.decoder_width=24",
+    "model.decoder_heads=3",
+    "method.mask_ratio=0.5",
+    "train.global_batch=16",
+    "train.micro_batch=4",
+    "train.steps=8",
+    "train.warmup_steps=2",
+    "checkpoint.every_steps=4",
+    "telemetry.tensorboard=false",
+    "telemetry.picture_clips=2",
+    "engine.name=torch",
+]
+
+@pytest.fixture
+def real_videos() -> Path:
+    if not REAL_VIDEOS.is_dir():
+        pytest.skip("the real videos lie beside the project only where it is developed")
+    return REAL_VIDEOS
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray for the tests that need no more than a session: small store, own folder, gone afterwards."""
+    import ray
+
+    from system.train.launch import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    ray.init(
+        address="local",
+        num_cpus=8,
+        object_store_memory=200_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": dict(ENVIRONMENT)},
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

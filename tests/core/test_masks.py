@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from system.core.clip import TokenGrid, token_grid
+from system.core.masks import Noise, num_visible, random_visible, running_cell, smallest, tube_visible
+
+GRID = token_grid(16, 224, 2, 16)
+
+
+def draws(clips: int = 3, grid: TokenGrid = GRID) -> Noise:
+    return np.random.default_rng(0).random((clips, grid.slots, grid.places), np.float32)
+
+
+@pytest.mark.parametrize(("ratio", "visible"), [(0.9, 20), (0.75, 49), (0.5, 98), (0.95, 10), (0.6, 79)])
+def test_the_count_of_visible_places_is_videomaes(ratio: float, visible: int) -> None:
+    assert num_visible(196, ratio) == visible
+
+
+def test_a_tube_shows_160_of_1568_tokens_in_the_same_places_of_every_slot() -> None:
+    visible = tube_visible(draws(), GRID, 0.9)
+    assert visible.sum(1).tolist() == [160, 160, 160]
+    slots = visible.reshape(3, 8, 196)
+    assert (slots == slots[:, :1]).all()
+
+
+def test_random_masking_shows_equally_many_in_every_slot_in_other_places() -> None:
+    slots = random_visible(draws(), GRID, 0.9).reshape(3, 8, 196)
+    assert (slots.sum(2) == 20).all()
+    assert (slots[:, 0] != slots[:, 1]).any()
+
+
+def test_the_smallest_draws_are_shown_and_equal_ones_count_from_the_left() -> None:
+    assert smallest(np.array([[0.5, 0.1, 0.1, 0.1]], np.float32), 2).tolist() == [[False, True, True, False]]
+
+
+def test_draws_that_do_not_fit_the_grid_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"noise must be \(clips, 8, 196\) for this grid, got \(3, 8, 195\)"):
+        tube_visible(draws()[:, :, 1:], GRID, 0.9)
+
+
+def test_a_running_cell_decodes_784_of_1568_tokens_in_four_different_phases() -> None:
+    decoded = running_cell(np.arange(8), GRID)
+    assert (decoded.sum(1) == 784).all()
+    assert (decoded[:4] == decoded[4:]).all()
+    assert len({mask.tobytes() for mask in decoded}) == 4
+
+
+def test_a_running_cell_turns_by_one_place_a_slot() -> None:
+    slots = running_cell(np.array([0]), GRID).reshape(8, 14, 14)
+    cells = [slots[slot, :2, :2].ravel().tolist() for slot in range(4)]
+    assert cells == [
+        [False, False, True, True],
+        [False, True, True, False],
+        [True, True, False, False],
+        [True, False, False, True],
+    ]
+    assert (slots[:, ::2, ::2] == slots[:, :1, :1]).all()  # every cell alike
+
+
+def test_over_four_slots_each_place_is_decoded_twice_on_an_odd_grid_too() -> None:
+    grid = token_grid(8, 112, 2, 16)
+    assert (running_cell(np.array([2]), grid).reshape(4, 49).sum(0) == 2).all()
+
+
+def test_a_running_cell_refuses_slots_that_are_no_multiple_of_four() -> None:
+    with pytest.raises(ValueError, match="multiple of 4 slots, got 3"):
+        running_cell(np.array([0]), token_grid(6, 32, 2, 16))

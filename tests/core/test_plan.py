@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from system.core.plan import EpochPlan, fitting_ranks, step_layout
+
+
+@pytest.mark.parametrize("num_videos", [1, 7, 64, 2048, 2049, 10_000])
+@pytest.mark.parametrize("window", [1, 100, 4096])
+def test_every_epoch_takes_each_video_once(num_videos: int, window: int) -> None:
+    plan = EpochPlan(num_videos, seed=3, group_videos=256, window_videos=window)
+    for epoch in range(2):
+        videos = plan.videos(epoch * num_videos, (epoch + 1) * num_videos)
+        assert sorted(videos) == list(range(num_videos))
+
+
+def test_two_epochs_and_two_seeds_have_different_orders() -> None:
+    plan, other = EpochPlan(500, 0, 64, 128), EpochPlan(500, 1, 64, 128)
+    assert (plan.videos(0, 500) != plan.videos(500, 1000)).any()
+    assert (plan.videos(0, 500) != other.videos(0, 500)).any()
+
+
+def test_any_part_of_the_sequence_can_be_made_alone() -> None:
+    plan = EpochPlan(100, 0, 16, 32)
+    whole = plan.videos(0, 350)
+    for start, stop in ((0, 1), (95, 205), (99, 101), (340, 350)):
+        assert (plan.videos(start, stop) == whole[start:stop]).all()
+
+
+def test_a_window_stays_inside_few_row_groups() -> None:
+    plan = EpochPlan(100_000, 0, group_videos=100, window_videos=400)
+    groups = plan.videos(0, 400) // 100
+    assert len(set(groups)) == 4
+
+
+def test_spares_are_a_function_of_slot_and_attempt() -> None:
+    plan = EpochPlan(1000, 0, 64, 128)
+    spares = [plan.spare(slot, attempt) for slot in range(20) for attempt in (1, 2, 3)]
+    assert spares == [plan.spare(slot, attempt) for slot in range(20) for attempt in (1, 2, 3)]
+    assert len(set(spares)) > 50
+
+
+def test_ten_million_videos_cost_nothing_to_plan() -> None:
+    plan = EpochPlan(10_000_000, 0, 2048, 16_384)
+    last = plan.videos(9_999_990, 10_000_010)
+    assert len(last) == 20
+    assert last.max() < 10_000_000
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 16])
+@pytest.mark.parametrize("max_clips", [2, 6, 48])
+def test_the_blocks_of_a_step_hold_its_slots_once_and_in_order(ranks: int, max_clips: int) -> None:
+    layout = step_layout(16, views=2, num_ranks=ranks, max_clips=max_clips)
+    for step in (0, 5):
+        first = layout.first_block(step)
+        blocks = [layout.block(first + part) for part in range(layout.blocks_per_step)]
+        slots = [slot for block in blocks for slot in range(block.start, block.stop)]
+        assert slots == list(range(16 * step, 16 * (step + 1)))
+        assert {block.num_slots for block in blocks} == {layout.slots_per_block}
+        assert {block.step for block in blocks} == {step}
+    assert layout.clips_per_block <= max(max_clips, 2)
+
+
+def test_a_world_size_that_divides_has_no_padding() -> None:
+    assert step_layout(512, 4, 8).padding == 0
+    assert step_layout(16, 1, 3).padding == pytest.approx(2 / 18)
+
+
+def test_worker_counts_that_fit_are_near_the_one_that_does_not() -> None:
+    fits = fitting_ranks(16, 0.25, around=11)
+    assert 8 in fits
+    assert 11 not in fits
+    assert all(1 - 16 / (-(-16 // ranks) * ranks) <= 0.25 for ranks in fits)
+
+
+def test_an_empty_plan_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one video"):
+        EpochPlan(0, 0, 1, 1)
+
+
+def test_the_plan_is_what_it_was() -> None:
+    """The order of a run may never change between versions: these are its first videos, written down once."""
+    plan = EpochPlan(1000, 0, 256, 512)
+    assert plan.videos(0, 8).dtype == np.int64
+    assert plan.videos(0, 8).tolist() == GOLDEN
+
+
+# Made by `EpochPlan(1000, 0, 256, 512).videos(0, 8)` in the project's first version.
+GOLDEN = [847, 25, 966, 209, 243, 40, 848, 37]

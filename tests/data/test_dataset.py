@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from system.data.dataset import check_rejected, ensure_index
+from system.data.index import Index
+from system.data.sources import build_index
+from system.data.synthetic import MOTIONS, moving_scene, moving_video
+from system.errors import DataError, RecipeError
+from tests.small import tiny_recipe
+
+
+def test_generated_videos_are_made_once_and_labelled_by_their_motion(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "data.uri=synthetic://moving?videos=12&frames=8&height=48&width=48")
+    said: list[str] = []
+    uri = ensure_index(recipe, say=said.append)
+    assert len(said) == 1
+    assert ensure_index(recipe, say=said.append) == uri
+    assert len(said) == 1
+    index = Index(uri)
+    assert index.num_videos == 12
+    assert {row.label for row in index} == set(MOTIONS)
+
+
+def test_the_same_seed_makes_the_same_bytes() -> None:
+    assert moving_video(1, 2, size=(48, 48), num_frames=8) == moving_video(1, 2, size=(48, 48), num_frames=8)
+    assert moving_video(1, 2, size=(48, 48), num_frames=8) != moving_video(2, 2, size=(48, 48), num_frames=8)
+
+
+def test_the_true_flow_takes_a_pixel_to_where_it_is_seen_again() -> None:
+    for label in MOTIONS:
+        scene = moving_scene(0, 4, size=(96, 96), num_frames=16, label=label)
+        forward, first, second = scene.flow(4, 8), scene.frame(4).astype(float), scene.frame(8).astype(float)
+        errors = []
+        for y in range(8, 88, 4):
+            for x in range(8, 88, 4):
+                to = (forward[y, x] + [x, y]).round().astype(int)
+                if (to >= 0).all() and (to < 96).all():
+                    errors.append(abs(second[to[1], to[0]] - first[y, x]).mean())
+        assert sorted(errors)[len(errors) // 2] < 6, label
+
+
+def test_flow_there_and_back_cancels_out_where_nothing_covers() -> None:
+    scene = moving_scene(0, 1, size=(64, 64), num_frames=16, label="pan")
+    there, back = scene.flow(3, 9), scene.flow(9, 3)
+    to = (there[32, 32] + 32).round().astype(int)
+    assert abs(there[32, 32] + back[to[1], to[0]]).max() < 0.1
+
+
+@pytest.mark.parametrize("uri", ["synthetic://cars", "synthetic://moving?video=3", "synthetic://moving?videos=x"])
+def test_a_generated_set_that_does_not_exist_is_refused(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(RecipeError, match="data.uri=synthetic://"):
+        ensure_index(tiny_recipe(tmp_path, f"data.uri={uri}"))
+
+
+def test_an_index_beside_the_videos_is_used_and_else_one_is_made_for_the_run(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+    recipe = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/v", "run.name=a")
+    assert ensure_index(recipe) == str(tmp_path / "runs" / "a" / "index.parquet")
+    build_index(str(tmp_path / "v"), str(tmp_path / "v" / "index.parquet"))
+    other = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/v", "run.name=b")
+    assert ensure_index(other) == str(tmp_path / "v" / "index.parquet")
+
+
+def test_too_many_unreadable_files_stop_the_run_and_are_named(tmp_path: Path) -> None:
+    (tmp_path / "good.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+    (tmp_path / "bad.mp4").write_bytes(b"x")
+    recipe = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}")
+    index = Index(build_index(str(tmp_path), str(tmp_path / "runs" / "index.parquet")).uri)
+    with pytest.raises(DataError, match=r"1 of 2 videos cannot be read, more than data.max_bad_ratio=0.1(.|\n)*bad.mp4"):
+        check_rejected(recipe, index)
+    check_rejected(tiny_recipe(tmp_path / "runs", "data.max_bad_ratio=0.5"), index)

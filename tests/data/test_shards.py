@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from system import storage
+from system.data.dataset import ensure_index
+from system.data.index import Index
+from system.data.sandbox import Job, Sandbox, Limits, Answer
+from system.data.shards import ShardOptions, make_shards
+from system.data.sources import build_index, stored_video
+from system.errors import DataError
+from tests.small import tiny_recipe
+
+
+@pytest.fixture
+def source(generated: Path) -> Index:
+    return Index(ensure_index(tiny_recipe(generated)))
+
+
+def test_as_is_keeps_every_byte_and_the_labels(source: Index, tmp_path: Path) -> None:
+    make_shards(source, str(tmp_path), ShardOptions("as-is", videos_per_shard=5))
+    packed = Index(str(tmp_path / "index.parquet"))
+    assert packed.num_videos == 16
+    assert len(list(tmp_path.glob("*.tar"))) == 4
+    for before, after in zip(source, packed, strict=True):
+        same = storage.read(after.uri, after.byte_start, after.byte_start + after.num_bytes)
+        assert same == Path(before.uri).read_bytes()
+        assert (after.name, after.label, after.num_frames) == (before.name, before.label, before.num_frames)
+
+
+def test_a_shard_is_a_tar_that_any_tool_reads_and_indexing_it_finds_the_same_ranges(
+    source: Index, tmp_path: Path
+) -> None:
+    make_shards(source, str(tmp_path / "s"), ShardOptions("as-is", videos_per_shard=16))
+    with tarfile.open(tmp_path / "s" / "shard-000000.tar") as tar:
+        assert len(tar.getmembers()) == 16
+    found = Index(build_index(str(tmp_path / "s"), str(tmp_path / "i.parquet")).uri)
+    packed = Index(str(tmp_path / "s" / "index.parquet"))
+    assert [(row.byte_start, row.num_bytes) for row in found] == [(row.byte_start, row.num_bytes) for row in packed]
+
+
+def test_short_gop_is_smaller_and_has_its_key_frames_close_together(source: Index, tmp_path: Path) -> None:
+    make_shards(source, str(tmp_path), ShardOptions("short-gop", short_side=32, key_every=4))
+    for row in Index(str(tmp_path / "index.parquet")):
+        assert (row.height, row.width, row.num_frames) == (32, 32, 16)
+        assert row.key_frames == [0, 4, 8, 12]
+        assert row.codec == "h264"
+
+
+def test_a_job_that_was_ended_goes_on_where_it_was(source: Index, tmp_path: Path) -> None:
+    options = ShardOptions("as-is", videos_per_shard=4)
+    make_shards(source, str(tmp_path), options)
+    first = Index(str(tmp_path / "index.parquet"))
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
+    for name in ("shard-000002.json", "index.parquet"):
+        os.unlink(tmp_path / name)
+    make_shards(source, str(tmp_path), options)
+    again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
+    assert [name for name in kept if kept[name] != again[name]] == ["shard-000002.tar"]
+    assert list(Index(str(tmp_path / "index.parquet"))) == list(first)
+
+
+def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> None:
+    make_shards(source, str(tmp_path), ShardOptions("as-is"))
+    with pytest.raises(DataError, match="layout: there 'as-is', now 'short-gop'"):
+        make_shards(source, str(tmp_path), ShardOptions("short-gop"))
+
+
+def test_real_files_are_re_encoded(real_videos: Path, tmp_path: Path) -> None:
+    for name in ("h265_video.mp4", "av1_video.mkv", "realshort.mp4"):
+        file = real_videos / name
+        sandbox = Sandbox(1, Limits(deadline_s=120))
+        values = {"short_side": 64, "key_every": 8, "crf": 30}
+        video = stored_video(str(file), 0, file.stat().st_size)
+        answer = sandbox.one(Job(video, "transcode", {"options": values}))
+        sandbox.close()
+        assert isinstance(answer, Answer), answer
+        assert 500 < len(answer.data)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from system import storage
+from system.data.index import GROUP_VIDEOS, Index, IndexWriter, Rejected, read_rejected
+from system.data.sources import build_index, candidates
+from system.data.synthetic import moving_video
+from system.errors import DataError
+
+
+def write_videos(folder: Path, count: int = 3) -> Path:
+    for number in range(count):
+        label, data = moving_video(0, number, size=(48, 48), num_frames=8)
+        storage.write(str(folder / label / f"{number}.mp4"), data)
+    return folder
+
+
+def test_an_index_lists_every_video_with_what_its_header_says(tmp_path: Path) -> None:
+    build_index(str(write_videos(tmp_path / "v")), str(tmp_path / "index.parquet"), labels="folder")
+    index = Index(str(tmp_path / "index.parquet"))
+    rows = list(index)
+    assert [row.name for row in rows] == ["left/0.mp4", "right/1.mp4", "up/2.mp4"]
+    assert [row.label for row in rows] == ["left", "right", "up"]
+    assert [row.video_id for row in rows] == [0, 1, 2]
+    assert {(row.codec, row.width, row.height, row.num_frames, row.fps) for row in rows} == {("h264", 48, 48, 8, 25.0)}
+    assert rows[0].duration_s == pytest.approx(0.32)
+    assert rows[0].key_frames == [0]
+
+
+def test_files_that_are_no_videos_are_rejected_with_their_reasons(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "v", 1)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    (folder / "cut.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1][:300])
+    (folder / "notes.txt").write_text("not even named like one")
+    writer = build_index(str(folder), str(tmp_path / "index.parquet"))
+    assert writer.num_videos == 1
+    rejected = read_rejected(str(tmp_path / "index.parquet"))
+    assert {bad.name for bad in rejected} == {"empty.mp4", "text.mp4", "cut.mp4"}
+    assert next(bad.reason for bad in rejected if bad.name == "empty.mp4") == "the file is empty"
+    assert Index(str(tmp_path / "index.parquet")).num_rejected == 3
+
+
+def test_a_folder_without_videos_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"holds no videos \(1 other files\); looked for .*\.mp4"):
+        build_index(str(tmp_path), str(tmp_path / "index.parquet"))
+
+
+def test_a_folder_of_broken_videos_is_refused_with_the_first_reasons(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(DataError, match="none of 1 files is a video that can be read; a.mp4: "):
+        build_index(str(tmp_path), str(tmp_path / "out" / "index.parquet"))
+
+
+def test_members_of_a_tar_are_byte_ranges_of_it(tmp_path: Path) -> None:
+    videos = write_videos(tmp_path / "v")
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "a.tar", "w") as tar:
+        for path in sorted(videos.rglob("*.mp4")):
+            tar.add(path, f"{path.parent.name}/{path.name}")
+    found = list(candidates(str(tmp_path / "shards")))
+    assert [each.name for each in found] == ["a.tar/left/0.mp4", "a.tar/right/1.mp4", "a.tar/up/2.mp4"]
+    for each in found:
+        data = storage.read(each.uri, each.byte_start, each.byte_start + each.num_bytes)
+        assert data == (videos / each.name.removeprefix("a.tar/")).read_bytes()
+    assert build_index(str(tmp_path / "shards"), str(tmp_path / "index.parquet")).num_videos == 3
+
+
+def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:gz"):
+        pass
+    with pytest.raises(DataError, match="is not a plain tar file"):
+        list(candidates(str(tmp_path)))
+
+
+def test_the_fingerprint_follows_names_and_sizes(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "v", 2)
+    first = build_index(str(folder), str(tmp_path / "a.parquet"))
+    again = build_index(str(folder), str(tmp_path / "b.parquet"))
+    (folder / "left" / "0.mp4").write_bytes((folder / "right" / "1.mp4").read_bytes() + b"\0")
+    other = build_index(str(folder), str(tmp_path / "c.parquet"))
+    fingerprints = [Index(writer.uri).fingerprint for writer in (first, again, other)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def row(number: int) -> dict[str, object]:
+    lists = {name: [0] for name in ("key_frames", "key_timestamps", "key_positions")}
+    plain = {"uri": f"s3://b/{number:08d}.mp4", "name": f"{number}", "etag": "", "label": None, "codec": "h264"}
+    numbers = {"byte_start": 0, "num_bytes": 10, "width": 8, "height": 8, "num_frames": 5, "fps": 5.0}
+    return {**plain, **numbers, **lists, "header": []}
+
+
+def test_a_large_index_is_read_a_row_group_at_a_time(tmp_path: Path) -> None:
+    writer = IndexWriter(str(tmp_path / "index.parquet"), "test")
+    for number in range(2 * GROUP_VIDEOS + 5):
+        writer.add(row(number))
+    writer.close()
+    index = Index(writer.uri)
+    assert index.num_videos == 2 * GROUP_VIDEOS + 5
+    assert [each.video_id for each in index.rows([2 * GROUP_VIDEOS + 4, 0, GROUP_VIDEOS])] == [4100, 0, 2048]
+    assert len(index._groups) == 3
+
+
+def test_the_list_of_rejected_files_is_plain_json_lines(tmp_path: Path) -> None:
+    writer = IndexWriter(str(tmp_path / "index.parquet"), "test")
+    writer.add(row(0))
+    writer.reject(Rejected("bad.mp4", "open", "why"))
+    writer.close()
+    lines = (tmp_path / "index.rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"name": "bad.mp4", "code": "open", "reason": "why"}]
+
+
+def test_what_is_no_index_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 nothing")
+    for name in ("none.parquet", "x.parquet"):
+        with pytest.raises(DataError, match=r"make one with `python -m jobs.index`"):
+            Index(str(tmp_path / name))

@@ -1,0 +1,99 @@
+"""Our encoder and decoder compute what Hugging Face's VideoMAE computes, with the same random weights."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from system.config import ModelSection
+from system.core.clip import token_grid
+from system.core.losses import mean_squared
+from system.core.masks import tube_visible
+from system.core.targets import IMAGENET_MEAN, IMAGENET_STD, normalized_pixels
+from system.models.blocks import gather_tokens
+from system.models.decoders import PixelModel
+from system.models.sizes import shapes
+from system.train.batch import split_tokens
+
+GRID = token_grid(16, 64, 2, 16)
+MODEL = ModelSection(size="tiny", depth=3, decoder_depth=2)
+
+
+def their_weights(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename our weights to Hugging Face's names (transformers 5): one qkv matrix becomes three, the keys have no bias."""
+    theirs: dict[str, Tensor] = {}
+    for name, value in ours.items():
+        new = name.replace("encoder.patch_embed.proj", "videomae.embeddings.patch_embeddings.projection")
+        new = new.replace("encoder.norm", "videomae.layernorm")
+        new = re.sub(r"^encoder\.blocks\.", "videomae.encoder.layer.", new)
+        new = re.sub(r"^decoder\.blocks\.", "decoder.decoder_layers.", new)
+        for old, renamed in (
+            ("norm1", "layernorm_before"),
+            ("norm2", "layernorm_after"),
+            ("mlp.fc1", "intermediate.dense"),
+            ("mlp.fc2", "output.dense"),
+            ("attn.proj", "attention.output.dense"),
+            ("attn.q_bias", "attention.attention.query.bias"),
+            ("attn.v_bias", "attention.attention.value.bias"),
+        ):
+            new = new.replace(old, renamed)
+        if "attn.qkv.weight" in new:
+            for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                theirs[new.replace("attn.qkv", f"attention.attention.{part}")] = piece
+        else:
+            theirs[new] = value
+    return theirs
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[PixelModel, torch.nn.Module]:
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    torch.manual_seed(0)
+    encoder, decoder = shapes(MODEL)
+    ours = PixelModel(GRID, encoder, decoder).eval()
+    with torch.no_grad():
+        for param in ours.parameters():
+            param.add_(0.02 * torch.randn_like(param))  # biases too
+    config = VideoMAEConfig(
+        image_size=GRID.height,
+        patch_size=16,
+        num_frames=16,
+        tubelet_size=2,
+        hidden_size=encoder.width,
+        num_hidden_layers=encoder.depth,
+        num_attention_heads=encoder.heads,
+        intermediate_size=4 * encoder.width,
+        decoder_hidden_size=decoder.width,
+        decoder_num_hidden_layers=decoder.depth,
+        decoder_num_attention_heads=decoder.heads,
+        decoder_intermediate_size=4 * decoder.width,
+        use_mean_pooling=False,
+        norm_pix_loss=True,
+        layer_norm_eps=1e-6,
+    )
+    theirs = VideoMAEForPreTraining(config).eval()
+    missing, unexpected = theirs.load_state_dict(their_weights(ours.state_dict()), strict=False)
+    assert not missing
+    assert not unexpected
+    return ours, theirs
+
+
+def test_predictions_and_loss_equal_hugging_faces(pair: tuple[PixelModel, torch.nn.Module]) -> None:
+    ours, theirs = pair
+    frames = torch.rand(2, 3, 16, 64, 64)
+    noise = np.random.default_rng(0).random((2, GRID.slots, GRID.places), np.float32)
+    visible = tube_visible(noise, GRID, 0.75)
+    shown, hidden = (torch.from_numpy(index) for index in split_tokens(visible))
+    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.inference_mode():
+        predicted = ours(frames, shown, hidden)["pixels"]
+        wanted = gather_tokens(normalized_pixels(frames, GRID), hidden)
+        loss = mean_squared(predicted, wanted).mean()
+        out = theirs(((frames - mean) / std).transpose(1, 2), bool_masked_pos=torch.from_numpy(~visible))
+    assert torch.allclose(predicted, out.logits, atol=1e-5)
+    assert float(loss) == pytest.approx(float(out.loss), abs=1e-5)

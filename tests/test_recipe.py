@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from system.errors import RecipeError, ResumeError
+from system.recipe import check_resume, dump_recipe, load_recipe, recipe_from
+from system.recipe_tree import parse_yaml
+from tests.conftest import RECIPES
+
+SMOKE = RECIPES / "smoke.yaml"
+MGMAE = RECIPES / "mgmae-vitb-k400.yaml"
+
+
+def refusal(*overrides: str, recipe: Path = MGMAE) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_written_out_is_the_same_recipe(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe_from(parse_yaml(dump_recipe(recipe), "dumped"), "dumped") == recipe
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
+    assert "data.strid: there is no such key; did you mean data.stride?" in refusal("data.strid=3")
+
+
+def test_a_key_of_another_method_is_refused_with_its_owner() -> None:
+    text = refusal("method.name=videomae", "method.base_frame=first")
+    assert "method.base_frame: there is no such key; it belongs to mgmae" in text
+
+
+def test_all_problems_are_told_at_once() -> None:
+    text = refusal("data.strid=3", "train.micro_batch=many", "model.size=giant")
+    assert all(name in text for name in ("data.strid", "train.micro_batch", "model.size"))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("method.name=foo", "method.name: is one of videomae, mgmae, got 'foo'"),
+        ("data.size=100", "data.size=100 is not a multiple of model.patch_px=16; use 96"),
+        ("data.num_frames=15", "data.num_frames=15 is not a multiple of model.tubelet_frames=2; use 14"),
+        ("train.global_batch=1537", "is not a multiple of data.views=4; use 1540"),
+        ("train.steps=10", "say the length once"),
+        ("motion.weights=null", "needs motion.weights"),
+        ("method.mask_ratio=0.999", "a slot needs both visible and hidden ones"),
+        ("model.heads=7", "width must be a multiple of twice the heads"),
+        ("resources.decode_actors=[4,2]", "needs 1 <= min <= max, got [4, 2]"),
+        ("run.name=a/b", "run.name"),
+    ],
+)
+def test_a_rule_is_told_with_the_value_and_the_way_out(override: str, sentence: str) -> None:
+    assert sentence in refusal(override)
+
+
+def test_raft_below_its_smallest_size_is_refused_with_the_way_out() -> None:
+    assert "use data.size=128 or motion.source=dis" in refusal("data.size=112")
+
+
+@pytest.mark.parametrize("text", ["train", "train.micro_batch", "=3", "train..x=3"])
+def test_an_override_of_another_form_is_refused(text: str) -> None:
+    assert "an override is section.field=value" in refusal(text)
+
+
+def test_changing_the_method_keeps_what_both_have_and_names_the_rest() -> None:
+    told: list[str] = []
+    recipe = load_recipe(MGMAE, ["method.name=videomae", "method.mask=random"], told=told)
+    assert recipe.method.mask_ratio == 0.9
+    assert told == ["method.name=videomae: dropped base_frame, hole_filling, initial_map, which videomae does not have"]
+
+
+def test_numbers_like_1e_4_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"extends: {SMOKE}\ntrain: {{base_lr: 1e-4, min_lr: 2E-5}}\n")
+    recipe = load_recipe(path)
+    assert (recipe.train.base_lr, recipe.train.min_lr) == (1e-4, 2e-5)
+
+
+def test_a_missing_recipe_names_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean .*mgmae-vitb-k400\.yaml"):
+        load_recipe(RECIPES / "mgmae-vitb-k40.yaml")
+
+
+def test_a_circle_of_parents_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(RecipeError, match="goes round in a circle"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("[1, 2", "is not YAML"), ("- 1\n", "is a mapping of sections")])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=sentence):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_the_papers_steps_and_rates_follow_from_their_recipes() -> None:
+    videomae, mgmae = load_recipe(RECIPES / "videomae-vitb-k400.yaml"), load_recipe(MGMAE)
+    assert videomae.learning_rates() == pytest.approx((1.2e-3, 8e-5))  # 1.5e-4 x 2048 / 256
+    assert mgmae.learning_rates() == pytest.approx((1.5e-3, 1.5e-5))  # 1e-3 x 384 videos / 256
+    assert mgmae.steps(240_000) == 125_000
+    assert mgmae.warmup_steps(240_000) == 12_500
+
+
+def test_a_resumed_run_may_change_how_but_not_what() -> None:
+    before = load_recipe(SMOKE)
+    check_resume(before, load_recipe(SMOKE, ["train.micro_batch=2", "resources.num_workers=1", "run.storage=/else"]))
+    with pytest.raises(ResumeError, match="data.stride: the run has 2, the recipe says 4"):
+        check_resume(before, load_recipe(SMOKE, ["data.stride=4"]))

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from system import storage
+from system.errors import DataError, StorageFault
+from system.range_file import RangeFile
+
+
+def test_what_is_written_is_read_whole_or_in_parts(tmp_path: Path) -> None:
+    uri = storage.join(str(tmp_path), "a", "b.bin")
+    storage.write(uri, b"0123456789")
+    assert storage.read(uri) == b"0123456789"
+    assert storage.read(uri, 2, 5) == b"234"
+    assert storage.read(uri, 7) == b"789"
+    assert storage.size(uri) == 10
+
+
+def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    uri = str(tmp_path / "a")
+    storage.write(uri, b"old")
+    storage.write(uri, b"new")
+    assert storage.read(uri) == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_uri_is_a_path(tmp_path: Path) -> None:
+    storage.write(f"file://{tmp_path}/a b", b"x")
+    assert (tmp_path / "a b").read_bytes() == b"x"
+
+
+def test_a_missing_object_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(storage.MissingError, match="none: there is no such file"):
+        storage.read(str(tmp_path / "none"))
+    assert not storage.exists(str(tmp_path / "none"))
+
+
+def test_fewer_bytes_than_asked_for_are_a_fault(tmp_path: Path) -> None:
+    storage.write(str(tmp_path / "a"), b"0123")
+    with pytest.raises(StorageFault, match="asked for bytes 2 to 9, got 2"):
+        storage.read(str(tmp_path / "a"), 2, 9)
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(DataError, match=r"local path, file:// or s3://, got gs://bucket"):
+        storage.read("gs://bucket/key")
+
+
+def test_a_listing_is_sorted_and_leaves_hidden_files_out(tmp_path: Path) -> None:
+    for name in ("b/2", "b/1", "a", ".hidden", "c/.part"):
+        storage.write(storage.join(str(tmp_path), name), b"x")
+    found = [item.uri.removeprefix(f"{tmp_path}/") for item in storage.list_objects(str(tmp_path))]
+    assert found == ["a", "b/1", "b/2"]
+
+
+def test_a_missing_folder_cannot_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        list(storage.list_objects(str(tmp_path / "none")))
+    assert list(storage.list_objects(str(tmp_path / "none"), missing_ok=True)) == []
+
+
+def test_an_upload_moves_a_file(tmp_path: Path) -> None:
+    source = tmp_path / "from"
+    source.write_bytes(b"x")
+    storage.upload(source, str(tmp_path / "to" / "there"))
+    assert not source.exists()
+    assert storage.read(str(tmp_path / "to" / "there")) == b"x"
+
+
+def test_near_ranges_are_joined_and_far_ones_are_not() -> None:
+    assert storage.merge_ranges([(100, 110), (0, 5), (5, 7), (14, 20)], gap=4) == [(0, 7), (14, 20), (100, 110)]
+
+
+def test_tasks_keep_their_order_and_pass_on_their_errors() -> None:
+    assert storage.in_parallel([lambda n=n: n for n in range(40)]) == list(range(40))  # type: ignore[misc]
+    with pytest.raises(ZeroDivisionError):
+        storage.in_parallel([lambda: 1, lambda: 1 // 0])
+
+
+def test_a_range_file_reads_as_the_range_would(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 8
+    storage.write(str(tmp_path / "a"), data)
+    file = RangeFile(str(tmp_path / "a"), 100, 1000, chunk=64)
+    assert file.read(10) == data[100:110]
+    file.seek(-20, 2)
+    assert file.read() == data[1080:1100]
+    file.seek(500)
+    assert file.read(200) == data[600:800]
+    assert file.tell() == 700
