@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -60,6 +61,7 @@ TINY = [
     "engine.name=torch",
 ]
 
+
 @pytest.fixture
 def real_videos() -> Path:
     if not REAL_VIDEOS.is_dir():
@@ -82,7 +84,7 @@ def ray_session() -> Iterator[None]:
         object_store_memory=200_000_000,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         runtime_env={"env_vars": dict(ENVIRONMENT)},
         _temp_dir=folder,
     )

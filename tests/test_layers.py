@@ -63,9 +63,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_module_imports_from_its_own_layer_and_lower_ones(module: str, path: Path) -> None:
     wrong = [
-        name
-        for name in imports(path)
-        if name.split(".")[0] in ("system", "jobs") and layer_of(name) < layer_of(module)
+        name for name in imports(path) if name.split(".")[0] in ("system", "jobs") and layer_of(name) < layer_of(module)
     ]
     assert not wrong
 
@@ -89,11 +87,15 @@ for name in sys.argv[1:]:
     load_recipe(name)
 """
     recipes = [str(path) for path in (REPOSITORY / "jobs" / "recipes").glob("*.yaml")]
-    done = subprocess.run([sys.executable, "-c", script, *recipes], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *recipes], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_importing_the_package_imports_no_heavy_one() -> None:
-    script = "import sys, system; print([name for name in ('torch', 'ray', 'deepspeed', 'numpy') if name in sys.modules])"
+    script = (
+        "import sys, system; print([name for name in ('torch', 'ray', 'deepspeed', 'numpy') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

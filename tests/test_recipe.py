@@ -110,5 +110,5 @@ def test_the_papers_steps_and_rates_follow_from_their_recipes() -> None:
 def test_a_resumed_run_may_change_how_but_not_what() -> None:
     before = load_recipe(SMOKE)
     check_resume(before, load_recipe(SMOKE, ["train.micro_batch=2", "resources.num_workers=1", "run.storage=/else"]))
-    with pytest.raises(ResumeError, match="data.stride: the run has 2, the recipe says 4"):
+    with pytest.raises(ResumeError, match=r"data.stride: the run has 2, the recipe says 4"):
         check_resume(before, load_recipe(SMOKE, ["data.stride=4"]))

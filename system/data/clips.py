@@ -113,7 +113,9 @@ class ClipMaker:
         """Say what a decoder has to do for a choice."""
         grid, video = self.spec.grid, choice.video
         frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
-        return ClipRequest(frames, self.crops(choice.slot), grid.height, self.spec.decoder, key_frame_before(video, frames[0]))
+        return ClipRequest(
+            frames, self.crops(choice.slot), grid.height, self.spec.decoder, key_frame_before(video, frames[0])
+        )
 
     def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:
         """Make the job of decoding a choice, from the bytes at hand."""

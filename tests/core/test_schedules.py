@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from system.core.schedules import lr_at, num_steps, scaled_lr
@@ -11,7 +13,7 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
     assert rates[5] == pytest.approx(0.5)
     assert rates[10] == rates[11] == 1.0
     assert rates[11 + 45] == pytest.approx(0.55, abs=0.01)  # half-way down
-    assert all(earlier >= later for earlier, later in zip(rates[11:], rates[12:], strict=False))
+    assert all(earlier >= later for earlier, later in pairwise(rates[11:]))
     assert 0.1 < rates[-1] < 0.101
 
 

@@ -69,7 +69,9 @@ def test_of_a_long_video_only_the_header_and_the_clips_groups_are_read() -> None
     row = long_row()
     ranges = wanted_ranges(row, 120, 190)
     assert sum(stop - start for start, stop in ranges) < 2 << 20
-    covered = [(start, stop) for start, stop in ranges if start <= row.key_positions[2] and row.key_positions[4] <= stop]
+    covered = [
+        (start, stop) for start, stop in ranges if start <= row.key_positions[2] and row.key_positions[4] <= stop
+    ]
     assert covered  # frames 100 to 199
     assert ranges[0][0] == 0
     assert ranges[-1][1] == row.num_bytes
@@ -142,7 +144,16 @@ def test_neighbours_in_one_object_are_fetched_together(
     ]
     calls: list[tuple[int, int]] = []
     honest = storage.read
-    monkeypatch.setattr(storage, "read", lambda uri, start=0, stop=None: calls.append((start, stop)) or honest(uri, start, stop))
+
+    def noted(uri: str, start: int, stop: int) -> bytes:
+        calls.append((start, stop))
+        return honest(uri, start, stop)
+
+    monkeypatch.setattr(storage, "read", noted)
     found = fetch(maker, parts)
     assert calls == [(100, 2500)]
-    assert [part[0][1] for part in found if not isinstance(part, DecodeError)] == [data[100:600], data[2000:2500], data[700:1200]]
+    assert [part[0][1] for part in found if not isinstance(part, DecodeError)] == [
+        data[100:600],
+        data[2000:2500],
+        data[700:1200],
+    ]

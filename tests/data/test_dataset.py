@@ -51,7 +51,7 @@ def test_flow_there_and_back_cancels_out_where_nothing_covers() -> None:
 
 @pytest.mark.parametrize("uri", ["synthetic://cars", "synthetic://moving?video=3", "synthetic://moving?videos=x"])
 def test_a_generated_set_that_does_not_exist_is_refused(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(RecipeError, match="data.uri=synthetic://"):
+    with pytest.raises(RecipeError, match=r"data.uri=synthetic://"):
         ensure_index(tiny_recipe(tmp_path, f"data.uri={uri}"))
 
 
@@ -70,6 +70,8 @@ def test_too_many_unreadable_files_stop_the_run_and_are_named(tmp_path: Path) ->
     (tmp_path / "bad.mp4").write_bytes(b"x")
     recipe = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}")
     index = Index(build_index(str(tmp_path), str(tmp_path / "runs" / "index.parquet")).uri)
-    with pytest.raises(DataError, match=r"1 of 2 videos cannot be read, more than data.max_bad_ratio=0.1(.|\n)*bad.mp4"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 videos cannot be read, more than data.max_bad_ratio=0.1(.|\n)*bad.mp4"
+    ):
         check_rejected(recipe, index)
     check_rejected(tiny_recipe(tmp_path / "runs", "data.max_bad_ratio=0.5"), index)

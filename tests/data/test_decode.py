@@ -131,7 +131,9 @@ def row(facts: VideoFacts, data: bytes) -> VideoRow:
     return VideoRow(0, "", "", 0, len(data), "", None, duration_s=0.0, **facts.as_dict())
 
 
-@pytest.mark.parametrize("options", [{"bf": "0", "g": "8"}, {"bf": "3", "g": "12"}, {"g": "10", "x264-params": "open-gop=1"}])
+@pytest.mark.parametrize(
+    "options", [{"bf": "0", "g": "8"}, {"bf": "3", "g": "12"}, {"g": "10", "x264-params": "open-gop=1"}]
+)
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_seeking_finds_the_frames_that_decoding_from_the_start_finds(options: dict[str, str], container: str) -> None:
     data = encoded(images(60, (48, 64)), container=container, options={"preset": "veryfast", **options})
@@ -198,7 +200,7 @@ def test_a_list_of_other_files_named_mp4_opens_none_of_them(decoder: str, tmp_pa
     """FFmpeg's concat and playlist formats read other files of the host; without the list of formats this one works."""
     (tmp_path / "secret.mp4").write_bytes(encoded(images(4)))
     concat = f"ffconcat version 1.0\nfile '{tmp_path}/secret.mp4'\n".encode()
-    with av.open(io.BytesIO(concat), format="concat", options={"safe": "0"}) as opened:
+    with av.open(io.BytesIO(concat), mode="r", format="concat", options={"safe": "0"}) as opened:
         assert len(list(opened.decode(video=0))) == 4
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n".encode()
     for text in (concat, playlist):

@@ -80,15 +80,16 @@ def works(child: Sandbox) -> bool:
 def test_frames_come_back_through_shared_memory_in_order() -> None:
     child = Sandbox(FRAME_BYTES, Limits())
     jobs = [good(), decode_job(video(b"no video"), REQUEST), good(), good()]
-    found = [answer.frames.copy() if isinstance(answer, Answer) and answer.frames is not None else None for answer in child.run(jobs)]
+    found = [
+        answer.frames.copy() if isinstance(answer, Answer) and answer.frames is not None else None
+        for answer in child.run(jobs)
+    ]
     child.close()
     assert found[1] is None
     assert all((each == found[0]).all() for each in (found[2], found[3]) if each is not None and found[0] is not None)
 
 
-def test_a_hanging_video_costs_a_deadline_and_a_second_chance(
-    child: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_video_costs_a_deadline_and_a_second_chance(child: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert works(child)
     monkeypatch.setattr(sandbox_module, "START_S", 1.0)
     began = time.monotonic()

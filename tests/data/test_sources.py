@@ -54,7 +54,7 @@ def test_a_folder_without_videos_is_refused_with_what_was_looked_for(tmp_path: P
 
 def test_a_folder_of_broken_videos_is_refused_with_the_first_reasons(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
-    with pytest.raises(DataError, match="none of 1 files is a video that can be read; a.mp4: "):
+    with pytest.raises(DataError, match=r"none of 1 files is a video that can be read; a.mp4: "):
         build_index(str(tmp_path), str(tmp_path / "out" / "index.parquet"))
 
 

@@ -158,7 +158,7 @@ def test_a_mask_stage_makes_what_decoding_would_have_made(spec: StreamSpec, deco
 
 
 def test_notes_and_segments_survive_their_way() -> None:
-    notes = [Note(3, 7, 0, "short", "it's \"short\"")]
+    notes = [Note(3, 7, 0, "short", 'it\'s "short"')]
     assert unpack_notes(pack_notes(notes)) == notes
     assert pack_notes([]) == ""
     segments = ((0, b"abc"), (100, b""), (200, b"xy"))

@@ -24,7 +24,7 @@ MODEL = ModelSection(size="tiny", depth=3, decoder_depth=2)
 
 
 def their_weights(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our weights to Hugging Face's names (transformers 5): one qkv matrix becomes three, the keys have no bias."""
+    """Rename our weights to Hugging Face's names (transformers 5): a qkv matrix becomes three without key bias."""
     theirs: dict[str, Tensor] = {}
     for name, value in ours.items():
         new = name.replace("encoder.patch_embed.proj", "videomae.embeddings.patch_embeddings.projection")
@@ -76,7 +76,8 @@ def pair() -> tuple[PixelModel, torch.nn.Module]:
         norm_pix_loss=True,
         layer_norm_eps=1e-6,
     )
-    theirs = VideoMAEForPreTraining(config).eval()
+    theirs = VideoMAEForPreTraining(config)
+    theirs.train(False)
     missing, unexpected = theirs.load_state_dict(their_weights(ours.state_dict()), strict=False)
     assert not missing
     assert not unexpected
