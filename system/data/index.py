@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -181,7 +182,7 @@ def read_rejected(index_uri: str) -> list[Rejected]:
 
 
 class Index:
-    """Reads an index a row group at a time.
+    """Reads an index a row group at a time; any number of threads may share one.
 
     Args:
         uri: of the index.parquet.
@@ -207,15 +208,17 @@ class Index:
         self.fingerprint: str = facts["fingerprint"]
         self.num_rejected: int = facts["num_rejected"]
         self._groups: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def _group(self, number: int) -> list[dict[str, Any]]:
-        if number in self._groups:
-            self._groups.move_to_end(number)
-        else:
-            while len(self._groups) >= CACHED_GROUPS:
-                self._groups.popitem(last=False)
-            self._groups[number] = self._file.read_row_group(number).to_pylist()
-        return self._groups[number]
+        with self._lock:
+            if number in self._groups:
+                self._groups.move_to_end(number)
+            else:
+                while len(self._groups) >= CACHED_GROUPS:
+                    self._groups.popitem(last=False)
+                self._groups[number] = self._file.read_row_group(number).to_pylist()
+            return self._groups[number]
 
     def row(self, video_id: int) -> VideoRow:
         """Return one video's row."""

@@ -121,3 +121,15 @@ def test_what_is_no_index_is_refused_with_the_way_out(tmp_path: Path) -> None:
     for name in ("none.parquet", "x.parquet"):
         with pytest.raises(DataError, match=r"make one with `python -m jobs.index`"):
             Index(str(tmp_path / name))
+
+
+def test_threads_may_share_an_index(generated: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tests.small import stream_spec, tiny_recipe
+
+    uri = stream_spec(tiny_recipe(generated), 1).index_uri
+    for _ in range(5):  # the first read of a group is the one that is not safe without a lock
+        index = Index(uri)
+        with ThreadPoolExecutor(8) as pool:
+            assert [row.video_id for row in pool.map(index.row, [*range(16)] * 4)] == [*range(16)] * 4

@@ -1,0 +1,150 @@
+"""What a user sees of the jobs before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import index, make_shards, make_videos, preflight, pretrain
+from jobs.cli import duration, run, training_line
+from jobs.running import SUBMITTED, settled
+from system.recipe import recipe_from
+from system.recipe_tree import parse_yaml
+from tests.conftest import RECIPES, REPOSITORY, TINY
+from tests.small import tiny_recipe
+
+SMOKE = str(RECIPES / "smoke.yaml")
+Output = pytest.CaptureFixture[str]
+
+
+def code_of(main: object, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run(main, arguments)  # type: ignore[arg-type]
+    return int(str(ended.value.code))
+
+
+def test_show_prints_a_recipe_that_can_be_given_again(capsys: Output) -> None:
+    assert code_of(pretrain.main, "--recipe", SMOKE, "--show", "train.steps=7") == 0
+    recipe = recipe_from(parse_yaml(capsys.readouterr().out, "shown"), "shown")
+    assert recipe.train.steps == 7
+
+
+def test_show_needs_neither_torch_nor_ray() -> None:
+    script = (
+        "import sys; from jobs.pretrain import main; main(sys.argv[1:]);"
+        "assert not {'torch', 'ray', 'deepspeed'} & set(sys.modules), 'heavy'"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, "--recipe", SMOKE, "--show"],
+        cwd=REPOSITORY,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one_and_nothing_is_started(
+    tmp_path: Path, capsys: Output
+) -> None:
+    assert code_of(pretrain.main, "--recipe", SMOKE, f"run.storage={tmp_path}/runs", "data.strid=3") == 2
+    error = capsys.readouterr().err
+    assert "data.strid: there is no such key; did you mean data.stride?" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_padding_above_the_limit_names_the_worker_counts_that_fit(tmp_path: Path, capsys: Output) -> None:
+    given = ["--recipe", SMOKE, *TINY, f"run.storage={tmp_path}/runs", "resources.num_workers=11"]
+    assert code_of(pretrain.main, *given) == 2
+    assert "27% of the work is padding" in (error := capsys.readouterr().err)
+    assert "worker counts that fit: 7, 8, 9, 10\n" in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_folder_and_an_empty_one_are_one_sentence_each(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, says in (("none", "there is no"), ("empty", "no video")):
+        given = ["--recipe", SMOKE, *TINY, f"run.storage={tmp_path}/runs", f"data.uri={tmp_path}/{name}"]
+        assert code_of(pretrain.main, *given) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path}/{name}" in error
+        assert says in error
+        assert error.count("\n") == 1
+
+
+def test_a_recipe_that_is_not_there_is_named(capsys: Output) -> None:
+    assert code_of(pretrain.main, "--recipe", "none.yaml") == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [pretrain.main, preflight.main, index.main, make_shards.main, make_videos.main])
+def test_missing_arguments_point_to_help(main: object, capsys: Output) -> None:
+    assert code_of(main) == 2
+    assert "see --help" in capsys.readouterr().err
+
+
+def test_preflight_shows_all_of_its_findings(generated: Path, capsys: Output) -> None:
+    given = ["--recipe", SMOKE, *TINY, f"run.storage={generated}", "run.name=checked", "--no-cluster", "--rate", "4"]
+    assert code_of(preflight.main, *given) == 0
+    told = capsys.readouterr().out
+    for says in (
+        "ok    step        16 clips over 2 workers: 1 x 8 clips each, padding 0%",
+        "ok    run folder  writable",
+        "ok    index       16 videos, 0 rejected",
+        "ok    sample      8 of 8 sampled videos decode",
+        "ok    length      8 steps, 128 clips",
+        "32 s at 4 clips/s",
+        "ready to train",
+    ):
+        assert says in told
+
+
+def test_preflight_goes_on_after_a_bad_finding_and_fails(generated: Path, capsys: Output) -> None:
+    given = ["--recipe", SMOKE, *TINY, f"run.storage={generated}", "resources.num_workers=11", "--no-cluster"]
+    assert code_of(preflight.main, *given) == 2
+    told = capsys.readouterr().out
+    assert "BAD   RecipeError: resources.num_workers=11" in told
+    assert "ok    run folder" in told
+    assert "not ready" in told
+
+
+def test_the_jobs_that_prepare_data_work_one_after_the_other(tmp_path: Path, capsys: Output) -> None:
+    videos, shards = tmp_path / "videos", tmp_path / "shards"
+    assert (
+        code_of(
+            make_videos.main, "--out", str(videos), "--videos", "6", "--frames", "16", "--height", "48", "--width", "48"
+        )
+        == 0
+    )
+    assert code_of(index.main, "--data", str(videos), "--labels", "folder") == 0
+    assert f"6 videos: {videos}/index.parquet" in capsys.readouterr().out
+    packed = ["--data", str(videos / "index.parquet"), "--out", str(shards), "--videos-per-shard", "4"]
+    assert code_of(make_shards.main, *packed) == 0
+    assert f"6 videos, 0 left out: {shards}/index.parquet" in capsys.readouterr().out
+    recipe = tiny_recipe(tmp_path, f"data.uri={shards}")
+    from system.data.assemble import local_blocks
+    from tests.small import stream_spec
+
+    assert next(iter(local_blocks(stream_spec(recipe, 1), 0, 0)))["weight"].all()
+
+
+def test_local_paths_of_a_submitted_job_do_not_lie_in_its_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe("runs")
+    assert settled(recipe, print).run.storage == str(Path("runs").absolute())
+    monkeypatch.setenv(SUBMITTED, "{}")
+    monkeypatch.setenv("HOME", "/home/someone")
+    said: list[str] = []
+    assert settled(recipe, said.append).run.storage == "/home/someone/runs"
+    assert said == ["run.storage=runs is relative: this job keeps the run in /home/someone/runs, on this machine alone"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9, "9 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")])
+def test_durations_are_written_as_a_person_would(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_progress_line_is_one_line() -> None:
+    values = {"step": 4, "loss": 0.5, "clips_per_s": 10.0, "data_wait": 0.25, "step_s": 2.0}
+    assert training_line(values, 20) == "step 5/20  loss 0.5000  10.0 clips/s  data wait 25%  30 s left"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from system import storage
+from system.data.dataset import run_uri
+from system.data.index import Index
+from system.errors import DataError, ResumeError, StreamFault
+from system.recipe import Recipe
+from system.train import checkpoint
+from system.train.progress import Progress, progress_from
+from system.train.session import Watchers, train_rank
+from system.train.telemetry import read_metrics
+from tests.small import tiny_recipe
+from tests.train.ranks import newest, train_here
+
+
+@pytest.fixture
+def recipe(generated: Path, request: pytest.FixtureRequest) -> Recipe:
+    """A run of its own over the generated videos."""
+    name = "".join(each if each.isalnum() else "-" for each in request.node.name)
+    return tiny_recipe(generated, f"run.name={name}", "resources.num_workers=1")
+
+
+def changed(recipe: Recipe, **run: object) -> Recipe:
+    return recipe.model_copy(update={"run": recipe.run.model_copy(update=run)})
+
+
+@pytest.mark.parametrize("stop", [4, 3])
+def test_stopping_and_going_on_equals_going_through_to_the_last_bit(recipe: Recipe, stop: int) -> None:
+    whole = changed(recipe, name=f"{recipe.run.name}-whole")
+    train_here(whole)
+    train_here(changed(recipe, stop_at_step=stop))
+    stopped = checkpoint.latest(run_uri(recipe))
+    assert stopped is not None
+    assert stopped.step == stop
+    train_here(recipe)
+    one, other = newest(whole), newest(recipe)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    losses = [[row["loss"] for row in read_metrics(run_uri(each))] for each in (whole, recipe)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 8
+
+
+def test_what_an_interrupted_start_did_after_its_checkpoint_is_done_again_and_told_once(recipe: Recipe) -> None:
+    def die(values: dict[str, object]) -> None:
+        if values["step"] == 5:
+            raise StreamFault("killed")
+
+    with pytest.raises(StreamFault, match="killed"):
+        train_here(recipe, Watchers(on_step=die))
+    assert [row["step"] for row in read_metrics(run_uri(recipe))] == list(range(6))
+    found = checkpoint.latest(run_uri(recipe))
+    assert found is not None
+    assert found.step == 4
+    train_here(recipe)
+    assert [row["step"] for row in read_metrics(run_uri(recipe))] == list(range(8))
+
+
+def test_the_state_says_where_the_run_is(recipe: Recipe) -> None:
+    done = train_here(recipe)
+    found = checkpoint.latest(run_uri(recipe))
+    assert found is not None
+    assert found.step == found.optimizer_step == 8
+    assert progress_from(found.state["progress"]) == done == Progress(8, slots=128)
+    assert found.state["seed"] == 0
+    assert found.state["decoders"]
+
+
+def test_a_step_of_another_number_is_refused(recipe: Recipe) -> None:
+    from system.data.assemble import local_blocks
+    from tests.small import stream_spec
+
+    spec = stream_spec(recipe, 1)
+    with pytest.raises(StreamFault, match=r"step 0 was due, the stream gave 16 clips of step \[1\]"):
+        train_rank(recipe, spec.index_uri, 0, lambda: local_blocks(spec, 0, 1))
+
+
+def test_a_stream_that_ends_early_is_a_fault(recipe: Recipe) -> None:
+    from system.data.assemble import local_blocks
+    from tests.small import stream_spec
+
+    spec = stream_spec(recipe, 1, last_step=2)
+    with pytest.raises(StreamFault, match="the stream ended before step 2"):
+        train_rank(recipe, spec.index_uri, 0, lambda: local_blocks(spec, 0, 0))
+
+
+def test_another_model_cannot_go_on(recipe: Recipe) -> None:
+    train_here(changed(recipe, stop_at_step=4))
+    deeper = recipe.model_copy(update={"model": recipe.model.model_copy(update={"depth": 3})})
+    with pytest.raises(ResumeError, match="the model of the recipe is not the one of the run"):
+        train_here(deeper)
+
+
+def test_bad_videos_are_listed_and_too_many_of_them_end_the_run_with_nothing_lost(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "resources.num_workers=1", "data.max_bad_ratio=0.1")
+    from tests.small import stream_spec
+
+    index = Index(stream_spec(recipe, 1).index_uri)
+    bad = [index.row(video) for video in (2, 3, 7, 11)]
+    for row in bad:
+        storage.write(row.uri, b"x" * row.num_bytes)
+    with pytest.raises(DataError, match=r"(?s)25.0% of 64 videos so far could not be read, more than .*max_bad_ratio"):
+        train_here(recipe)
+    found = checkpoint.latest(run_uri(recipe))
+    assert found is not None
+    assert found.step == 4
+    listed = [json.loads(line) for line in storage.read(storage.join(run_uri(recipe), "quarantine.jsonl")).splitlines()]
+    assert [each["name"] for each in listed] == [row.name for row in bad]
+    assert {each["code"] for each in listed} == {"open"}
+    raised = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_bad_ratio": 0.5})})
+    done = train_here(raised)
+    assert (done.step, done.substituted, done.skipped) == (8, 32, 0)

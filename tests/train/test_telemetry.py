@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from system import storage
+from system.train.telemetry import Metrics, peak_flops, read_metrics, resident_mb
+
+
+def test_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
+    first = Metrics(str(tmp_path), 0, tensorboard=False)
+    for step in range(6):
+        first.write({"step": step, "loss": 1.0})
+    first.close()
+    second = Metrics(str(tmp_path), 4, tensorboard=False)
+    second.write({"step": 4, "loss": 2.0})
+    second.close()
+    assert [(row["step"], row["loss"]) for row in read_metrics(str(tmp_path))] == [
+        (0, 1.0),
+        (1, 1.0),
+        (2, 1.0),
+        (3, 1.0),
+        (4, 2.0),
+    ]
+
+
+def test_tensorboards_files_lie_in_the_run_folder(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    metrics = Metrics(str(tmp_path), 0, tensorboard=True)
+    for step in range(3):
+        metrics.write({"step": step, "loss": 1.0 / (step + 1), "mfu": None})
+    metrics.close()
+    assert storage.list_objects(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(each.step, round(each.value, 3)) for each in events.Scalars("loss")] == [(0, 1.0), (1, 0.5), (2, 0.333)]
+    assert events.Tags()["scalars"] == ["loss"]
+
+
+def test_peak_rates_are_known_by_the_devices_name() -> None:
+    assert peak_flops("NVIDIA H200") == 989e12
+    assert peak_flops("NVIDIA L40S") == pytest.approx(362e12)
+    assert peak_flops("NVIDIA L4") == 121e12
+    assert peak_flops("") is None
+
+
+def test_resident_memory_is_that_of_this_process() -> None:
+    assert 10 < resident_mb() < 10_000

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from system.data.dataset import run_uri
+from system.recipe import Recipe
+from system.train.telemetry import read_metrics
+from tests.small import tiny_recipe
+from tests.train.ranks import newest, train_on
+
+
+def run(generated: Path, name: str, *overrides: str) -> Recipe:
+    return tiny_recipe(generated, f"run.name={name}", "resources.num_workers=1", *overrides)
+
+
+def told(recipe: Recipe) -> list[tuple[float, float]]:
+    return [(row["loss"], row["grad_norm"]) for row in read_metrics(run_uri(recipe))]
+
+
+@pytest.mark.parametrize("method", ["mgmae", "videomae"])
+def test_loss_and_gradient_do_not_depend_on_the_cut_into_micro_batches(generated: Path, method: str) -> None:
+    found = []
+    for clips in (16, 8, 3, 1):
+        recipe = run(
+            generated, f"cut-{method}-{clips}", f"train.micro_batch={clips}", f"method.name={method}", "train.steps=3"
+        )
+        train_on(1, recipe)
+        found.append(torch.tensor(told(recipe)))
+    for other in found[1:]:
+        assert torch.allclose(other, found[0], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_any_number_of_ranks_trains_the_same_and_goes_on_from_any_other(generated: Path) -> None:
+    """A global batch of 16: three ranks pad it. Four starts with 2, 1 and 3 ranks equal one start with one."""
+    alone = run(generated, "alone")
+    train_on(1, alone)
+    for size in (2, 3):
+        recipe = run(generated, f"ranks-{size}")
+        train_on(size, recipe)
+        assert torch.allclose(torch.tensor(told(recipe)), torch.tensor(told(alone)), rtol=1e-3)
+    changing = run(generated, "changing")
+    for size, stop in ((2, 3), (1, 5), (3, 8)):
+        train_on(size, run(generated, "changing", f"run.stop_at_step={stop}"))
+    assert torch.allclose(torch.tensor(told(changing)), torch.tensor(told(alone)), rtol=1e-3)
+    one, other = newest(alone), newest(changing)
+    assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-4
+
+
+@pytest.mark.slow
+def test_two_ranks_that_stop_and_go_on_equal_two_that_go_through_to_the_last_bit(generated: Path) -> None:
+    whole = run(generated, "two-whole")
+    train_on(2, whole)
+    for stop in (3, 8):
+        train_on(2, run(generated, "two-parts", f"run.stop_at_step={stop}"))
+    one, other = newest(whole), newest(run(generated, "two-parts"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
