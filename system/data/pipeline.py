@@ -239,14 +239,20 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Twice a block, so that Ray never cuts one.
-    context.target_max_block_size = max(2 * spec.layout.clips_per_block * clip_bytes(recipe), 1 << 20)
+    context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
+
+
+def _target_bytes(spec: StreamSpec) -> int:
+    """Return the size above which Ray would cut a block: twice a block, so that it never cuts one."""
+    return max(2 * spec.layout.clips_per_block * clip_bytes(spec.recipe), 1 << 20)
 
 
 def execution_options(recipe: Recipe, spec: StreamSpec) -> ExecutionOptions:
     """Return the options of a stream: exact order, and a cap on what it keeps in the object store."""
-    block = spec.layout.clips_per_block * clip_bytes(recipe)
+    # Ray reckons with a target's size for each task whose output it does not know yet; a cap of less than a few of
+    # those stops a stream of tiny blocks for good.
+    block = _target_bytes(spec) // 2
     blocks = lookahead(spec) // spec.cell.count + 2 * spec.layout.num_ranks // spec.cell.count
     limits = ExecutionResources.for_limits(object_store_memory=max(blocks, 4) * block)
     return ExecutionOptions(preserve_order=True, resource_limits=limits)

@@ -1,0 +1,101 @@
+"""Streams on a local Ray session, taken by threads that stand for trainers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import ray
+
+from system.data.assemble import StreamSpec
+from system.data.columns import Batch
+from system.data.pipeline import Clock, clip_stream, execution_options, split, wait_for
+
+# What a rank saw in one block: step, slots, videos, and checksums of frames and masks.
+Seen = tuple[int, tuple[int, ...], tuple[int, ...], int, int]
+
+
+class RecordingClock(Clock):
+    """Remembers how far its gates have let readers go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._furthest = 0
+
+    async def wait(self, stream: int, block: int, ahead: int) -> None:
+        await super().wait(stream, block, ahead)
+        self._furthest = max(self._furthest, block)
+
+    async def state(self) -> tuple[int, int]:
+        """Return the trainers' block and the furthest one that was let through."""
+        return self._block, self._furthest
+
+
+@contextmanager
+def recording_clock() -> Iterator[Any]:
+    handle = ray.remote(num_cpus=0, max_concurrency=10_000)(RecordingClock).remote()  # type: ignore[call-overload]
+    try:
+        yield handle
+    finally:
+        ray.kill(handle)
+
+
+def seen(block: Batch) -> Seen:
+    return (
+        int(block["step"][0]),
+        tuple(block["slot"].tolist()),
+        tuple(block["video_id"].tolist()),
+        zlib.crc32(block["frames"].tobytes()),
+        zlib.crc32(block["visible"].tobytes()),
+    )
+
+
+def take(spec: StreamSpec, clock: Any, each: Callable[[int, int, Batch], bool], from_step: int = 0) -> None:
+    """Open a stream and take it with one thread a rank.
+
+    Args:
+        spec: of the stream.
+        clock: of the run.
+        each: called with (rank, number of this rank's block, block); returns whether the rank goes on.
+        from_step: where it starts.
+    """
+    wait_for(clock.open.remote(from_step, spec.layout.first_block(from_step)))
+    stream = clip_stream(spec, clock)
+    stream.context.execution_options = execution_options(spec.recipe, spec)
+    errors: list[BaseException] = []
+
+    def rank(number: int, iterator: Any) -> None:
+        try:
+            for taken, block in enumerate(iterator.iter_batches(batch_size=None, batch_format="numpy")):
+                if number == 0:
+                    clock.advance.remote(spec.layout.first_block(from_step) + (taken + 1) * spec.layout.num_ranks - 1)
+                if not each(number, taken, block):
+                    return
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            errors.append(error)
+
+    shards = split(stream, spec.layout.num_ranks)
+    threads = [threading.Thread(target=rank, args=pair) for pair in enumerate(shards)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def ray_processes(title: str) -> list[psutil.Process]:
+    """Return the processes of this test's Ray whose titles hold a text."""
+    found = []
+    for process in psutil.Process(os.getpid()).children(recursive=True):
+        try:
+            if title in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
