@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from system import storage
-from system.data.assemble import clip_maker, layout_for, limits_of
+from system.data.assemble import clip_maker, layout_for, limits_of, masks_beside_decoding
 from system.data.clips import fetch
 from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sandbox import Sandbox
 from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, StorageFault
+from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.launch import cluster_resources
 
@@ -91,6 +92,22 @@ def check_sample(recipe: Recipe, index_uri: str) -> Finding:
     return Finding("sample", f"{len(choices) - len(bad)} of {len(choices)} sampled videos decode{told}")
 
 
+def check_motion_weights(recipe: Recipe) -> Finding:
+    """See whether the motion source can be made; on a cluster an actor would find out, with GPUs waiting.
+
+    Raises:
+        WeightsError: the weights are missing or of another network.
+        DataError: storage refuses them.
+    """
+    if not recipe.needs_motion:
+        return Finding("motion", f"not needed by {recipe.method.name}")
+    try:
+        motion_source(recipe.motion)
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+    return Finding("motion", recipe.motion.source)
+
+
 def check_layout(recipe: Recipe) -> Finding:
     """See whether the workers can share a step.
 
@@ -109,7 +126,7 @@ def wanted_resources(recipe: Recipe, *, gpu: bool) -> dict[str, float]:
     """Return what the stages hold while the run trains, at their smallest sizes."""
     resources = recipe.resources
     decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
-    raft = recipe.needs_motion and recipe.motion.source == "raft"
+    raft = not masks_beside_decoding(recipe)
     wanted = {
         "CPU": resources.num_workers * resources.cpus_per_worker + decode,
         "GPU": float(resources.num_workers if gpu else 0),
@@ -155,6 +172,7 @@ def before_connecting(recipe: Recipe, _say: Say) -> None:
     check_layout(recipe)
     check_data(recipe)
     check_storage(recipe)
+    check_motion_weights(recipe)
 
 
 def after_connecting(recipe: Recipe, say: Say, *, fixed: bool) -> None:

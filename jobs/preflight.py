@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         lambda: checks.check_data(recipe),
         lambda: _index(recipe),
         lambda: checks.check_sample(recipe, ensure_index(recipe)),
+        lambda: checks.check_motion_weights(recipe),
         lambda: _length(recipe, given.rate),
     ]
     if not given.no_cluster:

@@ -25,10 +25,22 @@ def main(arguments: Sequence[str]) -> int:
     for line in told:
         say(line)
     if given.show:
-        print(dump_recipe(recipe), end="")
+        print(dump_recipe(recipe) + _derived(recipe), end="")
         return 0
     pretrain(recipe, address=given.address, preflight=not given.no_preflight, verbose=given.verbose)
     return 0
+
+
+def _derived(recipe: Recipe) -> str:
+    """Say what follows from a recipe, as comments of its YAML."""
+    peak, final = recipe.learning_rates()
+    hidden = recipe.grid.tokens - recipe.record.num_visible(recipe.method, recipe.grid)
+    lines = [
+        f"learning rate: {peak:.4g} at most, {final:.4g} at last",
+        f"tokens of a clip: {recipe.grid.tokens}, of which {hidden} are hidden",
+        f"videos of a step: {recipe.slots_per_step}, {recipe.data.views} clips of each",
+    ]
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def pretrain(recipe: Recipe, *, address: str | None = None, preflight: bool = True, verbose: bool = False) -> None:

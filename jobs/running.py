@@ -15,9 +15,10 @@ from system.data.dataset import check_rejected, ensure_index, run_uri
 from system.data.index import Index
 from system.recipe import Recipe
 from system.report.picture import run_picture
-from system.train.checkpoint import latest
+from system.train.checkpoint import open_checkpoint
 from system.train.launch import RunState, connect, open_run, train
 from system.train.loop import Schedule
+from system.train.manifest import step_uri
 from system.train.session import load_model
 from system.train.summary import write_summary
 
@@ -75,7 +76,10 @@ def run_to_end(
         after_connecting(recipe, say, fixed=here)
     _train(recipe, state)
     state = open_run(recipe, index_uri, say)
-    outputs = _outputs(recipe, state)
+    outputs = _outputs(state, folder)
+    write_summary(recipe, state, began, outputs)
+    # After the summary: whatever the picture meets, the run is done and says so.
+    outputs |= _picture(recipe, state)
     summary = write_summary(recipe, state, began, outputs)
     for line in _closing(summary):
         say(line)
@@ -110,21 +114,31 @@ def _train(recipe: Recipe, state: RunState) -> None:
         line.end()
 
 
-def _outputs(recipe: Recipe, state: RunState) -> dict[str, str]:
-    """Draw the picture, and name the places of everything."""
-    folder = run_uri(recipe)
-    newest = latest(folder)
-    assert newest is not None, "a run that has trained has a checkpoint"
-    outputs = {"checkpoint": newest.uri, "metrics": storage.join(folder, "metrics.jsonl")}
-    if recipe.telemetry.picture_clips:
-        name = f"step_{newest.step:08d}.png"
-        outputs["picture"] = storage.join(folder, "pictures", name)
-        picture = run_picture(recipe, state.index.uri, load_model(recipe, newest), newest.step)
-        storage.write(outputs["picture"], picture)
+def _outputs(state: RunState, folder: str) -> dict[str, str]:
+    """Name the places of what the trainers wrote."""
+    outputs = {
+        "checkpoint": step_uri(folder, state.progress.step),
+        "metrics": storage.join(folder, "metrics.jsonl"),
+        "summary": storage.join(folder, "summary.json"),
+    }
     if state.progress.quarantine:
         outputs["quarantine"] = storage.join(folder, "quarantine.jsonl")
-    outputs["summary"] = storage.join(folder, "summary.json")
     return outputs
+
+
+def _picture(recipe: Recipe, state: RunState) -> dict[str, str]:
+    """Draw the run's picture and name its place."""
+    if not recipe.telemetry.picture_clips:
+        return {}
+    folder, step = run_uri(recipe), state.progress.step
+    model = load_model(recipe, open_checkpoint(folder, step))
+    picture = run_picture(recipe, state.index.uri, model, step)
+    if picture is None:
+        say("no picture: not one video of the next step can be read")
+        return {}
+    uri = storage.join(folder, "pictures", f"step_{step:08d}.png")
+    storage.write(uri, picture)
+    return {"picture": uri}
 
 
 def _closing(summary: Mapping[str, Any]) -> list[str]:

@@ -52,7 +52,11 @@ class DataSection(Section):
         0.1, description="Share of unreadable videos above which the run stops."
     )
     clips_per_block: int | None = free(None, ge=1, le=512, description="Default: derived, at most 48.")
-    lookahead: int | None = free(None, ge=2, description="Blocks read ahead of the trainers. Default: 4 for each rank.")
+    lookahead: int | None = free(
+        None,
+        ge=2,
+        description="Blocks read ahead of the trainers, at least 2 for each rank and one. Default: 4 for each.",
+    )
     blocks_per_stream: int = free(500_000, ge=1, description="Blocks after which the stream is rebuilt.")
     deadline_s: float = free(20.0, gt=0, description="Wall-clock limit for decoding one video; once more with 5x.")
     child_memory_mb: int = free(8192, ge=512, description="Address space limit of a decode child, MiB.")
@@ -64,7 +68,7 @@ class MotionSection(Section):
     """Where motion comes from, for the methods that need it."""
 
     source: Literal["raft", "dis", "frame_difference"] = "dis"
-    weights: str | None = Field(None, description="raft: URI of the weights (torchvision's raft_small file).")
+    weights: str | None = free(None, description="raft: URI of the weights (torchvision's raft_small file).")
     updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
     preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(
         "fast", description="dis: OpenCV's presets, and `fine` of ours between fast and medium."
@@ -138,7 +142,9 @@ class ResourcesSection(Section):
         0.25, description="Largest share of a step that may be padding."
     )
     max_failures: int = free(10, ge=0, description="Restarts of the worker group before the run gives up.")
-    worker_timeout_s: float = free(300.0, gt=0, description="Longest wait in a collective.")
+    worker_timeout_s: float = free(
+        900.0, gt=0, description="Longest wait in a collective; videos that hang make one wait for data.deadline_s x 9."
+    )
 
     @field_validator("decode_actors")
     @classmethod

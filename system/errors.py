@@ -31,6 +31,10 @@ class ResumeError(UserError):
     """A run exists under this name that the recipe cannot continue."""
 
 
+class DivergedError(UserError):
+    """Training left the finite numbers: the same steps again would do the same."""
+
+
 class WeightsError(UserError):
     """A file of weights is missing, of another model, or not loadable safely."""
 

@@ -144,12 +144,12 @@ def recipe_from(tree: Mapping[str, Any], where: str) -> Recipe:
 
 def _in_our_words(problem: Any, tree: Mapping[str, Any]) -> str:
     # A union's branch (the method's name) appears in the path; it is not a key of the recipe.
-    path = [str(part) for part in problem["loc"] if not (part in METHODS and problem["loc"][0] == "method")]
+    path = [str(part) for part in problem["loc"] if not (part in METHODS and problem["loc"][0] == "method")][:2]
     name = ".".join(path)
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _known_keys(path[:-1], tree), n=1)
-        hint = f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
+        near = _nearest(path, tree)
+        hint = f"; did you mean {near}?" if near else ""
         owners = [method.name for method in METHODS.values() if path[-1] in method.options.model_fields]
         if path[0] == "method" and owners:
             hint = f"; it belongs to {', '.join(owners)}"
@@ -161,6 +161,21 @@ def _in_our_words(problem: Any, tree: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"{name}: {message}" if name else message
     return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _nearest(path: list[str], tree: Mapping[str, Any]) -> str | None:
+    """Return the known key that was probably meant: of the same section, else of another one."""
+    name, known = path[-1], _known_keys(path[:-1], tree)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    parts = set(name.split("_"))
+    found = found or [key for key in known if name in key or parts & set(key.split("_"))]
+    if found:
+        return ".".join([*path[:-1], found[0]])
+    if len(path) != 2:
+        return None
+    others = {key: section for section in Recipe.model_fields for key in _known_keys([section], tree)}
+    elsewhere = difflib.get_close_matches(name, others, n=1, cutoff=0.75)
+    return f"{others[elsewhere[0]]}.{elsewhere[0]}" if elsewhere else None
 
 
 def _value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -202,6 +217,8 @@ def resume_conflicts(old: Recipe, new: Recipe) -> list[str]:
     lines = []
     for name, value, is_free in fields(new):
         was = before.get(name, (None, False))[0]
+        if name == "data.uri" and str(value).endswith(".parquet"):
+            continue  # an index says by its fingerprint whether it lists the same videos
         if not is_free and was != value and not name.startswith("run.storage"):
             lines.append(f"{name}: the run has {was!r}, the recipe says {value!r}")
     return lines

@@ -29,6 +29,19 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
     assert "data.strid: there is no such key; did you mean data.stride?" in refusal("data.strid=3")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("train.lr", "train.base_lr"),
+        ("train.batch_size", "train.global_batch"),
+        ("data.micro_batch", "train.micro_batch"),
+        ("engine.zero", "engine.zero_stage"),
+    ],
+)
+def test_what_people_write_finds_what_it_is_called_here(written: str, meant: str) -> None:
+    assert f"{written}: there is no such key; did you mean {meant}?" in refusal(f"{written}=1")
+
+
 def test_a_key_of_another_method_is_refused_with_its_owner() -> None:
     text = refusal("method.name=videomae", "method.base_frame=first")
     assert "method.base_frame: there is no such key; it belongs to mgmae" in text
@@ -110,5 +123,8 @@ def test_the_papers_steps_and_rates_follow_from_their_recipes() -> None:
 def test_a_resumed_run_may_change_how_but_not_what() -> None:
     before = load_recipe(SMOKE)
     check_resume(before, load_recipe(SMOKE, ["train.micro_batch=2", "resources.num_workers=1", "run.storage=/else"]))
+    check_resume(before, load_recipe(SMOKE, ["data.uri=/elsewhere/index.parquet"]))
+    with pytest.raises(ResumeError, match=r"data.uri: the run has"):
+        check_resume(before, load_recipe(SMOKE, ["data.uri=/elsewhere"]))
     with pytest.raises(ResumeError, match=r"data.stride: the run has 2, the recipe says 4"):
         check_resume(before, load_recipe(SMOKE, ["data.stride=4"]))

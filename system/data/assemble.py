@@ -5,7 +5,7 @@ A `StreamSpec` is what travels to the actors: plain values, a few kilobytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,9 +118,9 @@ def limits_of(recipe: Recipe) -> Limits:
     return Limits(data.deadline_s, data.child_memory_mb, data.child_rss_mb, data.child_videos)
 
 
-def read_stage(spec: StreamSpec, wait: Callable[[int], None] = lambda block: None) -> ReadStage:
+def read_stage(spec: StreamSpec) -> ReadStage:
     """Make the stage that fetches bytes."""
-    return ReadStage(clip_maker(spec.recipe, spec.index_uri), spec.layout, spec.known_bad, wait)
+    return ReadStage(clip_maker(spec.recipe, spec.index_uri), spec.layout, spec.known_bad)
 
 
 def decode_stage(spec: StreamSpec) -> DecodeStage:

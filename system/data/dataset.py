@@ -76,6 +76,11 @@ def ensure_index(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> str
             say(f"indexing {uri}: {done} videos, {bad} rejected")
 
     writer = build_index(uri, index_uri, workers=workers, progress=progress)
+    try:
+        check_rejected(recipe, Index(index_uri))
+    except DataError:
+        storage.delete([index_uri])  # or the same command would find it again after the data is mended
+        raise
     say(f"indexed {writer.num_videos} videos, {len(writer.rejected)} rejected: {index_uri}")
     return index_uri
 

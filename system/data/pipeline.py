@@ -23,6 +23,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.data.assemble import (
     StreamSpec,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 CHUNK = 1000
 # Blocks that each rank may be ahead of itself.
 LOOKAHEAD_PER_RANK = 4
+# A read actor's calls wait for the trainers. If one of its blocks is lost with a node, making it again must not queue
+# behind those that wait: as many threads as may be in flight, and some for blocks that are made again.
+READ_THREADS = 8
 
 
 # Ray's own annotations lose the type of what comes back.
@@ -102,8 +106,10 @@ class Clock:
 
 
 def make_clock() -> ClockHandle:
-    """Start a clock; it lives as long as the driver."""
-    handle: ClockHandle = _untyped_ray.remote(num_cpus=0, max_concurrency=10_000)(Clock).remote()
+    """Start a clock on the driver's node: it lives as long as the driver, whatever other nodes do."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
+    handle: ClockHandle = _untyped_ray.remote(**options)(Clock).remote()
     return handle
 
 
@@ -152,22 +158,28 @@ def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
     return range(layout.first_block(from_step) + cell.index, layout.first_block(stop), cell.count)
 
 
+def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
+    """Return how many blocks may be read ahead of the trainers, by the recipe and at least the fewest that flow.
+
+    A rank gets a block when its next one is there, and `equal=True` deals out a round of blocks when it is whole: two
+    rounds must pass the gate before the clock first moves.
+    """
+    return max(recipe.data.lookahead or LOOKAHEAD_PER_RANK * num_ranks, 2 * num_ranks + 1)
+
+
 def lookahead(spec: StreamSpec) -> int:
-    """Return how many blocks may be read ahead of the trainers."""
-    return spec.recipe.data.lookahead or LOOKAHEAD_PER_RANK * spec.layout.num_ranks
+    """Return how many blocks may be read ahead of a stream's trainers."""
+    return lookahead_blocks(spec.recipe, spec.layout.num_ranks)
 
 
 class _Read:
     def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
-        self._stream = 0
         self._clock, self._ahead = clock, lookahead(spec)
-        self._stage = read_stage(spec, self._wait)
-
-    def _wait(self, block: int) -> None:
-        wait_for(self._clock.wait.remote(self._stream, block, self._ahead))
+        self._stage = read_stage(spec)
 
     def __call__(self, batch: Batch) -> Batch:
-        self._stream = int(batch["stream"][0])
+        (stream,), (block,) = batch["stream"].tolist(), batch["block"].tolist()
+        wait_for(self._clock.wait.remote(stream, block, self._ahead))
         return self._stage({"block": batch["block"]})
 
 
@@ -210,7 +222,12 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
     numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0)
     stream = numbers.repartition(target_num_rows_per_block=1).map_batches(
-        _Read, fn_constructor_args=(spec, clock), batch_size=1, compute=_pool(resources.read_actors), num_cpus=0
+        _Read,
+        fn_constructor_args=(spec, clock),
+        batch_size=1,
+        compute=_pool(resources.read_actors),
+        num_cpus=0,
+        max_concurrency=READ_THREADS,
     )
     stream = stream.map_batches(
         _Decode,

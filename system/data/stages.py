@@ -9,7 +9,7 @@ One row after `ReadStage` is a slot; one row after `DecodeStage` is a clip: V vi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ from system.data.masking import Masker
 from system.data.notes import Note, pack_notes, unpack_notes
 from system.data.sandbox import Answer, Limits, Sandbox
 from system.data.scale import Frames
-from system.errors import DecodeError
+from system.errors import DecodeError, StorageFault
 
+# So many objects are not missing together by chance.
+MANY = 4
 # Videos in quarantine: id -> (code, reason).
 KnownBad = Mapping[int, tuple[str, str]]
 
@@ -63,6 +65,17 @@ def _note(choice: Choice, error: DecodeError) -> Note:
     return Note(choice.slot, choice.video.video_id, choice.attempt, error.code, error.reason)
 
 
+def _refuse_all_gone(answers: Sequence[Segments | DecodeError]) -> None:
+    """Tell videos that are gone from storage that is: no verdict about any video follows from the latter.
+
+    Raises:
+        StorageFault: if not one object of several is there.
+    """
+    gone = [answer for answer in answers if isinstance(answer, DecodeError) and answer.code == "storage"]
+    if len(gone) == len(answers) >= MANY:
+        raise StorageFault(f"all {len(gone)} videos of a block are gone; is the storage mounted here? {gone[0]}")
+
+
 class ReadStage:
     """Block numbers to slots and their bytes.
 
@@ -70,19 +83,12 @@ class ReadStage:
         maker: of the run's clips.
         layout: how a step is cut into blocks.
         known_bad: videos in quarantine: their slots start with a spare.
-        wait: called with a block's number; returns when the trainers are near enough to it.
     """
 
     spec = read_spec()
 
-    def __init__(
-        self,
-        maker: ClipMaker,
-        layout: StepLayout,
-        known_bad: KnownBad,
-        wait: Callable[[int], None] = lambda block: None,
-    ) -> None:
-        self._maker, self._layout, self._known_bad, self._wait = maker, layout, known_bad, wait
+    def __init__(self, maker: ClipMaker, layout: StepLayout, known_bad: KnownBad) -> None:
+        self._maker, self._layout, self._known_bad = maker, layout, known_bad
 
     def __call__(self, batch: Batch) -> Batch:
         """One block number in, its slots out: real ones first, then padding with slot -1.
@@ -90,11 +96,12 @@ class ReadStage:
         A row's `attempt` is the one to decode, or, where it has no bytes, the next one to try.
         """
         (number,) = batch["block"]
-        self._wait(int(number))
         block = self._layout.block(int(number))
         slots = range(block.start, block.stop)
         chosen = [choose_known_good(self._maker, slot, self._known_bad) for slot in slots]
-        fetched = iter(fetch(self._maker, [choice for choice, _ in chosen if choice is not None]))
+        answers = fetch(self._maker, [choice for choice, _ in chosen if choice is not None])
+        _refuse_all_gone(answers)
+        fetched = iter(answers)
         attempts: list[int] = []
         notes: list[str] = []
         segments: list[Segments] = []

@@ -2,7 +2,7 @@
 
 Runs on one CPU core and needs no weights, so it is the default. Its reach (how far things may move from one sampled
 frame to the next before the median error exceeds 1 px) is measured by tests/motion/test_reach.py and stated in
-docs/methods/motion.md.
+docs/motion.md.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from system.config import MotionSection
 from system.core.clip import TokenGrid
 from system.core.plan import StepLayout
 from system.core.targets import patchify, token_statistics, unpatchify
@@ -114,7 +115,7 @@ def _clip_rows(recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: 
     """Yield the rows of one clip, one image per slot each."""
     grid, step = recipe.grid, recipe.grid.tubelet_frames
     starts = range(0, grid.num_frames, step)
-    source = motion_source(recipe.motion)
+    source = motion_source(recipe.motion if recipe.needs_motion else MotionSection())
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
     largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
@@ -168,11 +169,13 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
     return data.tobytes()
 
 
-def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) -> bytes:
-    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next."""
+def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) -> bytes | None:
+    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next; None if none decodes."""
     clips = recipe.telemetry.picture_clips
     slots = min(clips, recipe.slots_per_step)
     layout = StepLayout(recipe.slots_per_step, recipe.data.views, 1, slots, -(-recipe.slots_per_step // slots))
     spec = StreamSpec(recipe, index_uri, layout, step + 1)
     block = next(iter(local_blocks(spec, 0, step)))
+    if not (block["weight"] > 0).any():
+        return None
     return draw(recipe, module, block, clips)

@@ -47,19 +47,36 @@ def root(error: BaseException) -> BaseException:
     return chain[-1]
 
 
+def pause_after(failures: int) -> float:
+    """Return how long to wait before the next attempt, seconds: 1, 2, 4, ... at most 60.
+
+    An outage of some minutes must not spend the whole budget.
+    """
+    return min(60.0, 2.0 ** (failures - 1))
+
+
+def _sentence(error: BaseException) -> str:
+    """Return the line that says what happened."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # Ray keeps only the text of an error in an actor's constructor: a traceback, whose last line is the error.
+    return lines[-1] if "creation task" in lines[0] else lines[0]
+
+
 def decide(error: BaseException, failures: int, max_failures: int) -> Decision:
     """Decide what follows a failure.
 
     Args:
         error: what ended the attempt.
-        failures: failures of this job so far, this one included.
+        failures: failures in a row, without a new checkpoint between them, this one included.
         max_failures: how many the recipe allows.
 
     Returns:
         `stop` at once for a user's error or when the budget is spent, else `retry`.
     """
     reason = root(error)
-    sentence = str(reason).strip().splitlines()[0] if str(reason).strip() else type(reason).__name__
+    sentence = _sentence(reason)
     if isinstance(reason, UserError):
         return Decision("stop", sentence)
     if failures > max_failures:

@@ -23,15 +23,15 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from system import storage
-from system.data.assemble import clip_bytes, layout_for
+from system.data.assemble import clip_bytes, layout_for, masks_beside_decoding
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.data.pipeline import LOOKAHEAD_PER_RANK, make_clock
+from system.data.pipeline import lookahead_blocks, make_clock
 from system.errors import ResumeError, SystemFault, UserError
 from system.recipe import Recipe, check_resume, dump_recipe, recipe_from
 from system.recipe_tree import parse_yaml
 from system.train import checkpoint
-from system.train.failures import decide, root
+from system.train.failures import decide, pause_after, root
 from system.train.loop import Schedule, schedule_of
 from system.train.progress import Progress, progress_from
 from system.train.worker import STREAM, ClipDataConfig, Job, stand_in, train_worker
@@ -59,10 +59,10 @@ def local_resources(recipe: Recipe) -> tuple[int, int]:
     """Return logical CPUs and bytes of object store for a cluster on this machine: what the recipe's stages hold."""
     resources = recipe.resources
     decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
-    mask = resources.mask_actors if recipe.needs_motion and recipe.motion.source == "raft" else 0
+    mask = 0 if masks_beside_decoding(recipe) else resources.mask_actors
     cpus = int(resources.num_workers * resources.cpus_per_worker + decode + mask) + SPARE_CPUS
     block = layout_for(recipe, resources.num_workers).clips_per_block * clip_bytes(recipe)
-    blocks = (recipe.data.lookahead or LOOKAHEAD_PER_RANK * resources.num_workers) + 4 * resources.num_workers
+    blocks = lookahead_blocks(recipe, resources.num_workers) + 4 * resources.num_workers
     return max(cpus, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
 
 
@@ -174,9 +174,14 @@ def _free_resources() -> dict[str, float]:
 
 
 def use_gpu(recipe: Recipe) -> bool:
-    """Say whether the trainers take GPUs: as the recipe says, or whether the cluster has any."""
+    """Say whether the trainers take GPUs: as the recipe says, or whether the cluster has any now."""
     wanted = recipe.resources.use_gpu
     return cluster_resources().get("GPU", 0) > 0 if wanted == "auto" else wanted
+
+
+def runs_raft_on_cpus(recipe: Recipe) -> bool:
+    """Say whether a network computes the flow and has no GPU for it."""
+    return not masks_beside_decoding(recipe) and not recipe.resources.gpus_per_mask_actor
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
@@ -192,31 +197,38 @@ def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
         UserError: what the user has to mend.
         SystemFault: when the budget of failures is spent.
     """
-    failures = 0
+    # Once: a later attempt may begin while the cluster still replaces its only node with GPUs.
+    gpu = use_gpu(recipe)
+    if gpu and runs_raft_on_cpus(recipe):
+        say("motion.source=raft runs on CPUs, many times slower than training: set resources.gpus_per_mask_actor")
+    failures, reached = 0, state.progress.step
     while True:
         clock = make_clock()
         job = Job(recipe, state.index.uri, clock)
         try:
             with _watching(clock, state.schedule, show, say):
-                _attempt(job)
+                _attempt(job, gpu=gpu)
             return
         except Exception as error:
-            failures += 1
+            # Failures in a row: an attempt that has left a new checkpoint begins the count anew.
+            before, reached = reached, max([reached, *checkpoint.complete_steps(run_uri(recipe))])
+            failures = 1 if reached > before else failures + 1
             decision = decide(error, failures, recipe.resources.max_failures)
             if decision.action == "stop":
                 reason = root(error)
                 if isinstance(reason, UserError | SystemFault):
                     raise reason from error
                 raise SystemFault(decision.reason) from error
-            say(f"{decision.reason}; starting again from the last checkpoint")
+            pause = pause_after(failures)
+            say(f"{decision.reason}; starting again from the last checkpoint in {pause:.0f} s")
+            time.sleep(pause)
         finally:
             ray.kill(clock)
 
 
-def _attempt(job: Job) -> None:
+def _attempt(job: Job, *, gpu: bool) -> None:
     """Start a worker group and wait for its end."""
     recipe, resources = job.recipe, job.recipe.resources
-    gpu = use_gpu(recipe)
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker, **resources.worker_resources}
     if gpu:
         per_worker["GPU"] = 1

@@ -6,6 +6,7 @@ the mean, the gradient and the update do not depend on how the batch is cut into
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from system.core.plan import StepLayout
 from system.core.schedules import lr_at
 from system.data.columns import Batch
 from system.data.notes import Note, unpack_notes
-from system.errors import DataError, StreamFault
+from system.errors import DataError, DivergedError, StreamFault
 from system.models.blocks import gather_tokens
 from system.models.sizes import pretraining_flops
 from system.recipe import Recipe
@@ -137,16 +138,20 @@ class Loop:
         Raises:
             StreamFault: if the stream gives a block of another step, or ends early.
             DataError: if more videos are bad than the recipe allows.
+            DivergedError: if the loss or the gradient is not finite.
         """
         saved = progress.step
         while progress.step < self._schedule.stop:
             progress = self._step(blocks, progress)
-            last = progress.step >= self._schedule.stop
-            if last or progress.step % self._recipe.checkpoint.every_steps == 0:
+            if self._due(progress.step):
                 self._hooks.save(progress)
                 saved = progress.step
             self._refuse_bad(progress, saved)
         return progress
+
+    def _due(self, step: int) -> bool:
+        every, keep = self._recipe.checkpoint.every_steps, self._recipe.checkpoint.keep_every_steps
+        return step >= self._schedule.stop or step % every == 0 or (keep is not None and step % keep == 0)
 
     def _refuse_bad(self, progress: Progress, saved: int) -> None:
         limit = self._recipe.data.max_bad_ratio
@@ -158,7 +163,7 @@ class Loop:
             f"\n  video {video}: {reason} ({code})" for video, (code, reason) in list(progress.quarantine.items())[:5]
         )
         raise DataError(
-            f"{progress.bad_ratio:.1%} of {progress.slots} videos so far could not be read, more than"
+            f"{progress.bad_ratio:.1%} of the last {progress.recent_slots} videos could not be read, more than"
             f" data.max_bad_ratio={limit:g}; mend the data or raise it, and submit again to go on. The first:{worst}"
         )
 
@@ -190,11 +195,28 @@ class Loop:
                 self._forward_backward(batch, sums, last=done == self._num_micro)
         norm = self._engine.step(self._schedule.lr(step))
         totals, notes = self._over_ranks(sums)
+        self._refuse_useless(step, totals, norm)
         progress = progress.after(
             self._layout.slots_per_step, int(totals["substituted"]), int(totals["skipped"]), notes
         )
         self._hooks.on_step(progress, self._values(step, totals, norm, time.monotonic() - began, sums.wait_s))
         return progress
+
+    def _refuse_useless(self, step: int, totals: dict[str, float], norm: float) -> None:
+        """Stop before a step that trained on nothing, or made the weights useless, can reach a checkpoint.
+
+        The values are the same on all ranks, so all of them stop.
+        """
+        if not (math.isfinite(totals["loss"]) and math.isfinite(norm)):
+            raise DivergedError(
+                f"step {step}: the loss is {totals['loss']:g} and the gradient's norm {norm:g}; the last checkpoint is"
+                " older and sound: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32"
+            )
+        if totals["skipped"] >= self._layout.slots_per_step:
+            raise DataError(
+                f"step {step}: not one of its {self._layout.slots_per_step} videos, nor their spares, could be read;"
+                " nothing of it was kept. Is the storage mounted, are the decoders installed?"
+            )
 
     def _forward_backward(self, batch: MicroBatch, sums: _StepSums, *, last: bool) -> None:
         parts = method_loss(self._recipe, self._engine.forward, batch)

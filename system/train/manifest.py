@@ -142,6 +142,7 @@ def commit(
         "pieces": [asdict(piece) for piece in pieces],
     }
     body = json.dumps(manifest).encode()
+    storage.delete([storage.join(folder, DAMAGED)])  # of an earlier checkpoint of the same step
     # The last line is the checksum of the first: a torn manifest on a file system is no manifest.
     storage.write(storage.join(folder, MANIFEST), body + b"\n" + hashlib.sha256(body).hexdigest().encode())
 

@@ -10,6 +10,8 @@ from system.data.notes import Note
 
 # Slots that must have been seen before a share of bad ones means anything.
 MIN_SLOTS = 50
+# The share is that of the last slots: when there are as many as this, both counts are halved.
+RECENT_SLOTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Progress:
         skipped: of these, the ones in which no video could stand.
         substituted: of these, the ones in which a spare stood.
         quarantine: video id -> (code, reason) of the videos that could not be read.
+        recent_slots: slots by which the share of bad videos is judged.
+        recent_bad: of these, the ones whose own video could not be read.
     """
 
     step: int = 0
@@ -29,12 +33,15 @@ class Progress:
     skipped: int = 0
     substituted: int = 0
     quarantine: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    recent_slots: int = 0
+    recent_bad: int = 0
 
     def after(self, slots: int, substituted: int, skipped: int, notes: Iterable[Note]) -> Progress:
         """Return the progress after one more step."""
         bad = dict(self.quarantine)
         for note in notes:
             bad.setdefault(note.video_id, (note.code, note.reason))
+        half = 2 if self.recent_slots >= RECENT_SLOTS else 1
         return replace(
             self,
             step=self.step + 1,
@@ -42,16 +49,26 @@ class Progress:
             skipped=self.skipped + skipped,
             substituted=self.substituted + substituted,
             quarantine=bad,
+            recent_slots=self.recent_slots // half + slots,
+            recent_bad=self.recent_bad // half + substituted + skipped,
         )
+
+    def at_start(self) -> Progress:
+        """Return the progress with which a new start begins: what the world was like then says nothing about now.
+
+        Missing objects are looked for again, and the share of bad videos is counted anew.
+        """
+        lasting = {video: verdict for video, verdict in self.quarantine.items() if verdict[0] != "storage"}
+        return replace(self, quarantine=lasting, recent_slots=0, recent_bad=0)
 
     @property
     def bad_ratio(self) -> float:
-        """Share of the slots so far whose own video could not be read."""
-        return (self.substituted + self.skipped) / max(1, self.slots)
+        """Share of the last slots whose own video could not be read."""
+        return self.recent_bad / max(1, self.recent_slots)
 
     def too_many_bad(self, limit: float) -> bool:
         """Say whether more videos are bad than a recipe allows."""
-        return self.slots >= MIN_SLOTS and self.bad_ratio > limit
+        return self.recent_slots >= MIN_SLOTS and self.bad_ratio > limit
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -61,4 +78,4 @@ class Progress:
 def progress_from(values: Mapping[str, Any]) -> Progress:
     """Read what `as_dict` wrote."""
     quarantine = {int(key): (code, reason) for key, (code, reason) in values["quarantine"].items()}
-    return Progress(values["step"], values["slots"], values["skipped"], values["substituted"], quarantine)
+    return Progress(**{**values, "quarantine": quarantine})

@@ -25,7 +25,7 @@ from system.recipe import Recipe
 from system.train.batch import num_micro_batches
 from system.train.checkpoint import Checkpoint, open_checkpoint, retire
 from system.train.engine import BatchShape, Engine, make_engine
-from system.train.loop import Hooks, Loop, Schedule, build_model, schedule_of
+from system.train.loop import Hooks, Loop, build_model, schedule_of
 from system.train.manifest import commit, write_rank_file
 from system.train.progress import Progress, progress_from
 from system.train.telemetry import Metrics
@@ -77,8 +77,9 @@ def train_rank(
     index = Index(index_uri)
     layout, schedule = layout_for(recipe, size), schedule_of(recipe, index.num_videos)
     checkpoint = open_checkpoint(run_uri(recipe), from_step) if from_step else None
-    progress = progress_from(checkpoint.state["progress"]) if checkpoint else Progress()
+    progress = progress_from(checkpoint.state["progress"]).at_start() if checkpoint else Progress()
     engine, shapes = _engine(recipe, layout, checkpoint, device)
+    quarantine = QuarantineFile(run_uri(recipe), index)
     metrics = Metrics(run_uri(recipe), from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
 
     def on_step(after: Progress, values: Values) -> None:
@@ -93,12 +94,13 @@ def train_rank(
             mine, files = files[0], [None] * size
             dist.all_gather_object(files, mine)
         if metrics is not None:
+            metrics.flush()  # first: what is committed is never repeated, so neither are its metrics
             commit(run_uri(recipe), after.step, files, shapes, _state(recipe, index, after, size))
-            metrics.flush()
-            write_quarantine(run_uri(recipe), index, after)
-            retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
         if size > 1:
             dist.barrier()
+        if metrics is not None:
+            quarantine.write(after)
+            retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
 
     try:
         loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save))
@@ -131,17 +133,23 @@ def _state(recipe: Recipe, index: Index, progress: Progress, size: int) -> Value
     }
 
 
-def write_quarantine(run: str, index: Index, progress: Progress) -> None:
-    """Write the list of videos that could not be read, one a line."""
-    if not progress.quarantine:
-        return
-    lines = []
-    for video_id, (code, reason) in sorted(progress.quarantine.items()):
-        row = index.row(video_id)
-        lines.append(
-            json.dumps({"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason})
-        )
-    storage.write(storage.join(run, "quarantine.jsonl"), ("\n".join(lines) + "\n").encode())
+class QuarantineFile:
+    """The list of videos that could not be read, quarantine.jsonl, one a line; written when there are new ones."""
+
+    def __init__(self, run: str, index: Index) -> None:
+        self._uri, self._index = storage.join(run, "quarantine.jsonl"), index
+        self._lines: dict[int, str] = {}
+
+    def write(self, progress: Progress) -> None:
+        """Write the list if it has grown since the last time."""
+        new = sorted(set(progress.quarantine) - set(self._lines))
+        for video_id in new:
+            row, (code, reason) = self._index.row(video_id), progress.quarantine[video_id]
+            values = {"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}
+            self._lines[video_id] = json.dumps(values)
+        if new:
+            text = "\n".join(self._lines[video_id] for video_id in sorted(self._lines))
+            storage.write(self._uri, f"{text}\n".encode())
 
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:
@@ -151,8 +159,3 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:
     module = build_model(recipe, torch.device("cpu"))
     fill_weights(module, checkpoint)
     return module.eval()
-
-
-def schedule_for(recipe: Recipe, index: Index) -> Schedule:
-    """Resolve a recipe's steps for its index."""
-    return schedule_of(recipe, index.num_videos)

@@ -7,6 +7,7 @@ and every half minute. What a resumed run repeats is cut off first, so a step ap
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ PEAK_FLOPS = {
 def peak_flops(device_name: str) -> float | None:
     """Return a device's peak rate, or None if it is not known."""
     for name, flops in PEAK_FLOPS.items():
-        if name in device_name:
+        if re.search(rf"\b{name}\b", device_name):
             return flops
     return None
 
@@ -62,11 +63,9 @@ class Metrics:
         self._flushed = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="tubelet-")
         self._board = SummaryWriter(self._folder.name, purge_step=from_step or None) if tensorboard else None
-        self.last: dict[str, Any] = {}
 
     def write(self, values: dict[str, Any]) -> None:
         """Add one step's values; `step` is among them."""
-        self.last = values
         self._lines.append(json.dumps(values))
         if self._board is not None:
             for key, value in values.items():

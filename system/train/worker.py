@@ -63,7 +63,7 @@ class ClipDataConfig(DataConfig):
         """Return one iterator a rank. Called at each start of the worker group; the dataset given is a stand-in."""
         recipe, clock = self._job.recipe, self._job.clock
         found = checkpoint.latest(run_uri(recipe))
-        progress = progress_from(found.state["progress"]) if found else Progress()
+        progress = progress_from(found.state["progress"]).at_start() if found else Progress()
         layout = layout_for(recipe, world_size)
         index = Index(self._job.index_uri)
         stop = schedule_of(recipe, index.num_videos).stop

@@ -71,6 +71,7 @@ def test_the_picture_has_a_row_of_images_for_each_thing_that_it_shows(generated:
     recipe = tiny_recipe(generated)
     uri = stream_spec(recipe, 1).index_uri
     data = run_picture(recipe, uri, build_model(recipe, torch.device("cpu")), 3)
+    assert data is not None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     rows = 4  # input, flow, visible, reconstruction

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ray
 
 def sequences(generated: Path, kill_at: int | None = None) -> list[list[Seen]]:
     """Take two ranks' whole streams; kill the decode actor when rank 0 has that many blocks."""
-    spec = stream_spec(tiny_recipe(generated, "train.steps=30", "data.lookahead=4"), 2)
+    spec = stream_spec(tiny_recipe(generated, "train.steps=30", "data.lookahead=2"), 2)
     taken: list[list[Seen]] = [[], []]
 
     def each(rank: int, number: int, block: Batch) -> bool:

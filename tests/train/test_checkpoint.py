@@ -119,6 +119,8 @@ def test_a_flipped_bit_is_found_when_it_is_read_and_the_checkpoint_not_tried_aga
     found = latest(str(tmp_path))
     assert found is not None
     assert found.step == 1
+    write(tmp_path, 2, [0, 12])  # the step is reached again
+    assert complete_steps(str(tmp_path)) == [1, 2]
 
 
 def test_when_none_is_whole_a_run_does_not_silently_begin_again(tmp_path: Path) -> None:

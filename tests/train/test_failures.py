@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from system.errors import CheckpointFault, DataError, StreamFault
-from system.train.failures import causes, decide, root
+from system.train.failures import causes, decide, pause_after, root
 
 
 class WrappedError(Exception):
@@ -56,3 +56,12 @@ def test_errors_that_wrap_each_other_end() -> None:
 
 def test_an_error_without_words_is_named_by_its_kind() -> None:
     assert decide(MemoryError(), 5, 1).reason.endswith("MemoryError")
+
+
+def test_of_an_error_in_an_actors_constructor_the_last_line_counts() -> None:
+    text = "The actor died because of an error raised in its creation task, ray::X()\n  File ...\nWeightsError: no file"
+    assert decide(RuntimeError(text), 1, 3).reason.endswith(": WeightsError: no file")
+
+
+def test_pauses_grow_and_stay_bearable() -> None:
+    assert [pause_after(failures) for failures in (1, 2, 3, 8, 50)] == [1, 2, 4, 60, 60]

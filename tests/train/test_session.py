@@ -9,7 +9,7 @@ import torch
 from system import storage
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.errors import DataError, ResumeError, StreamFault
+from system.errors import DataError, DivergedError, ResumeError, StorageFault, StreamFault
 from system.recipe import Recipe
 from system.train import checkpoint
 from system.train.progress import Progress, progress_from
@@ -67,7 +67,7 @@ def test_the_state_says_where_the_run_is(recipe: Recipe) -> None:
     found = checkpoint.latest(run_uri(recipe))
     assert found is not None
     assert found.step == found.optimizer_step == 8
-    assert progress_from(found.state["progress"]) == done == Progress(8, slots=128)
+    assert progress_from(found.state["progress"]) == done == Progress(8, slots=128, recent_slots=128)
     assert found.state["seed"] == 0
     assert found.state["decoders"]
 
@@ -105,7 +105,9 @@ def test_bad_videos_are_listed_and_too_many_of_them_end_the_run_with_nothing_los
     bad = [index.row(video) for video in (2, 3, 7, 11)]
     for row in bad:
         storage.write(row.uri, b"x" * row.num_bytes)
-    with pytest.raises(DataError, match=r"(?s)25.0% of 64 videos so far could not be read, more than .*max_bad_ratio"):
+    with pytest.raises(
+        DataError, match=r"(?s)25.0% of the last 64 videos could not be read, more than .*max_bad_ratio"
+    ):
         train_here(recipe)
     found = checkpoint.latest(run_uri(recipe))
     assert found is not None
@@ -116,3 +118,52 @@ def test_bad_videos_are_listed_and_too_many_of_them_end_the_run_with_nothing_los
     raised = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_bad_ratio": 0.5})})
     done = train_here(raised)
     assert (done.step, done.substituted, done.skipped) == (8, 32, 0)
+
+
+def section(recipe: Recipe, name: str, **values: object) -> Recipe:
+    return recipe.model_copy(update={name: getattr(recipe, name).model_copy(update=values)})
+
+
+def test_checkpoints_that_are_kept_for_ever_are_made_whatever_the_ordinary_interval_is(recipe: Recipe) -> None:
+    train_here(section(recipe, "checkpoint", every_steps=4, keep=1, keep_every_steps=3))
+    assert checkpoint.complete_steps(run_uri(recipe)) == [3, 6, 8]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_reaches_no_checkpoint(recipe: Recipe) -> None:
+    wild = section(section(recipe, "train", base_lr=1e30, warmup_steps=0, clip_grad=None), "checkpoint", every_steps=1)
+    with pytest.raises(DivergedError, match=r"step [1-7]: the loss is (nan|inf)|norm (nan|inf)"):
+        train_here(wild)
+    found = checkpoint.latest(run_uri(wild))
+    assert found is not None
+    assert found.step < 8
+    assert len(read_metrics(run_uri(wild))) == found.step
+
+
+def test_when_all_videos_are_gone_nothing_is_blamed_on_them(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "resources.num_workers=1")
+    from tests.small import stream_spec
+
+    rows = list(Index(stream_spec(recipe, 1).index_uri))
+    train_here(changed(recipe, stop_at_step=4))
+    for row in rows:
+        Path(row.uri).rename(row.uri + ".away")
+    with pytest.raises(StorageFault, match="all 16 videos of a block are gone; is the storage mounted here?"):
+        train_here(recipe)
+    for row in rows:
+        Path(row.uri + ".away").rename(row.uri)
+    assert train_here(recipe) == Progress(8, slots=128, recent_slots=64)
+
+
+def test_an_object_that_was_missing_is_looked_for_again_at_the_next_start(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "resources.num_workers=1")
+    from tests.small import stream_spec
+
+    row = Index(stream_spec(recipe, 1).index_uri).row(3)
+    Path(row.uri).rename(row.uri + ".away")
+    done = train_here(changed(recipe, stop_at_step=4))
+    assert list(done.quarantine) == [3]
+    assert done.substituted == 4
+    Path(row.uri + ".away").rename(row.uri)
+    done = train_here(recipe)
+    assert not done.quarantine
+    assert done.substituted == 4

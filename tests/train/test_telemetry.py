@@ -43,6 +43,10 @@ def test_peak_rates_are_known_by_the_devices_name() -> None:
     assert peak_flops("NVIDIA H200") == 989e12
     assert peak_flops("NVIDIA L40S") == pytest.approx(362e12)
     assert peak_flops("NVIDIA L4") == 121e12
+    assert peak_flops("NVIDIA L40") is None
+    assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+    assert peak_flops("Tesla V100-SXM2-16GB") == 125e12
     assert peak_flops("") is None
 
 
