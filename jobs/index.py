@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), help="videos probed side by side")
     given = options.parse_args(arguments)
     out = storage.absolute(given.out or storage.join(given.data, "index.parquet"))
+    storage.check_writable(out)
     line = ProgressLine()
     writer = build_index(
         given.data,

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     out = storage.absolute(given.out)
     source = given.data if given.data.endswith(".parquet") else storage.join(out, "source.parquet")
     if not storage.exists(source):
+        storage.check_writable(source)
         say(f"indexing {given.data}")
         build_index(given.data, source, workers=given.workers)
     line = ProgressLine()

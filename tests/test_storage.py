@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from system import storage
 from system.errors import DataError, StorageFault
 from system.range_file import RangeFile
+from system.storage import local
 
 
 def test_what_is_written_is_read_whole_or_in_parts(tmp_path: Path) -> None:
@@ -37,10 +40,60 @@ def test_a_missing_object_is_an_error_that_names_it(tmp_path: Path) -> None:
     assert not storage.exists(str(tmp_path / "none"))
 
 
-def test_fewer_bytes_than_asked_for_are_a_fault(tmp_path: Path) -> None:
+def test_an_object_that_is_shorter_than_expected_was_replaced(tmp_path: Path) -> None:
     storage.write(str(tmp_path / "a"), b"0123")
+    for start in (2, 4, 6):
+        with pytest.raises(
+            storage.ReplacedError, match="the object is 4 bytes, at least 9 are expected: it was replac"
+        ):
+            storage.read(str(tmp_path / "a"), start, 9)
+
+
+def test_fewer_bytes_than_the_object_has_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write(str(tmp_path / "a"), b"0123456789")
+    monkeypatch.setattr(local, "get", lambda *_: b"23")
     with pytest.raises(StorageFault, match="asked for bytes 2 to 9, got 2"):
         storage.read(str(tmp_path / "a"), 2, 9)
+
+
+def test_a_path_through_a_file_and_a_folder_are_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    for uri in (f"{tmp_path}/file/x", f"{tmp_path}/file/x/y"):
+        with pytest.raises(DataError, match="a part of this path is a file"):
+            storage.read(uri)
+        with pytest.raises(DataError, match="a part of this path is a file"):
+            storage.write(uri, b"")
+    with pytest.raises(DataError, match="a file is wanted, this is a folder"):
+        storage.read(f"{tmp_path}/folder")
+
+
+def test_a_full_disk_is_a_fault_and_leaves_no_part_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageFault, match="No space left on device; make room"):
+        storage.write(str(tmp_path / "a"), b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_uploaded_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "there").exists()))
+    (tmp_path / "from").write_bytes(b"x")
+    storage.upload(tmp_path / "from", str(tmp_path / "there"))
+    assert synced == [False]
+
+
+def test_a_place_is_tried_before_hours_of_work(tmp_path: Path) -> None:
+    storage.check_writable(str(tmp_path / "out" / "index.parquet"))
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="a part of this path is a file"):
+        storage.check_writable(str(tmp_path / "file" / "index.parquet"))
 
 
 def test_an_unknown_scheme_is_refused() -> None:

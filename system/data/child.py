@@ -1,9 +1,8 @@
 """The process in which videos are opened: `python -m system.data.child FD CAPACITY MEMORY_MB`.
 
 It reads requests from standard input and answers on standard output; frames go into shared memory (the file descriptor
-FD). It has no credentials, may not grow beyond its memory limit, can write no more than
-its error messages, and dies with its parent. What goes
-wrong with one video is an answer; what kills the process is the parent's to notice.
+FD). It has no credentials, may not grow beyond its memory limit, can write no more than its error messages, and dies
+with its parent. What goes wrong with one video is an answer; what kills the process is the parent's to notice.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from system.data.probe import probe_video
 from system.data.supplied import SuppliedFile
 from system.data.transcode import transcode
 from system.data.wire import receive, send
-from system.errors import DecodeError
+from system.errors import DecodeError, RecipeError
 
 # The largest file that a child may write: what it says on standard error.
 ERRORS_BYTES = 1 << 20
@@ -50,10 +49,7 @@ class _Child:
     def _fetch(self, start: int, stop: int) -> bytes:
         """Ask the parent for bytes that it did not supply."""
         send(self._target, {"need": [start, stop]})
-        answer, data = receive(self._source)
-        if "error" in answer or len(data) != stop - start:
-            raise DecodeError("storage", str(answer.get("error", "fewer bytes than asked for")))
-        return data
+        return receive(self._source)[1]
 
     def _answer(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         at, segments = 0, []
@@ -82,6 +78,8 @@ class _Child:
                 answer, data = self._answer(message, payload)
             except DecodeError as error:
                 answer = {"error": error.code, "reason": error.reason}
+            except RecipeError:  # the decoder that is named cannot be loaded; the parent tries for itself
+                answer = {"not_loaded": True}
             except MemoryError:
                 answer = {"error": "memory", "reason": "needs more memory than a decode child may have"}
             answer["rss_mb"] = _resident_mb()

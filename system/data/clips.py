@@ -23,10 +23,14 @@ from system.data.decode import ClipRequest, Seek
 from system.data.index import Index, VideoRow
 from system.data.sandbox import Job, decode_job
 from system.data.sources import stored_video
-from system.errors import DataError, DecodeError
+from system.errors import DecodeError
 
 # Videos up to this size are read whole: one request, and no second one if the index is wrong.
 WHOLE_BYTES = 8 << 20
+# Above this a video is never read whole, whatever its index says; its decoder asks for what it comes to.
+LONG_BYTES = 64 << 20
+# What is sent ahead of such a video where a clip's place in it is not known, or too far from a key frame.
+START_BYTES = 4 << 20
 # Bytes before a key frame's packet that a container may want too (a Matroska cluster's head).
 LEAD_BYTES = 1 << 16
 # Spare videos that are tried for a slot before it is skipped.
@@ -136,20 +140,42 @@ def wanted_ranges(video: VideoRow, first: int, last: int) -> list[tuple[int, int
     """Return the byte ranges of a video that decoding the frames [first, last] needs.
 
     The whole of a small video; of a long one its header and what lies between the key frame before the clip and the
-    one after it. A decode child asks for what turns out to be missing.
+    one after it, or, if that is unknown or too much, where it starts. A decode child asks for what turns out to be
+    missing.
     """
+    whole = [(0, video.num_bytes)]
+    group = _group_bytes(video, first, last)
+    if video.num_bytes <= WHOLE_BYTES or (group is None and video.num_bytes <= LONG_BYTES):
+        return whole
+    if group is None:
+        ranges = _with_header(video, (0, START_BYTES))
+    else:
+        ranges = _with_header(video, group)
+        if _sum(ranges) > LONG_BYTES:
+            ranges = _with_header(video, (group[0], min(group[1], group[0] + START_BYTES)))
+    return whole if video.num_bytes <= LONG_BYTES and _sum(ranges) > video.num_bytes // 2 else ranges
+
+
+def _group_bytes(video: VideoRow, first: int, last: int) -> tuple[int, int] | None:
+    """Return where the groups of the frames [first, last] lie, None if the container does not say."""
     keys = video.key_positions
-    if video.num_bytes <= WHOLE_BYTES or not keys or min(keys) < 0:
-        return [(0, video.num_bytes)]
+    if not keys or min(keys) < 0:
+        return None
     before = [keys[i] for i, frame in enumerate(video.key_frames) if frame <= first]
     after = [keys[i] for i, frame in enumerate(video.key_frames) if frame > last]
     begin = max(0, (before[-1] if before else keys[0]) - LEAD_BYTES)
-    end = min(after) if after else video.num_bytes
-    pieces = [(begin, max(begin, end)), *zip(video.header[::2], video.header[1::2], strict=True)]
-    ranges = storage.merge_ranges(pieces, gap=0)
-    if sum(stop - start for start, stop in ranges) > video.num_bytes // 2:
-        return [(0, video.num_bytes)]
-    return ranges
+    return begin, max(begin, min(after) if after else video.num_bytes)
+
+
+def _with_header(video: VideoRow, piece: tuple[int, int]) -> list[tuple[int, int]]:
+    header = list(zip(video.header[::2], video.header[1::2], strict=True))
+    # A header that a container spreads over all of a long video is no header to send ahead.
+    sent = header if _sum(header) <= LONG_BYTES // 2 else []
+    return storage.merge_ranges([piece, *sent], gap=0)
+
+
+def _sum(ranges: Sequence[tuple[int, int]]) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
 Segments = tuple[tuple[int, bytes], ...]
@@ -159,9 +185,10 @@ def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | Decode
     """Fetch the bytes of several choices: neighbouring ranges of one object in one request, all requests side by side.
 
     Returns:
-        For each choice its (start in the video, bytes), or a `DecodeError` where the object is gone or refused.
+        For each choice its (start in the video, bytes), or a `DecodeError` where the object is gone or was replaced.
 
     Raises:
+        DataError: if storage refuses the credentials, or there is no such bucket.
         StorageFault: if storage does not answer.
     """
     wanted: list[list[tuple[int, int]]] = []
@@ -175,7 +202,7 @@ def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | Decode
         wanted.append(ranges)
         objects.setdefault(video.uri, []).extend(ranges)
     requests = [(uri, whole) for uri, ranges in objects.items() for whole in storage.merge_ranges(ranges)]
-    tasks: list[Callable[[], bytes | DataError]] = [partial(_read, uri, *whole) for uri, whole in requests]
+    tasks: list[Callable[[], bytes | storage.MissingError]] = [partial(_read, uri, *whole) for uri, whole in requests]
     got = dict(zip(requests, storage.in_parallel(tasks), strict=True))
     out: list[Segments | DecodeError] = []
     for choice, ranges in zip(choices, wanted, strict=True):
@@ -183,22 +210,23 @@ def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | Decode
     return out
 
 
-def _read(uri: str, start: int, stop: int) -> bytes | DataError:
+def _read(uri: str, start: int, stop: int) -> bytes | storage.MissingError:
+    """Read a range. Only an object that is gone says something about its video; what else goes wrong is raised."""
     try:
         return storage.read(uri, start, stop)
-    except DataError as error:
+    except storage.MissingError as error:
         return error
 
 
 def _cut_out(
-    got: dict[tuple[str, tuple[int, int]], bytes | DataError], video: VideoRow, ranges: list[tuple[int, int]]
+    got: dict[tuple[str, tuple[int, int]], bytes | storage.MissingError], video: VideoRow, ranges: list[tuple[int, int]]
 ) -> Segments | DecodeError:
     segments = []
     for start, stop in ranges:
         (_, whole), data = next(
             item for item in got.items() if item[0][0] == video.uri and item[0][1][0] <= start and stop <= item[0][1][1]
         )
-        if isinstance(data, DataError):
+        if isinstance(data, storage.MissingError):
             return DecodeError("storage", str(data))
         segments.append((start - video.byte_start, data[start - whole[0] : stop - whole[0]]))
     return tuple(segments)

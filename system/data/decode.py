@@ -39,7 +39,7 @@ class Seek:
     """A key frame to start decoding at.
 
     Attributes:
-        frame: its place in the order of decoding.
+        frame: shown frames before it in the order of decoding.
         timestamp: its packet's dts or pts, as the index has it, in the stream's time base.
         target: where to seek, between this key frame and the next: demuxers compare with presentation times, which
             lie a little after the decoding times that an index may hold.
@@ -73,20 +73,35 @@ class ClipRequest:
         return (len(self.crops), len(self.frames), self.size, self.size, 3)
 
 
+class CodecError(DecodeError):
+    """A video whose codec PyAV's FFmpeg does not know, in a container that it opens: another decoder may know it."""
+
+
+def open_container(file: io.IOBase) -> InputContainer:
+    """Open a container of a listed format.
+
+    Raises:
+        DecodeError: if it is no such container.
+    """
+    try:
+        return av.open(file, "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore")
+    except (av.FFmpegError, ValueError) as error:
+        raise DecodeError("open", f"no container that is read here ({first_line(error)})") from error
+
+
 def open_video(file: io.IOBase) -> tuple[InputContainer, VideoStream]:
     """Open a container of a listed format and find its video stream.
 
     Raises:
+        CodecError: if the codec of its video is not known.
         DecodeError: if it is no such container or holds no video.
     """
-    try:
-        container = av.open(file, "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore")
-    except (av.FFmpegError, ValueError) as error:
-        raise DecodeError("open", f"no container that is read here ({first_line(error)})") from error
+    container = open_container(file)
     stream = container.streams.best("video")  # not a cover picture
+    unknown = any(each.codec_context is None for each in container.streams.video)
     if not isinstance(stream, VideoStream) or stream.codec_context is None or not stream.width:
         container.close()
-        raise DecodeError("open", "holds no video stream that a decoder knows")
+        raise (CodecError if unknown else DecodeError)("open", "holds no video stream that a decoder knows")
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all  # so that no other stream's bytes are wanted
@@ -107,8 +122,7 @@ def _numbered(container: InputContainer, stream: VideoStream, seek: Seek | None)
         packets = _from_key_frame(container, stream, seek)
         head = list(islice(packets, 1 + MAX_LEADING))
         first_pts = head[0].pts
-        leading = sum(first_pts is not None and packet.pts is not None and packet.pts < first_pts for packet in head)
-        number = seek.frame + leading
+        number = seek.frame + sum(_is_leading(packet, first_pts) for packet in head)
         frames = (frame for packet in chain(head, packets) for frame in packet.decode())
     else:
         frames = container.decode(stream)
@@ -118,6 +132,11 @@ def _numbered(container: InputContainer, stream: VideoStream, seek: Seek | None)
             continue
         yield number, frame
         number += 1
+
+
+def _is_leading(packet: av.Packet[Any], first_pts: int | None) -> bool:
+    """Say whether a packet after a key frame's is shown before it, and shown at all."""
+    return first_pts is not None and packet.pts is not None and packet.pts < first_pts and not packet.is_discard
 
 
 def _from_key_frame(container: InputContainer, stream: VideoStream, seek: Seek) -> Iterator[av.Packet[Any]]:
@@ -174,6 +193,8 @@ def _decode_from(file: io.IOBase, request: ClipRequest) -> Frames:
                     found[number] = scaler.views(frame)
                 if number >= wanted[-1]:
                     break
+        except av.error.DecoderNotFoundError as error:
+            raise CodecError("open", f"its codec is not known ({first_line(error)})") from error
         except (av.FFmpegError, ValueError, StopIteration) as error:
             raise DecodeError("decode", f"frame {last + 1} cannot be decoded ({first_line(error)})") from error
     return np.ascontiguousarray(np.rot90(_clip(request.frames, found, last), turns, (2, 3)))

@@ -1,22 +1,32 @@
-"""The decoders by name, and the order in which they are tried.
+"""The decoders by name, and what `auto` is.
 
-PyAV is in decode.py. The others bring or find their own FFmpeg and cannot be told which containers to open, so PyAV
-looks at a file before they do.
+PyAV is in decode.py. The others bring or find their own FFmpeg and cannot be told which containers to open. PyAV looks
+at a file before they do, and they get only bytes that no FFmpeg could take for a text: one file may pass for a harmless
+container here and for a playlist, which names other files to read, there.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import av
 import numpy as np
 
-from system.data.decode import TOLERATED_MISSING, ClipRequest, decode_pyav, first_line, open_video
+from system.data.decode import (
+    TOLERATED_MISSING,
+    ClipRequest,
+    CodecError,
+    decode_pyav,
+    first_line,
+    open_container,
+)
 from system.data.scale import Frames, Scaler
-from system.errors import DecodeError
+from system.errors import DecodeError, RecipeError
 
 
 def _whole_frames(images: Frames, request: ClipRequest) -> Frames:
@@ -26,9 +36,23 @@ def _whole_frames(images: Frames, request: ClipRequest) -> Frames:
     return np.stack(views, 1)
 
 
+# Types of the box that an MP4 or QuickTime file may begin with.
+_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"sidx"})
+_EBML = bytes.fromhex("1a45dfa3")
+
+
+def _begins_as_no_text(head: bytes) -> bool:
+    """Say whether 12 bytes begin a container that cannot be a text: MP4, QuickTime, Matroska, WebM or AVI."""
+    box = head[:1] == b"\0" and head[4:8] in _BOXES  # the first byte of a length below 16 MiB; no text has it
+    return box or head[:4] == _EBML or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
 def _checked_bytes(file: io.IOBase) -> bytes:
-    """Return a file's bytes if they are a container of a listed format: the other decoders cannot restrict FFmpeg."""
-    open_video(file)[0].close()
+    """Return a file's bytes if they are a container of a listed format, and nothing else at the same time."""
+    if not _begins_as_no_text(file.read(12)):
+        raise DecodeError("open", "no container that decord and torchcodec may open: .mp4, .mov, .mkv, .webm or .avi")
+    file.seek(0)
+    open_container(file).close()
     file.seek(0)
     data = file.read()
     assert isinstance(data, bytes)
@@ -47,9 +71,9 @@ def decode_decord(file: io.IOBase, request: ClipRequest) -> Frames:
     Raises:
         DecodeError: if decord cannot open or decode it.
     """
+    data = _checked_bytes(file)
     import decord  # noqa: PLC0415  loads its own FFmpeg
 
-    data = _checked_bytes(file)
     try:
         reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
         images = reader.get_batch(_frames_within(request.frames, len(reader))).asnumpy()
@@ -64,9 +88,9 @@ def decode_torchcodec(file: io.IOBase, request: ClipRequest) -> Frames:
     Raises:
         DecodeError: if torchcodec cannot open or decode it.
     """
+    data = _checked_bytes(file)
     from torchcodec.decoders import VideoDecoder  # noqa: PLC0415  an extra
 
-    data = _checked_bytes(file)
     try:
         decoder = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1)
         indices = _frames_within(request.frames, decoder.metadata.num_frames or 0)
@@ -78,37 +102,64 @@ def decode_torchcodec(file: io.IOBase, request: ClipRequest) -> Frames:
 
 Decoder = Callable[[io.IOBase, ClipRequest], Frames]
 DECODERS: dict[str, Decoder] = {"pyav": decode_pyav, "decord": decode_decord, "torchcodec": decode_torchcodec}
-# The order of `auto`: PyAV is the fastest on small streams, equal on large ones, and knows AV1.
-AUTO = ("pyav", "decord")
+
+
+_MODULES = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec.decoders"}
 
 
 def has_decoder(name: str) -> bool:
-    """Say whether a decoder is installed."""
-    return importlib.util.find_spec("av" if name == "pyav" else name) is not None
+    """Say whether a decoder is installed; it may still lack libraries that it loads."""
+    return importlib.util.find_spec(_MODULES[name].split(".")[0]) is not None
+
+
+@cache
+def load(name: str) -> None:
+    """Load a decoder's module and the libraries that it finds.
+
+    Raises:
+        RecipeError: if that is not possible.
+    """
+    try:
+        importlib.import_module(_MODULES[name])
+    except (ImportError, OSError, RuntimeError, MemoryError) as error:
+        raise RecipeError(
+            f"data.decoder={name} cannot be loaded ({first_line(error)}); install it, or set data.decoder=auto"
+        ) from error
 
 
 def decode_clip(file: io.IOBase, request: ClipRequest) -> tuple[Frames, str]:
-    """Decode a clip with the decoder that the request names, or with the first of `auto` that can.
+    """Decode a clip with the decoder that the request names.
+
+    `auto` is PyAV, and decord where PyAV does not know the codec: what PyAV finds damaged, another decoder may pass off
+    as sound.
 
     Returns:
         (V, T, size, size, 3) uint8 RGB, and the decoder's name.
 
     Raises:
-        DecodeError: if no decoder can; the first one's reason.
+        DecodeError: if the video cannot be decoded.
+        RecipeError: if the decoder that is named cannot be loaded.
     """
-    names = AUTO if request.decoder == "auto" else (request.decoder,)
-    failure: DecodeError | None = None
-    for name in names:
-        if not has_decoder(name):
-            continue
-        file.seek(0)
-        try:
-            return DECODERS[name](file, request), name
-        except DecodeError as error:
-            failure = failure or error
-            if error.code == "open":
-                break
-    raise failure or DecodeError("open", f"the decoder {request.decoder} is not installed")
+    name = "pyav" if request.decoder == "auto" else request.decoder
+    load(name)
+    try:
+        return DECODERS[name](file, request), name
+    except CodecError:
+        if request.decoder != "auto" or not has_decoder("decord"):
+            raise
+        return _decode_otherwise(file, request)
+
+
+def _decode_otherwise(file: io.IOBase, request: ClipRequest) -> tuple[Frames, str]:
+    try:
+        load("decord")
+    except RecipeError as error:
+        raise CodecError("open", "its codec is not known to PyAV, and decord cannot be loaded") from error
+    file.seek(0)
+    try:
+        return decode_decord(file, request), "decord"
+    except DecodeError as error:
+        raise CodecError("open", f"its codec is not known to PyAV; {error.reason}") from error
 
 
 def build_of_decoders() -> dict[str, Any]:

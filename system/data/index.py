@@ -12,7 +12,7 @@ import json
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,8 @@ class IndexWriter:
         if self.rejected:
             lines = (json.dumps({"name": bad.name, "code": bad.code, "reason": bad.reason}) for bad in self.rejected)
             storage.write(rejected_uri(self.uri), ("\n".join(lines) + "\n").encode())
+        else:
+            storage.delete([rejected_uri(self.uri)])  # that of an index that lay here before
         storage.upload(self._path, self.uri)
         self._folder.cleanup()
 
@@ -223,10 +225,6 @@ class Index:
     def row(self, video_id: int) -> VideoRow:
         """Return one video's row."""
         return VideoRow(**self._group(video_id // self.group_videos)[video_id % self.group_videos])
-
-    def rows(self, video_ids: Iterable[int]) -> list[VideoRow]:
-        """Return the rows of some videos, in their order."""
-        return [self.row(video_id) for video_id in video_ids]
 
     def __iter__(self) -> Iterator[VideoRow]:
         return (self.row(video_id) for video_id in range(self.num_videos))

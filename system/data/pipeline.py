@@ -46,7 +46,7 @@ CHUNK = 1000
 # Blocks that each rank may be ahead of itself.
 LOOKAHEAD_PER_RANK = 4
 # A read actor's calls wait for the trainers. If one of its blocks is lost with a node, making it again must not queue
-# behind those that wait: as many threads as may be in flight, and some for blocks that are made again.
+# behind those that wait: half of the threads are for tasks in flight, the others for blocks that are made again.
 READ_THREADS = 8
 
 
@@ -203,10 +203,13 @@ class _Mask:
         return self._stage(batch)
 
 
-def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
+def _pool(size: int | tuple[int, int], threads: int | None = None) -> ActorPoolStrategy:
     low, high = size if isinstance(size, tuple) else (size, size)
-    # Two tasks per actor: one at work and one whose block is being fetched.
-    return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
+    # Two tasks per actor: one at work and one whose block is being fetched. With threads, half of them stay free.
+    tasks = threads // 2 if threads else 2
+    return ActorPoolStrategy(
+        min_size=low, max_size=high, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=threads
+    )
 
 
 def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
@@ -225,9 +228,8 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
         _Read,
         fn_constructor_args=(spec, clock),
         batch_size=1,
-        compute=_pool(resources.read_actors),
+        compute=_pool(resources.read_actors, threads=READ_THREADS),
         num_cpus=0,
-        max_concurrency=READ_THREADS,
     )
     stream = stream.map_batches(
         _Decode,

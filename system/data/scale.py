@@ -61,11 +61,11 @@ def _cut(frame: av.VideoFrame, box: Box) -> av.VideoFrame:
         into = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
         left, top, wide = x // sx * sample, y // sy, target.width * sample
         into[: target.height, :wide] = rows[top : top + target.height, left : left + wide]
-    out.colorspace, out.color_range = _colours(frame)
+    out.colorspace, out.color_range = colours(frame)
     return out
 
 
-def _colours(frame: av.VideoFrame) -> tuple[int, int]:
+def colours(frame: av.VideoFrame) -> tuple[int, int]:
     """Return matrix and range of a frame; what the stream does not say is BT.709 from 720 lines on, else BT.601."""
     unspecified, bt709, bt601 = 2, 1, 6
     matrix = frame.colorspace

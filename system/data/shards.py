@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from system import storage
 from system.data.index import Index, IndexWriter, Rejected, VideoRow
-from system.data.sandbox import Job, Limits, Video
-from system.data.sources import Candidate, SandboxPool, in_order, index_row, stored_video
+from system.data.sandbox import Limits, Video, transcode_job
+from system.data.sources import Candidate, SandboxPool, in_order, index_row, probe, stored_video
 from system.errors import DataError, DecodeError
 
 Layout = Literal["as-is", "short-gop"]
@@ -66,7 +66,8 @@ def make_shards(
         The closed index writer.
 
     Raises:
-        DataError: if `out` holds shards that were made otherwise.
+        DataError: if `out` holds shards that were made otherwise, or storage refuses a video or `out`.
+        StorageFault: if storage does not answer.
     """
     _check_options(out, index, options)
     total = -(-index.num_videos // options.videos_per_shard)
@@ -166,19 +167,24 @@ def _suffix(row: VideoRow) -> str:
 
 
 def _made(row: VideoRow, options: ShardOptions, pool: SandboxPool) -> tuple[bytes, dict[str, Any]] | DecodeError:
-    """Return a video's bytes in the shard and what a probe says of them."""
+    """Return a video's bytes in the shard and what a probe says of them.
+
+    Raises:
+        DataError: if storage refuses the video.
+        StorageFault: if storage does not answer.
+    """
     if options.layout == "as-is":
-        data = storage.read(row.uri, row.byte_start, row.byte_start + row.num_bytes)
+        try:
+            data = storage.read(row.uri, row.byte_start, row.byte_start + row.num_bytes)
+        except storage.MissingError as error:
+            return DecodeError("storage", str(error))
     else:
-        values = {"short_side": options.short_side, "key_every": options.key_every, "crf": options.crf}
         source = stored_video(row.uri, row.byte_start, row.num_bytes)
-        answer = pool.one(Job(source, "transcode", {"options": values}))
+        answer = pool.one(
+            transcode_job(source, short_side=options.short_side, key_every=options.key_every, crf=options.crf)
+        )
         if isinstance(answer, DecodeError):
             return answer
         data = answer.data
-    answer = pool.one(Job(Video(len(data), ((0, data),), _nothing_more), "probe", {}))
-    return answer if isinstance(answer, DecodeError) else (data, answer.values["facts"])
-
-
-def _nothing_more(start: int, stop: int) -> bytes:
-    raise DataError(f"bytes {start} to {stop} lie outside of the video")
+    facts = probe(pool, Video(len(data), ((0, data),), lambda start, stop: data[start:stop]))
+    return facts if isinstance(facts, DecodeError) else (data, facts)

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from system import storage
 from system.data.index import IndexWriter, Rejected
-from system.data.sandbox import Job, Limits, Sandbox, Video
+from system.data.probe import checked_facts
+from system.data.sandbox import Answer, Job, Limits, Sandbox, Video
 from system.errors import DataError, DecodeError
 from system.range_file import RangeFile
 
@@ -38,6 +39,8 @@ VIDEO_SUFFIXES = frozenset(
         ".3gp",
     }
 )
+# What gzip, bzip2, xz and zstd files begin with.
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 # Bytes fetched at once while a tar's headers are walked.
 TAR_CHUNK = 1 << 14
 
@@ -57,17 +60,24 @@ class Candidate:
     etag: str
 
 
-def candidates(uri: str) -> Iterator[Candidate]:
+def candidates(uri: str) -> Iterator[Candidate | Rejected]:
     """Yield the videos under a folder or prefix by their names' endings, members of tar shards included.
 
+    A tar that is cut short gives its whole members, and a `Rejected` for what is not there.
+
     Raises:
-        DataError: if the folder or bucket does not exist, may not be listed, or holds none.
+        DataError: if the folder or bucket does not exist, may not be listed, or holds none; or if a tar is compressed.
     """
     found, others = 0, 0
     root = storage.absolute(uri)
     for item in storage.list_objects(root):
         name = item.uri.removeprefix(root).lstrip("/")
         suffix = PurePosixPath(name).suffix.lower()
+        if not _is_text(item.uri):
+            if suffix in VIDEO_SUFFIXES or suffix == ".tar":
+                found += 1
+                yield Rejected(_as_text(name), "open", "its name is no UTF-8")
+            continue
         etag = item.etag if storage.is_s3(item.uri) else ""  # a local file's time changes when it is copied
         if suffix in VIDEO_SUFFIXES:
             found += 1
@@ -83,17 +93,33 @@ def candidates(uri: str) -> Iterator[Candidate]:
         raise DataError(f"{uri}: holds no videos ({others} other files); looked for {endings} and .tar")
 
 
-def _members(item: storage.ObjectInfo, name: str, etag: str) -> Iterator[Candidate]:
+def _is_text(name: str) -> bool:
+    return name == _as_text(name)
+
+
+def _as_text(name: str) -> str:
+    """Return a name that can be written as UTF-8; file systems and tars hold others."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _members(item: storage.ObjectInfo, name: str, etag: str) -> Iterator[Candidate | Rejected]:
     file = RangeFile(item.uri, 0, item.size, chunk=TAR_CHUNK)
+    if file.read(6).startswith(COMPRESSED):
+        raise DataError(f"{item.uri} is not a plain tar file; compressed tars cannot be read by range")
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
-                    yield Candidate(item.uri, f"{name}/{member.name}", member.offset_data, member.size, etag)
-    except tarfile.TarError as error:
-        raise DataError(
-            f"{item.uri} is not a plain tar file ({error}); compressed tars cannot be read by range"
-        ) from error
+                    path = _as_text(f"{name}/{member.name}")
+                    if 0 <= member.offset_data <= member.offset_data + member.size <= item.size:
+                        yield Candidate(item.uri, path, member.offset_data, member.size, etag)
+                    else:
+                        yield Rejected(path, "open", "the tar file ends inside of it")
+    except storage.MissingError as error:  # gone, or replaced, since it was listed
+        yield Rejected(name, "storage", str(error))
+    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+        yield Rejected(name, "open", f"the tar file cannot be read to its end ({str(error)[:200]})")
 
 
 def stored_video(uri: str, byte_start: int, num_bytes: int, segments: tuple[tuple[int, bytes], ...] = ()) -> Video:
@@ -114,12 +140,13 @@ class SandboxPool:
         self._mine = threading.local()
         self._all: list[Sandbox] = []
 
-    def one(self, job: Job) -> Any:
+    def one(self, job: Job) -> Answer | DecodeError:
         """Run a job in this thread's sandbox."""
         if not hasattr(self._mine, "sandbox"):
             self._mine.sandbox = Sandbox(self._frame_bytes, self._limits)
             self._all.append(self._mine.sandbox)
-        return self._mine.sandbox.one(job)
+        sandbox: Sandbox = self._mine.sandbox
+        return sandbox.one(job)
 
     def close(self) -> None:
         """End all children."""
@@ -127,17 +154,40 @@ class SandboxPool:
             sandbox.close()
 
 
+def probe(pool: SandboxPool, video: Video) -> dict[str, Any] | DecodeError:
+    """Return what a video's header says: the fields of `VideoFacts`.
+
+    Raises:
+        DataError: if storage refuses the video's bytes.
+        StorageFault: if storage does not answer.
+    """
+    answer = pool.one(Job(video, "probe", {}))
+    if isinstance(answer, DecodeError):
+        return answer
+    try:
+        return checked_facts(answer.values.get("facts"), video.size)
+    except DecodeError as error:
+        return error
+
+
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """Apply a function to items side by side and yield (item, result) in the items' order, with few in flight."""
+    """Apply a function to items side by side and yield (item, result) in the items' order, with few in flight.
+
+    The first error is raised, and what has not begun by then never does.
+    """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) > 4 * workers:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > 4 * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def build_index(
@@ -161,22 +211,25 @@ def build_index(
         The closed writer, which knows how many videos there are and what was rejected.
 
     Raises:
-        DataError: if there is nothing to index.
+        DataError: if there is nothing to index, or storage refuses it.
+        StorageFault: if storage does not answer; that says nothing about the video that was read.
     """
     writer = IndexWriter(index_uri, uri)
     pool = SandboxPool()
 
-    def probe(candidate: Candidate) -> Any:
+    def facts_of(candidate: Candidate | Rejected) -> dict[str, Any] | DecodeError:
+        if isinstance(candidate, Rejected):
+            return DecodeError(candidate.code, candidate.reason)
         if not candidate.num_bytes:
             return DecodeError("open", "the file is empty")
-        return pool.one(Job(stored_video(candidate.uri, candidate.byte_start, candidate.num_bytes), "probe", {}))
+        return probe(pool, stored_video(candidate.uri, candidate.byte_start, candidate.num_bytes))
 
     try:
-        for candidate, answer in in_order(probe, candidates(uri), workers):
-            if isinstance(answer, DecodeError):
-                writer.reject(Rejected(candidate.name, answer.code, answer.reason))
-            else:
-                writer.add(index_row(candidate, answer.values["facts"], labels))
+        for candidate, facts in in_order(facts_of, candidates(uri), workers):
+            if isinstance(candidate, Candidate) and not isinstance(facts, DecodeError):
+                writer.add(index_row(candidate, facts, labels))
+            elif isinstance(facts, DecodeError):
+                writer.reject(Rejected(candidate.name, facts.code, facts.reason))
             progress(writer.num_videos, len(writer.rejected))
     finally:
         pool.close()

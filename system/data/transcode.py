@@ -6,11 +6,17 @@ import io
 from fractions import Fraction
 
 import av
-from av.video.reformatter import VideoReformatter
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
 
 from system.data.decode import open_video
-from system.data.scale import SCALING
+from system.data.scale import SCALING, colours
 from system.errors import DecodeError
+
+_MATRICES = frozenset(int(matrix) for matrix in Colorspace)
+# Numbers of matrices that FFmpeg's scaler knows by another one: BT.601 has two, BT.2020 too.
+_SAME_MATRIX = {6: 5, 10: 9}
 
 
 def _target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -21,6 +27,8 @@ def _target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> bytes:
     """Re-encode a video as H.264 without B-frames, a key frame every `key_every` frames, without sound.
+
+    The result is upright, and says which colours it has.
 
     Args:
         file: the video.
@@ -37,8 +45,7 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
     container, stream = open_video(file)
     target = io.BytesIO()
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    width, height = _target_size(stream.width, stream.height, short_side)
-    scaler = VideoReformatter()
+    prepare = _Prepare(stream.width, stream.height, short_side)
     options: dict[str, object] = {
         "preset": "veryfast",
         "crf": str(crf),
@@ -48,14 +55,15 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
     try:
         with container, av.open(target, "w", format="mp4") as out:
             encoder = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            encoder.options = options
-            for frame in container.decode(stream):
-                scaled = scaler.reformat(frame, width, height, "yuv420p", interpolation=SCALING, threads=1)
-                scaled.pict_type = 0  # or the source's key frames are forced on the new stream
-                scaled.pts = written
-                scaled.time_base = 1 / Fraction(rate)
-                out.mux(encoder.encode(scaled))
+            encoder.pix_fmt, encoder.options = "yuv420p", options
+            for source in container.decode(stream):
+                frame = prepare(source)
+                if not written:  # only a frame knows how it is turned, and its colours
+                    _describe(encoder, frame)
+                frame.pict_type = 0  # or the source's key frames are forced on the new stream
+                frame.pts = written
+                frame.time_base = 1 / Fraction(rate)
+                out.mux(encoder.encode(frame))
                 written += 1
             out.mux(encoder.encode())
     except (av.FFmpegError, ValueError) as error:
@@ -63,3 +71,55 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
     if not written:
         raise DecodeError("decode", "holds no frame that can be decoded")
     return target.getvalue()
+
+
+def _describe(encoder: VideoStream, frame: av.VideoFrame) -> None:
+    """Give a stream the size and the colours of its frames, so that whoever decodes it need not guess them."""
+    context = encoder.codec_context
+    context.width, context.height = frame.width, frame.height
+    context.colorspace, context.color_range = frame.colorspace, frame.color_range
+    context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+
+
+class _Prepare:
+    """Makes a stream's frames upright, smaller and 4:2:0 of limited range, in their own matrix of colours."""
+
+    def __init__(self, width: int, height: int, short_side: int) -> None:
+        self._width, self._height = _target_size(width, height, short_side)
+        self._scaler = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        turns = round(frame.rotation / 90) % 4
+        matrix, color_range = colours(frame)
+        full = color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        matrix = _SAME_MATRIX.get(matrix, matrix)
+        if matrix in _MATRICES:
+            frame.colorspace = matrix
+        else:  # RGB, which has none, and what FFmpeg's scaler does not know
+            matrix = Colorspace.ITU709
+        scaled = self._scaler.reformat(
+            frame,
+            self._width,
+            self._height,
+            "yuv420p",
+            dst_colorspace=matrix,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=SCALING,
+            threads=1,
+        )
+        scaled.colorspace, scaled.color_range = matrix, ColorRange.MPEG
+        return _turned(scaled, turns) if turns else scaled
+
+
+def _turned(frame: av.VideoFrame, turns: int) -> av.VideoFrame:
+    """Turn a 4:2:0 frame by quarters, against the clock."""
+    width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    out = av.VideoFrame(width, height, frame.format.name)
+    for source, target in zip(frame.planes, out.planes, strict=True):
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
+        into = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
+        into[: target.height, : target.width] = np.rot90(rows[: source.height, : source.width], turns)
+    out.colorspace, out.color_range = frame.colorspace, frame.color_range
+    out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
+    return out

@@ -8,12 +8,13 @@ import pytest
 
 from system import storage
 from system.data.assemble import clip_maker
-from system.data.clips import WHOLE_BYTES, ClipMaker, fetch, key_frame_before, wanted_ranges
+from system.data.clips import START_BYTES, WHOLE_BYTES, ClipMaker, fetch, key_frame_before, wanted_ranges
 from system.data.dataset import ensure_index
 from system.data.index import VideoRow
+from system.data.probe import probe_video
 from system.data.sandbox import Answer, Limits, Sandbox
-from system.errors import DecodeError
-from tests.data.test_decode import encoded, whole
+from system.errors import DataError, DecodeError, StorageFault
+from tests.data.test_decode import encoded, images, whole
 from tests.small import tiny_recipe
 
 
@@ -87,6 +88,26 @@ def test_a_container_that_does_not_say_where_its_key_frames_are_is_read_whole() 
     assert wanted_ranges(row, 100, 160) == [(0, row.num_bytes)]
 
 
+@pytest.mark.parametrize("keys", ["none", "without positions", "one at the start"])
+def test_of_a_very_long_video_without_usable_key_frames_the_start_is_read(keys: str) -> None:
+    row = long_row(num_bytes=2 << 30)
+    if keys == "none":
+        row = replace(row, key_frames=[], key_timestamps=[], key_positions=[])
+    elif keys == "without positions":
+        row = replace(row, key_positions=[-1] * 100)
+    else:
+        row = replace(row, key_frames=[0], key_timestamps=[0], key_positions=[1000])
+    ranges = wanted_ranges(row, 100, 160)
+    assert ranges[0] == (0, START_BYTES)
+    assert ranges[-1] == (row.num_bytes - 4000, row.num_bytes)
+    assert sum(stop - start for start, stop in ranges) < 2 * START_BYTES
+
+
+def test_a_header_that_lies_all_over_a_very_long_video_is_not_sent() -> None:
+    row = replace(long_row(num_bytes=2 << 30), header=[0, 2 << 30], key_positions=[-1] * 100)
+    assert wanted_ranges(row, 100, 160) == [(0, START_BYTES)]
+
+
 def test_the_key_frame_before_a_frame_and_a_time_before_the_next() -> None:
     seek = key_frame_before(long_row(), 149)
     assert seek is not None
@@ -98,7 +119,6 @@ def test_a_long_video_decodes_from_its_ranges_alone(
     tmp_path: Path, container: str, monkeypatch: pytest.MonkeyPatch, generated: Path
 ) -> None:
     from system.data import clips
-    from system.data.probe import probe_video
 
     noise = np.random.default_rng(0)
     made = [noise.integers(0, 256, (96, 96, 3), np.uint8) for _ in range(250)]
@@ -123,6 +143,31 @@ def test_a_long_video_decodes_from_its_ranges_alone(
     sandbox.close()
 
 
+@pytest.mark.parametrize("container", ["matroska", "mpegts", "flv"])
+def test_a_very_long_video_without_key_frames_in_its_index_decodes_from_what_its_child_asks_for(
+    tmp_path: Path, container: str, monkeypatch: pytest.MonkeyPatch, generated: Path
+) -> None:
+    from system.data import clips
+
+    data = encoded(images(100), container=container, options={"g": "10", "preset": "ultrafast", "crf": "4"})
+    storage.write(str(tmp_path / "long"), data)
+    facts = {**probe_video(whole(data)).as_dict(), "key_frames": [], "key_timestamps": [], "key_positions": []}
+    row = VideoRow(0, str(tmp_path / "long"), "long", 0, len(data), "", None, duration_s=0.0, **facts)
+    for name, value in (("WHOLE_BYTES", 1000), ("LONG_BYTES", 10_000), ("START_BYTES", 4000)):
+        monkeypatch.setattr(clips, name, value)
+    recipe = tiny_recipe(generated)
+    maker = clip_maker(recipe, ensure_index(recipe))
+    choice = clips.Choice(0, 0, row, 80)
+    (segments,) = fetch(maker, [choice])
+    assert not isinstance(segments, DecodeError)
+    assert sum(len(part) for _, part in segments) < 20_000
+    sandbox = Sandbox(4 * 32 * 32 * 3, Limits())
+    answers = [sandbox.one(maker.job(choice, parts)) for parts in (segments, ((0, data),))]
+    found = [answer.frames for answer in answers if isinstance(answer, Answer) and answer.frames is not None]
+    assert (found[0] == found[1]).all()
+    sandbox.close()
+
+
 def test_fetching_reports_a_missing_object_for_its_slot_alone(maker: ClipMaker, tmp_path: Path) -> None:
     good, other = maker.choose(0), maker.choose(1)
     gone = replace(other, video=replace(other.video, uri=str(tmp_path / "gone.mp4")))
@@ -130,6 +175,27 @@ def test_fetching_reports_a_missing_object_for_its_slot_alone(maker: ClipMaker, 
     assert not isinstance(found[0], DecodeError)
     assert isinstance(found[1], DecodeError)
     assert found[1].code == "storage"
+
+
+@pytest.mark.parametrize("error", [DataError("refused the credentials"), StorageFault("the store is away")])
+def test_fetching_raises_what_is_no_fault_of_a_video(
+    maker: ClipMaker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(storage, "read", refuse)
+    with pytest.raises(type(error), match=str(error)):
+        fetch(maker, [maker.choose(0), maker.choose(1)])
+
+
+def test_a_video_that_was_replaced_by_a_shorter_one_is_bad_and_no_other(maker: ClipMaker, tmp_path: Path) -> None:
+    good, other = maker.choose(0), maker.choose(1)
+    storage.write(str(tmp_path / "short.mp4"), b"x" * 100)
+    found = fetch(maker, [good, replace(other, video=replace(other.video, uri=str(tmp_path / "short.mp4")))])
+    assert not isinstance(found[0], DecodeError)
+    assert isinstance(found[1], DecodeError)
+    assert "the object is 100 bytes, at least" in found[1].reason
 
 
 def test_neighbours_in_one_object_are_fetched_together(

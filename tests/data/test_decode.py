@@ -12,13 +12,13 @@ import pytest
 from system.data.augment import CropDraw
 from system.data.clips import key_frame_before
 from system.data.decode import ClipRequest, decode_pyav
-from system.data.decoders import decode_clip, has_decoder
+from system.data.decoders import DECODERS, decode_clip, has_decoder
 from system.data.index import VideoRow
 from system.data.probe import VideoFacts, probe_video
 from system.data.scale import Frames
 from system.data.supplied import SuppliedFile
 from system.data.synthetic import moving_scene
-from system.errors import DecodeError
+from system.errors import DecodeError, RecipeError
 
 CENTRE = CropDraw(0, 4)
 
@@ -204,8 +204,50 @@ def test_a_list_of_other_files_named_mp4_opens_none_of_them(decoder: str, tmp_pa
         assert len(list(opened.decode(video=0))) == 4
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n".encode()
     for text in (concat, playlist):
-        with pytest.raises(DecodeError, match="no container that is read here"):
+        with pytest.raises(DecodeError, match="no container that "):
             decode_clip(io.BytesIO(text), request(0, decoder=decoder))
+
+
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+def test_a_playlist_that_is_a_transport_stream_too_reaches_no_decoder_that_would_open_what_it_lists(
+    decoder: str, tmp_path: Path
+) -> None:
+    """PyAV is told not to know playlists and finds MPEG-TS packets; the others cannot be told."""
+    (tmp_path / "secret.mp4").write_bytes(encoded(images(4)))
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n#".encode()
+    both = text + encoded(images(), codec="mpeg2video", container="mpegts", options={"q": "1"})
+    assert decode_clip(io.BytesIO(both), request(0))[0].shape == (1, 1, 96, 96, 3)
+    with pytest.raises(DecodeError, match="no container that decord and torchcodec may open") as caught:
+        DECODERS[decoder](io.BytesIO(both), request(0))
+    assert caught.value.code == "open"
+
+
+def damaged() -> bytes:
+    data = bytearray(encoded(images(48), options={"crf": "10", "preset": "ultrafast", "g": "12"}))
+    middle = len(data) // 2
+    data[middle : middle + 400] = np.random.default_rng(1).bytes(400)
+    return bytes(data)
+
+
+def test_auto_does_not_pass_a_damaged_video_to_a_decoder_that_hides_the_damage() -> None:
+    with pytest.raises(DecodeError, match="frame 24 is damaged") as caught:
+        decode_clip(io.BytesIO(damaged()), request(0, 24, 40, decoder="auto"))
+    assert caught.value.code == "corrupt"
+
+
+@pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
+def test_auto_asks_decord_about_a_codec_that_pyav_does_not_know() -> None:
+    unknown = encoded(images()).replace(b"avc1" + bytes(6), b"zzzz" + bytes(6))
+    with pytest.raises(DecodeError, match="its codec is not known to PyAV; decord: ") as caught:
+        decode_clip(io.BytesIO(unknown), request(0, decoder="auto"))
+    assert caught.value.code == "open"
+
+
+@pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx264", "matroska"), ("mpeg4", "avi")])
+def test_decord_opens_what_cannot_be_a_text(codec: str, container: str) -> None:
+    data = encoded(images(), codec=codec, container=container, options={"q": "1"})
+    assert decode_clip(io.BytesIO(data), request(0, 9, decoder="decord"))[1] == "decord"
 
 
 @pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
@@ -217,11 +259,11 @@ def test_decord_decodes_nearly_the_same_pixels() -> None:
     assert closeness(frames, ours) < 2
 
 
-def test_a_decoder_that_is_not_installed_is_named() -> None:
+def test_a_decoder_that_is_not_installed_is_no_verdict_about_a_video() -> None:
     if has_decoder("torchcodec"):
         assert decode_clip(io.BytesIO(encoded(images())), request(0, decoder="torchcodec"))[1] == "torchcodec"
     else:
-        with pytest.raises(DecodeError, match="the decoder torchcodec is not installed"):
+        with pytest.raises(RecipeError, match=r"data.decoder=torchcodec cannot be loaded .*set data.decoder=auto"):
             decode_clip(io.BytesIO(encoded(images())), request(0, decoder="torchcodec"))
 
 

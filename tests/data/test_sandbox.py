@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from system.data import process as process_module
 from system.data import sandbox as sandbox_module
 from system.data.augment import CropDraw
 from system.data.decode import ClipRequest
+from system.data.decoders import has_decoder
 from system.data.sandbox import Answer, Job, Limits, Sandbox, Video, decode_job
 from system.data.synthetic import moving_video
 from system.data.wire import receive, send
-from system.errors import DecodeError, StorageFault
+from system.errors import DataError, DecodeError, RecipeError, StorageFault
+from system.storage import MissingError
 
 REQUEST = ClipRequest((0, 4, 8, 12), (CropDraw(0, 4),), 32)
 GOOD = moving_video(0, 0, size=(48, 48), num_frames=16)[1]
@@ -45,6 +50,8 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
 import os, time, ctypes
 from system.data import child
 honest = child._Child._answer
+def send_ok(self):
+    child.send(self._target, {"ok": True, "rss_mb": 1})
 def answer(self, message, payload):
     match message["op"]:
         case "hang": time.sleep(60)
@@ -53,13 +60,18 @@ def answer(self, message, payload):
         case "grow": bytearray(4 << 30)
         case "print": os.write(1, b"noise from a library"); message = {**message, "op": "ok"}
         case "fork": open("/tmp/tubelet-should-not-exist", "wb").write(b"0" * (2 << 20))
+        case "say":
+            self._target.write(bytes.fromhex(message["raw"])); self._target.flush(); time.sleep(60)
+        case "deaf": send_ok(self); time.sleep(60)
+        case "greedy":
+            while True: self._fetch(0, 1)
         case "environment": return {"variables": sorted(os.environ)}, b""
     return ({"ok": True}, b"") if message["op"] == "ok" else honest(self, message, payload)
 child._Child._answer = answer
 child.main()
 """
     )
-    monkeypatch.setattr(sandbox_module, "CHILD", [str(script)])
+    monkeypatch.setattr(process_module, "CHILD", [str(script)])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for children")
     made = Sandbox(FRAME_BYTES, Limits(deadline_s=1.0, memory_mb=2048))
     yield made
@@ -75,6 +87,20 @@ def outcome(child: Sandbox, op: str) -> DecodeError:
 def works(child: Sandbox) -> bool:
     answer = child.one(good())
     return isinstance(answer, Answer) and answer.frames is not None and answer.frames.shape == REQUEST.shape()
+
+
+def asking(error: Exception) -> Job:
+    """A job whose bytes are not at hand, and cannot be had."""
+
+    def broken(start: int, stop: int) -> bytes:
+        raise error
+
+    return decode_job(Video(len(GOOD), (), broken), REQUEST)
+
+
+def running(child: Sandbox) -> subprocess.Popen[bytes]:
+    assert child._child is not None
+    return child._child._process
 
 
 def test_frames_come_back_through_shared_memory_in_order() -> None:
@@ -133,13 +159,13 @@ def test_a_child_sees_no_credentials(child: Sandbox) -> None:
 
 def test_a_child_is_replaced_after_its_share_of_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
-    original = sandbox_module._Process.__init__
+    original = process_module.Process.__init__
 
     def counting(self: object, *values: object) -> None:
         started.append(1)
         original(self, *values)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sandbox_module._Process, "__init__", counting)
+    monkeypatch.setattr(process_module.Process, "__init__", counting)
     child = Sandbox(FRAME_BYTES, Limits(videos=2))
     assert all(isinstance(answer, Answer) for answer in child.run([good() for _ in range(5)]))
     child.close()
@@ -157,21 +183,151 @@ def test_bytes_that_were_not_supplied_are_asked_for() -> None:
     answer = child.one(decode_job(Video(len(GOOD), ((0, GOOD[:100]),), fetch), REQUEST))
     assert isinstance(answer, Answer)
     assert asked == [(100, len(GOOD))]
-
-    def broken(start: int, stop: int) -> bytes:
-        raise StorageFault("the store is away")
-
-    failed = child.one(decode_job(Video(len(GOOD), (), broken), REQUEST))
     child.close()
-    assert isinstance(failed, DecodeError)
-    assert (failed.code, failed.reason) == ("storage", "the store is away")
+
+
+@pytest.mark.parametrize("error", [StorageFault("the store is away"), DataError("refused the credentials")])
+def test_a_store_that_is_away_or_refuses_says_nothing_about_a_video(error: Exception) -> None:
+    child = Sandbox(FRAME_BYTES, Limits())
+    assert works(child)
+    process = running(child)
+    with pytest.raises(type(error), match=str(error)):
+        list(child.run([good(), asking(error), good()]))
+    assert process.poll() is not None  # it was in the middle of a job
+    assert works(child)
+    child.close()
+
+
+def test_an_object_that_is_gone_is_a_verdict_and_the_next_video_is_fine() -> None:
+    child = Sandbox(FRAME_BYTES, Limits())
+    found = list(child.run([good(), asking(MissingError("there is no such object")), good()]))
+    assert [type(answer) for answer in found] == [Answer, DecodeError, Answer]
+    assert isinstance(found[1], DecodeError)
+    assert (found[1].code, found[1].reason) == ("storage", "there is no such object")
+    child.close()
+
+
+def test_a_caller_that_stops_listening_does_not_get_old_answers_later() -> None:
+    child = Sandbox(FRAME_BYTES, Limits())
+    answers = child.run([good(), decode_job(video(b"no video"), REQUEST)])
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert works(child)
+    child.close()
+
+
+def test_time_that_storage_takes_is_not_the_videos(child: Sandbox) -> None:
+    def slow(start: int, stop: int) -> bytes:
+        time.sleep(1.5)  # the deadline is 1 s
+        return GOOD[start:stop]
+
+    assert works(child)
+    process = running(child)
+    assert isinstance(child.one(decode_job(Video(len(GOOD), (), slow), REQUEST)), Answer)
+    assert process.poll() is None  # no second chance was needed
+
+
+@pytest.mark.skipif(has_decoder("torchcodec"), reason="it is installed here")
+def test_a_decoder_that_is_not_installed_stops_the_work() -> None:
+    child = Sandbox(FRAME_BYTES, Limits())
+    with pytest.raises(RecipeError, match=r"data.decoder=torchcodec cannot be loaded"):
+        child.one(decode_job(video(GOOD), replace(REQUEST, decoder="torchcodec")))
+    assert works(child)
+    child.close()
+
+
+def test_a_child_that_lies_about_a_decoder_stops_nothing(child: Sandbox) -> None:
+    raw = said('{"rss_mb": 1, "not_loaded": true}').hex()
+    answer = child.one(replace(good(), op="say", values={"raw": raw}, decoder="pyav"))
+    assert isinstance(answer, DecodeError)
+    assert answer.code == "crash"
+
+
+def said(text: str | bytes) -> bytes:
+    """Return a message as it goes through the pipe."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return len(data).to_bytes(4, "little") + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        said('{"ok": true}'),
+        said('{"ok": true, "rss_mb": NaN}'),
+        said('{"ok": true, "rss_mb": {}}'),
+        said('{"need": null}'),
+        said('{"need": [0]}'),
+        said('{"need": ["0", "1"]}'),
+        said('{"need": [-1, 1]}'),
+        said('{"need": [1, 1]}'),
+        said('{"need": [0, 1000000000]}'),
+        said('{"rss_mb": 1, "shape": [1, 4, 3200, 3200, 3]}'),
+        said('{"rss_mb": 1, "shape": "1"}'),
+        said('{"rss_mb": 1}'),
+        said('{"rss_mb": 1, "error": "storage", "reason": "a word of mine"}'),
+        said('{"rss_mb": 1, "error": ["open"], "reason": ""}'),
+        said('{"rss_mb": 1, "not_loaded": true}'),
+        said("[" * 200_000),
+        said(b"\xff\xfe"),
+        said("[1]"),
+        b"\xff" * 8,
+        (2).to_bytes(4, "little") + b"\xff\xff\xff\x7f{}",
+    ],
+)
+def test_a_child_that_talks_nonsense_has_crashed(child: Sandbox, raw: bytes) -> None:
+    answer = child.one(replace(good(), op="say", values={"raw": raw.hex()}))
+    assert isinstance(answer, DecodeError)
+    assert answer.code == "crash"
+    assert "answers out of order" in answer.reason
+    assert works(child)
+
+
+def test_a_child_cannot_make_its_parent_hold_a_whole_video(child: Sandbox) -> None:
+    raw = said('{"need": [0, 1073741824]}').hex()
+    answer = child.one(Job(Video(1 << 30, (), lambda start, stop: bytes(stop - start)), "say", {"raw": raw}))
+    assert isinstance(answer, DecodeError)
+    assert answer.code == "crash"
+
+
+def test_a_child_that_says_half_a_word_costs_a_deadline(child: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert works(child)
+    monkeypatch.setattr(sandbox_module, "START_S", 0.5)
+    monkeypatch.setattr(sandbox_module, "SECOND_CHANCE", 1)
+    for raw in (b"\x10", said("{}")[:-1]):
+        answer = child.one(Job(video(b"x"), "say", {"raw": raw.hex()}))
+        assert isinstance(answer, DecodeError)
+        assert answer.code == "deadline"
+
+
+def test_a_child_that_reads_nothing_more_costs_a_deadline(child: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert works(child)
+    monkeypatch.setattr(sandbox_module, "START_S", 0.5)
+    monkeypatch.setattr(sandbox_module, "SECOND_CHANCE", 1)
+    big = decode_job(video(GOOD + bytes(4 << 20)), REQUEST)  # more than a pipe holds
+    first, second = child.run([Job(video(b"x"), "deaf", {}), big])
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)  # by the second chance, in another child
+
+
+def test_there_is_an_end_to_a_childs_questions(child: Sandbox) -> None:
+    assert outcome(child, "greedy").code == "crash"
+    assert works(child)
+
+
+def test_a_child_cannot_shorten_the_memory_that_its_parent_reads() -> None:
+    child = Sandbox(FRAME_BYTES, Limits())
+    assert works(child)
+    path = Path(f"/proc/{running(child).pid}/fd")
+    shared = next(each for each in path.iterdir() if "tubelet-frames" in str(each.readlink()))
+    with shared.open("r+b") as file, pytest.raises(PermissionError):
+        file.truncate(0)
+    child.close()
 
 
 def test_children_do_not_outlive_their_sandbox() -> None:
     child = Sandbox(FRAME_BYTES, Limits())
     child.one(good())
-    assert child._child is not None
-    process = child._child._process
+    process = running(child)
     child.close()
     assert process.poll() is not None
 
@@ -186,9 +342,10 @@ def test_messages_are_plain_values_and_bytes() -> None:
 
 
 def test_a_pipe_that_ends_or_talks_nonsense_is_the_end() -> None:
-    for data in (b"", b"\x05\x00", b"\xff" * 8):
+    ends: list[tuple[bytes, type[Exception]]] = [(b"", EOFError), (b"\x05\x00", EOFError), (b"\xff" * 8, ValueError)]
+    for data, error in ends:
         read, write = os.pipe()
         os.write(write, data)
         os.close(write)
-        with os.fdopen(read, "rb") as source, pytest.raises(EOFError):
+        with os.fdopen(read, "rb") as source, pytest.raises(error):
             receive(source)

@@ -8,11 +8,13 @@ import pytest
 from system import storage
 from system.data.dataset import ensure_index
 from system.data.index import Index
-from system.data.sandbox import Answer, Job, Limits, Sandbox
-from system.data.shards import ShardOptions, make_shards
+from system.data.sandbox import Answer, Limits, Sandbox, transcode_job
+from system.data.shards import Layout, ShardOptions, make_shards
 from system.data.sources import build_index, stored_video
-from system.errors import DataError
+from system.errors import DataError, StorageFault
 from tests.small import tiny_recipe
+
+LAYOUTS: tuple[Layout, ...] = ("as-is", "short-gop")
 
 
 @pytest.fixture
@@ -69,13 +71,33 @@ def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> N
         make_shards(source, str(tmp_path), ShardOptions("short-gop"))
 
 
+def test_a_source_that_is_gone_is_left_out_and_one_that_is_refused_ends_the_job(
+    source: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, honest = source.row(3), storage.read
+    error: Exception = storage.MissingError("there is no such object")
+
+    def refuse_one(uri: str, start: int = 0, stop: int | None = None) -> bytes:
+        if uri == victim.uri:
+            raise error
+        return honest(uri, start, stop)
+
+    monkeypatch.setattr(storage, "read", refuse_one)
+    for number, layout in enumerate(LAYOUTS):
+        writer = make_shards(source, str(tmp_path / str(number)), ShardOptions(layout))
+        assert [(bad.name, bad.code) for bad in writer.rejected] == [(victim.name, "storage")]
+    error = StorageFault("the store is away")
+    for number, layout in enumerate(LAYOUTS, start=2):
+        with pytest.raises(StorageFault):
+            make_shards(source, str(tmp_path / str(number)), ShardOptions(layout))
+
+
 def test_real_files_are_re_encoded(real_videos: Path, tmp_path: Path) -> None:
     for name in ("h265_video.mp4", "av1_video.mkv", "realshort.mp4"):
         file = real_videos / name
         sandbox = Sandbox(1, Limits(deadline_s=120))
-        values = {"short_side": 64, "key_every": 8, "crf": 30}
         video = stored_video(str(file), 0, file.stat().st_size)
-        answer = sandbox.one(Job(video, "transcode", {"options": values}))
+        answer = sandbox.one(transcode_job(video, short_side=64, key_every=8, crf=30))
         sandbox.close()
         assert isinstance(answer, Answer), answer
         assert len(answer.data) > 500

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,14 @@ def test_two_ranks_that_stop_and_go_on_equal_two_that_go_through_to_the_last_bit
         train_on(2, run(generated, "two-parts", f"run.stop_at_step={stop}"))
     one, other = newest(whole), newest(run(generated, "two-parts"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles for a CPU with g++")
+def test_a_compiled_model_trains_the_same(generated: Path) -> None:
+    found = []
+    for compiled in (False, True):
+        recipe = run(generated, f"compiled-{compiled}", f"engine.compile={compiled}", "train.steps=3")
+        train_on(1, recipe)
+        found.append(torch.tensor(told(recipe)))
+    assert torch.allclose(found[0], found[1], rtol=1e-4)

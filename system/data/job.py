@@ -1,0 +1,84 @@
+"""What a decode child is asked for, and what it answers: plain records, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from system.data.decode import ClipRequest
+from system.data.scale import Frames
+from system.data.wire import MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child may use, and when it is replaced."""
+
+    deadline_s: float = 20.0
+    memory_mb: int = 8192
+    rss_mb: int = 1536
+    videos: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """The bytes of one video, or the parts of it that are at hand.
+
+    Attributes:
+        size: of the whole video, bytes.
+        segments: (start, bytes) that are at hand.
+        fetch: returns the bytes [start, stop) of the rest.
+    """
+
+    size: int
+    segments: tuple[tuple[int, bytes], ...]
+    fetch: Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request to a child.
+
+    Attributes:
+        video: what it is about.
+        op: decode, probe or transcode.
+        values: its arguments as plain values.
+        shape: of the frames in the answer; None if it has none.
+        answer_bytes: the most that the answer may hold beside them.
+        decoder: the decoder that is named, which the machine must have.
+    """
+
+    video: Video
+    op: str
+    values: dict[str, Any]
+    shape: tuple[int, ...] | None = None
+    answer_bytes: int = 0
+    decoder: str = "auto"
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a child said about one job; `frames` is a view that is valid until the job after the next is sent."""
+
+    values: dict[str, Any]
+    data: bytes
+    frames: Frames | None
+
+
+def decode_job(video: Video, request: ClipRequest) -> Job:
+    """Make the job of decoding one clip."""
+    values = {
+        "frames": list(request.frames),
+        "crops": [[crop.pair, crop.offset] for crop in request.crops],
+        "size": request.size,
+        "decoder": request.decoder,
+        "seek": [request.seek.frame, request.seek.timestamp, request.seek.target] if request.seek else None,
+    }
+    return Job(video, "decode", {"request": values}, request.shape(), decoder=request.decoder)
+
+
+def transcode_job(video: Video, *, short_side: int, key_every: int, crf: int) -> Job:
+    """Make the job of re-encoding a video; the arguments are those of `transcode`."""
+    options = {"short_side": short_side, "key_every": key_every, "crf": crf}
+    return Job(video, "transcode", {"options": options}, answer_bytes=MAX_BYTES)

@@ -1,0 +1,97 @@
+"""Storage in the file system: paths and file:// URIs. A file appears whole or not at all, and is on the disk then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ENOSPC, EROFS
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from system.errors import DataError, StorageFault
+from system.storage.errors import MissingError
+
+
+def local_path(uri: str) -> Path:
+    """Return the path of a local URI.
+
+    Raises:
+        DataError: for a scheme that is neither file nor s3.
+    """
+    if uri.startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    if "://" in uri:
+        raise DataError(f"storage is a local path, file:// or s3://, got {uri}")
+    return Path(uri).expanduser()
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Turn what the file system raises into our errors, in one sentence that names what was tried."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingError(f"{uri}: there is no such file or folder") from error
+    except PermissionError as error:
+        raise DataError(f"{uri}: permission denied") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{uri}: a file is wanted, this is a folder") from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise DataError(f"{uri}: a part of this path is a file, not a folder") from error
+    except OSError as error:
+        if error.errno == EROFS:
+            raise DataError(f"{uri}: the file system is read-only") from error
+        advice = "; make room" if error.errno == ENOSPC else ""
+        raise StorageFault(f"{uri}: {error.strerror or error}{advice}") from error
+
+
+def get(uri: str, start: int, stop: int | None) -> bytes:
+    """Return the bytes [start, stop) of a file, fewer if it ends before."""
+    with told(uri), local_path(uri).open("rb") as file:
+        file.seek(start)
+        return file.read() if stop is None else file.read(stop - start)
+
+
+def size(uri: str) -> int:
+    """Return a file's size in bytes."""
+    with told(uri):
+        return local_path(uri).stat().st_size
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write a file whole."""
+    with told(uri), _beside(local_path(uri)) as beside:
+        beside.write_bytes(data)
+
+
+def upload(path: Path, uri: str) -> None:
+    """Move a file to its place."""
+    # Through a file beside that place: this one may lie on another file system, from which nothing can be renamed.
+    with told(uri), _beside(local_path(uri)) as beside:
+        shutil.move(path, beside)
+
+
+def delete(uri: str) -> None:
+    """Delete a file if it is there."""
+    with told(uri):
+        local_path(uri).unlink(missing_ok=True)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it is renamed to `path` once its bytes are on the disk, and gone after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    beside = Path(name)
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.chmod(0o644)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""A run on real and broken files: started, killed, started again, complete."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from system import storage
+from system.data.synthetic import moving_video
+from system.train.checkpoint import complete_steps, open_checkpoint
+from system.train.telemetry import read_metrics
+from tests.conftest import REAL_VIDEOS, RECIPES, TINY
+from tests.jobs.processes import job
+
+pytestmark = pytest.mark.ray
+
+OVERRIDES = [
+    *TINY,
+    "run.name=whole",
+    "engine.name=deepspeed",
+    "resources.num_workers=2",
+    "train.steps=16",
+    "telemetry.tensorboard=true",
+    "data.max_bad_ratio=0.5",
+    "motion.source=dis",
+]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Real files where there are any, generated ones, and broken ones of every kind."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for path in sorted(REAL_VIDEOS.glob("*.m*")) if REAL_VIDEOS.is_dir() else []:
+        shutil.copy(path, folder)
+    for number in range(6):
+        (folder / f"moving{number}.mp4").write_bytes(moving_video(0, number, size=(48, 48), num_frames=16)[1])
+    good = (folder / "moving0.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(good[: len(good) // 2])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_bytes(b"not a video\n" * 100)
+    (folder / "playlist.mp4").write_text(f"ffconcat version 1.0\nfile '{folder}/moving1.mp4'\n")
+    (folder / "short.mp4").write_bytes(moving_video(0, 9, size=(48, 48), num_frames=3)[1])
+    where = good.index(b"mdat") + 200  # the frames are damaged, the header says nothing of it
+    (folder / "damaged.mp4").write_bytes(good[:where] + b"\xff" * (len(good) - where))
+    return folder
+
+
+def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(tmp_path: Path, videos: Path) -> None:
+    where = tmp_path / "runs"
+    given = ["--recipe", str(RECIPES / "smoke.yaml"), "--address", "local", *OVERRIDES]
+    given += [f"run.storage={where}", f"data.uri={videos}"]
+    run = str(where / "whole")
+    with job("jobs.pretrain", *given) as first:
+        first.until(lambda: len(complete_steps(run)) > 0)
+        first.kill()
+        assert "starting: whole, mgmae on" in first.output
+    reached = complete_steps(run)[-1]
+    assert reached < 16
+    with job("jobs.pretrain", *given) as second:
+        told = second.wait()
+    assert f"resuming at step {reached}: whole" in told
+    assert "complete: step 16 of 16, 256 clips" in told
+    assert "Traceback" not in told
+    assert len(told.splitlines()) < 40, "a storm of messages"
+    check_folder(run)
+    with job("jobs.pretrain", *given) as third:
+        assert "the run whole is complete" in third.wait()
+
+
+def check_folder(run: str) -> None:
+    """Everything that the summary names is there, whole, and says the same."""
+    summary = json.loads(storage.read(storage.join(run, "summary.json")))
+    assert (summary["status"], summary["step"], summary["slots_skipped"]) == ("complete", 16, 0)
+    rejected = {each["name"]: each["reason"] for each in summary["rejected_at_indexing"]}
+    bad = rejected | summary["quarantined"]
+    assert {"truncated.mp4", "empty.mp4", "text.mp4", "playlist.mp4", "damaged.mp4"} <= set(bad)
+    assert all(bad.values())
+    assert not {name for name in bad if name.startswith("moving")}
+    real = {path.name for path in REAL_VIDEOS.glob("*.m*")} if REAL_VIDEOS.is_dir() else set()
+    assert not real & set(bad)
+    assert [row["step"] for row in read_metrics(run)] == list(range(16))
+    for row in read_metrics(run):
+        assert 0 <= row["data_wait"] <= 1
+        assert row["rss_mb"] > 0
+        assert row["clips_per_s"] > 0
+        assert row["grad_norm"] > 0
+    found = open_checkpoint(run, 16)
+    assert found.state["ranks"] == 2
+    assert {piece.file for piece in found.pieces} == {"rank_00000.safetensors", "rank_00001.safetensors"}
+    picture = cv2.imdecode(np.frombuffer(storage.read(summary["outputs"]["picture"]), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.std() > 10
+    assert list(storage.list_objects(storage.join(run, "tensorboard")))
+    assert storage.exists(storage.join(run, "recipe.yaml"))
