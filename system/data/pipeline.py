@@ -35,6 +35,7 @@ from system.data.assemble import (
     stage_specs,
 )
 from system.data.columns import Batch, check_chain
+from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -260,6 +261,9 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.print_on_execution_start = False
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
+    callbacks: list[Any] = context.custom_execution_callback_classes
+    if TrimStatistics not in callbacks:
+        callbacks.append(TrimStatistics)
 
 
 def _target_bytes(spec: StreamSpec) -> int:

@@ -47,7 +47,12 @@ def test_a_ranks_sequence_is_the_same_in_every_run_and_after_an_actor_is_killed(
 def test_two_million_blocks_wait_for_a_slow_trainer(ray_session: None, generated: Path) -> None:
     """The short form of the long test in test_long_stream.py."""
     recipe = tiny_recipe(
-        generated, "train.global_batch=2", "train.steps=1000000", "data.blocks_per_stream=2000000", "data.lookahead=8"
+        generated,
+        "data.size=96",
+        "train.global_batch=4",
+        "train.steps=1000000",
+        "data.blocks_per_stream=2000000",
+        "data.lookahead=8",
     )
     spec = stream_spec(recipe, 2)
     assert len(stream_blocks(spec, 0, recipe.data.blocks_per_stream)) == 2_000_000
