@@ -21,7 +21,7 @@ LAYERS = (
     ("system.recipe", "system.recipe_tree"),
     ("system.methods",),
     ("system.motion", "system.models"),
-    ("system.core", "system.range_file"),
+    ("system.core", "system.range_file", "system.seekable"),
     ("system.storage", "system.config", "system.lazy"),
     ("system.errors", "system"),
 )
@@ -44,6 +44,11 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+def is_module(name: str) -> bool:
+    place = REPOSITORY / name.replace(".", "/")
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, lazily or not."""
     found: set[str] = set()
@@ -52,7 +57,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
-            exist = {name for name in submodules if (REPOSITORY / name.replace(".", "/")).with_suffix(".py").is_file()}
+            exist = {name for name in submodules if is_module(name)}
             found |= exist or {node.module}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lazy":
             assert isinstance(node.args[0], ast.Constant)

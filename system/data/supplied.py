@@ -6,11 +6,11 @@ need and answers when others are read after all.
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from system.seekable import SeekableFile
 
 # Missing bytes are asked for in pieces of this size, and twice the last piece where reading goes on behind it.
 PIECE_BYTES = 1 << 18
@@ -21,7 +21,7 @@ KEPT_BYTES = 32 << 20
 Fetch = Callable[[int, int], bytes]
 
 
-class SuppliedFile(io.RawIOBase):
+class SuppliedFile(SeekableFile):
     """A seekable, read-only file.
 
     Args:
@@ -31,8 +31,7 @@ class SuppliedFile(io.RawIOBase):
     """
 
     def __init__(self, size: int, segments: Sequence[tuple[int, bytes]], fetch: Fetch) -> None:
-        super().__init__()
-        self._size = size
+        super().__init__(size)
         self._fetch = fetch
         self._segments = sorted(segment for segment in segments if segment[1])
         self._starts = [start for start, _ in self._segments]
@@ -40,7 +39,6 @@ class SuppliedFile(io.RawIOBase):
         self._kept_bytes = 0
         self._ahead = PIECE_BYTES
         self._behind = size  # where the last piece ended; nothing is read behind the end
-        self._position = 0
         self._read: list[tuple[int, int]] = []
 
     def forget_touched(self) -> None:
@@ -57,24 +55,6 @@ class SuppliedFile(io.RawIOBase):
             else:
                 joined.append((start, stop))
         return joined
-
-    def readable(self) -> bool:
-        """Files of this kind are read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Files of this kind are sought in."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
 
     def _at_hand(self, position: int) -> tuple[int, bytes] | None:
         index = bisect_right(self._starts, position) - 1
@@ -106,26 +86,11 @@ class SuppliedFile(io.RawIOBase):
             self._kept_bytes -= len(self._segments[index][1])
             del self._segments[index], self._starts[index]
 
-    def read(self, amount: int | None = -1) -> bytes:
-        """Return up to `amount` bytes from the position on."""
-        stop = self._size if amount is None or amount < 0 else min(self._size, self._position + amount)
+    def _between(self, start: int, stop: int) -> bytes:
+        self._read.append((start, stop))
         parts: list[bytes] = []
-        first = self._position
-        while self._position < stop:
-            start, data = self._at_hand(self._position) or self._ask(self._position)
-            part = data[self._position - start : stop - start]
-            parts.append(part)
-            self._position += len(part)
-        if parts:
-            self._read.append((first, self._position))
+        while start < stop:
+            first, data = self._at_hand(start) or self._ask(start)
+            parts.append(data[start - first : stop - first])
+            start += len(parts[-1])
         return b"".join(parts)
-
-    def readall(self) -> bytes:
-        """Return everything from the position on."""
-        return self.read(-1)
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
