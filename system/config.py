@@ -45,7 +45,7 @@ class DataSection(Section):
     size: int = Field(224, ge=16, description="Side of the square clip, px.")
     views: Positive = Field(1, description="Clips cut from one decoded video (repeated augmentation).")
     decoder: Literal["auto", "pyav", "decord", "torchcodec"] = Field(
-        "auto", description="`auto`: the fastest one that opens the stream, then the others."
+        "auto", description="`auto`: pyav, and decord for a codec that it does not know."
     )
     shuffle_window: int = Field(16384, ge=1, description="Videos that are shuffled among each other.")
     max_bad_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = free(
@@ -132,7 +132,9 @@ class ResourcesSection(Section):
     num_workers: int = free(1, ge=1, description="Ray Train workers (ranks).")
     use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
     cpus_per_worker: float = free(1.0, gt=0)
-    read_actors: int = free(1, ge=1, description="Actors that fetch bytes; each has 16 requests in flight.")
+    read_actors: int = free(
+        1, ge=1, description="Actors that fetch bytes; each works on 4 blocks, with 16 requests for each."
+    )
     decode_actors: int | tuple[int, int] = free(1, description="Actors that decode, one core each; or [min, max].")
     mask_actors: int = free(1, ge=1, description="Actors of a motion source that wants a GPU.")
     gpus_per_mask_actor: float = free(0.0, ge=0)
@@ -143,7 +145,7 @@ class ResourcesSection(Section):
     )
     max_failures: int = free(10, ge=0, description="Restarts of the worker group before the run gives up.")
     worker_timeout_s: float = free(
-        900.0, gt=0, description="Longest wait in a collective; videos that hang make one wait for data.deadline_s x 9."
+        900.0, gt=0, description="Longest wait in a collective; a video that hangs makes one of 6 x data.deadline_s."
     )
 
     @field_validator("decode_actors")

@@ -79,7 +79,7 @@ def train_rank(
     checkpoint = open_checkpoint(run_uri(recipe), from_step) if from_step else None
     progress = progress_from(checkpoint.state["progress"]).at_start() if checkpoint else Progress()
     engine, shapes = _engine(recipe, layout, checkpoint, device)
-    quarantine = QuarantineFile(run_uri(recipe), index)
+    quarantine = QuarantineFile(run_uri(recipe), index) if rank == 0 else None
     metrics = Metrics(run_uri(recipe), from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
 
     def on_step(after: Progress, values: Values) -> None:
@@ -98,7 +98,7 @@ def train_rank(
             commit(run_uri(recipe), after.step, files, shapes, _state(recipe, index, after, size))
         if size > 1:
             dist.barrier()
-        if metrics is not None:
+        if quarantine is not None:
             quarantine.write(after)
             retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
 
@@ -134,22 +134,26 @@ def _state(recipe: Recipe, index: Index, progress: Progress, size: int) -> Value
 
 
 class QuarantineFile:
-    """The list of videos that could not be read, quarantine.jsonl, one a line; written when there are new ones."""
+    """The list of videos that could not be read, quarantine.jsonl, one a line; written when it changes."""
 
     def __init__(self, run: str, index: Index) -> None:
         self._uri, self._index = storage.join(run, "quarantine.jsonl"), index
         self._lines: dict[int, str] = {}
+        self._written = storage.exists(self._uri)
 
     def write(self, progress: Progress) -> None:
-        """Write the list if it has grown since the last time."""
-        new = sorted(set(progress.quarantine) - set(self._lines))
-        for video_id in new:
+        """Write the list if it is another one than the last time; no list where there never was a bad video."""
+        bad = sorted(progress.quarantine)
+        same = self._lines.keys() == progress.quarantine.keys()
+        if same and (self._lines or not self._written):
+            return
+        for video_id in [video_id for video_id in bad if video_id not in self._lines]:
             row, (code, reason) = self._index.row(video_id), progress.quarantine[video_id]
             values = {"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}
             self._lines[video_id] = json.dumps(values)
-        if new:
-            text = "\n".join(self._lines[video_id] for video_id in sorted(self._lines))
-            storage.write(self._uri, f"{text}\n".encode())
+        self._lines = {video_id: self._lines[video_id] for video_id in bad}
+        storage.write(self._uri, "".join(f"{line}\n" for line in self._lines.values()).encode())
+        self._written = bool(self._lines)
 
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:

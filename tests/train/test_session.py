@@ -167,3 +167,4 @@ def test_an_object_that_was_missing_is_looked_for_again_at_the_next_start(tmp_pa
     done = train_here(recipe)
     assert not done.quarantine
     assert done.substituted == 4
+    assert storage.read(storage.join(run_uri(recipe), "quarantine.jsonl")) == b""
