@@ -133,7 +133,7 @@ class ResourcesSection(Section):
     use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
     cpus_per_worker: float = free(1.0, gt=0)
     read_actors: int = free(
-        1, ge=1, description="Actors that fetch bytes; each works on 4 blocks, with 16 requests for each."
+        1, ge=1, description="Actors that fetch bytes, a block at a time with 16 requests in flight."
     )
     decode_actors: int | tuple[int, int] = free(1, description="Actors that decode, one core each; or [min, max].")
     mask_actors: int = free(1, ge=1, description="Actors of a motion source that wants a GPU.")

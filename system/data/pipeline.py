@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 CHUNK = 1000
 # Blocks that each rank may be ahead of itself.
 LOOKAHEAD_PER_RANK = 4
-# A read actor's calls wait for the trainers. If one of its blocks is lost with a node, making it again must not queue
-# behind those that wait: half of the threads are for tasks in flight, the others for blocks that are made again.
-READ_THREADS = 8
+# When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
+# one block after the other; if one that was lost with a node has to be made again, it queues behind a block that waits
+# for trainers which wait for the lost one.
+STALL_S = 120.0
 
 
 # Ray's own annotations lose the type of what comes back.
@@ -97,9 +98,13 @@ class Clock:
             self._moved.notify_all()
 
     async def wait(self, stream: int, block: int, ahead: int) -> None:
-        """Return when the trainers are within `ahead` blocks of `block`."""
+        """Return when the trainers are within `ahead` blocks of `block`, or have stood still for long."""
         async with self._moved:
-            await self._moved.wait_for(lambda: stream < self._stream or block < self._block + ahead)
+            while stream >= self._stream and block >= self._block + ahead:
+                try:
+                    await asyncio.wait_for(self._moved.wait(), STALL_S)
+                except TimeoutError:
+                    return
 
     async def progress(self) -> dict[str, Any]:
         """Return what the trainers said last."""
@@ -204,13 +209,10 @@ class _Mask:
         return self._stage(batch)
 
 
-def _pool(size: int | tuple[int, int], threads: int | None = None) -> ActorPoolStrategy:
+def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
     low, high = size if isinstance(size, tuple) else (size, size)
-    # Two tasks per actor: one at work and one whose block is being fetched. With threads, half of them stay free.
-    tasks = threads // 2 if threads else 2
-    return ActorPoolStrategy(
-        min_size=low, max_size=high, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=threads
-    )
+    # Two tasks per actor: one at work and one whose block is being fetched.
+    return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
 
 def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
@@ -229,7 +231,7 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
         _Read,
         fn_constructor_args=(spec, clock),
         batch_size=1,
-        compute=_pool(resources.read_actors, threads=READ_THREADS),
+        compute=_pool(resources.read_actors),
         num_cpus=0,
     )
     stream = stream.map_batches(

@@ -85,8 +85,17 @@ def take(spec: StreamSpec, clock: Any, each: Callable[[int, int, Batch], bool], 
         thread.start()
     for thread in threads:
         thread.join()
+    wait_for(clock.open.remote(0, 0))  # whoever still waits for this stream's trainers need not
+    _wait_for_prefetchers()
     if errors:
         raise errors[0]
+
+
+def _wait_for_prefetchers() -> None:
+    """Wait for the threads of iterators that were left early: one that calls Ray after its end takes pytest along."""
+    for thread in threading.enumerate():
+        if "iter_threaded" in thread.name:
+            thread.join(60)
 
 
 def ray_processes(title: str) -> list[psutil.Process]:
