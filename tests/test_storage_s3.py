@@ -16,6 +16,9 @@ from system import storage
 from system.errors import DataError, StorageFault
 from system.storage import s3
 
+# Servers, retries, and a client for each test: seconds together.
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Store:

@@ -33,14 +33,6 @@ Image = NDArray[np.uint8]
 GREY = 128
 MARGIN = 6
 TEXT_WIDTH = 190
-# Name and note of each row; the last one is left out where targets are plain pixels, which need no statistics.
-ROWS = (
-    ("input", ""),
-    ("flow", "hue: direction"),
-    ("visible", "grey: hidden"),
-    ("reconstruction", "visible statistics only"),
-    ("with true statistics", "of each hidden patch"),
-)
 
 
 def flow_colours(flow: NDArray[np.float32], largest: float) -> Image:
@@ -126,6 +118,14 @@ def _clip_rows(recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: 
         yield [rebuilt[start] for start in starts]
 
 
+def _row_names(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return name and note of each row of a clip."""
+    rows = [("input", ""), ("flow", "hue: direction"), ("visible", "grey: hidden")]
+    if not recipe.method.normalize_target:
+        return [*rows, ("reconstruction", "predicted as it is")]
+    return [*rows, ("reconstruction", "visible statistics only"), ("with true statistics", "of each hidden patch")]
+
+
 def _text(height: int, line: str, note: str) -> Image:
     canvas = np.full((height, TEXT_WIDTH, 3), 255, np.uint8)
     font = cv2.FONT_HERSHEY_SIMPLEX
@@ -160,7 +160,7 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
     for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
         rebuilt = [_frames_of(clip[0]) for clip in reconstructions(recipe, module, batch)]
         made = _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], rebuilt)
-        for (line, note), images in zip(ROWS, made, strict=False):
+        for (line, note), images in zip(_row_names(recipe), made, strict=True):
             rows.append(_row(images, line, note))
         rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
     picture = np.concatenate(rows, 0)

@@ -52,6 +52,7 @@ def test_short_gop_is_smaller_and_has_its_key_frames_close_together(source: Inde
         assert row.codec == "h264"
 
 
+@pytest.mark.slow
 def test_a_job_that_was_ended_goes_on_where_it_was(source: Index, tmp_path: Path) -> None:
     options = ShardOptions("as-is", videos_per_shard=4)
     make_shards(source, str(tmp_path), options)
@@ -71,6 +72,7 @@ def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> N
         make_shards(source, str(tmp_path), ShardOptions("short-gop"))
 
 
+@pytest.mark.slow
 def test_a_source_that_is_gone_is_left_out_and_one_that_is_refused_ends_the_job(
     source: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

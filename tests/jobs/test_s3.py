@@ -79,6 +79,7 @@ def test_a_missing_bucket_and_an_empty_prefix_are_named(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_endpoint_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
