@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from system.data.columns import Batch
-from system.data.pipeline import stream_blocks, wait_for
+from system.data.pipeline import stream_blocks
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import ray_processes, recording_clock, take
 
@@ -33,7 +33,10 @@ def test_the_coordinator_of_two_million_blocks_does_not_grow_in_five_minutes(
     resident: list[tuple[float, float]] = []
     began = time.monotonic()
 
-    def each(rank: int, _number: int, _block: Batch) -> bool:
+    taken = [0, 0]
+
+    def each(rank: int, number: int, _block: Batch) -> bool:
+        taken[rank] = number + 1
         time.sleep(0.5)
         passed = time.monotonic() - began
         if rank == 0 and (not resident or passed - resident[-1][0] >= 5):
@@ -43,11 +46,13 @@ def test_the_coordinator_of_two_million_blocks_does_not_grow_in_five_minutes(
 
     with recording_clock() as clock:
         take(spec, clock, each)
-        taken, _ = wait_for(clock.state.remote())
     settled = [(at, size) for at, size in resident if at > 30]
     first = statistics.median(size for at, size in settled if at < 90)
     last = statistics.median(size for at, size in settled if at > 60 * MINUTES - 30)
     lines = [f"coordinator, MiB: start {resident[0][1]:.1f}, first minute {first:.1f}, last minute {last:.1f}"]
     lines += [f"  {at:5.0f} s  {size:.1f} MiB" for at, size in resident[::6]]
-    print("\n" + "\n".join(lines), f"\n{taken} blocks taken")  # noqa: T201  the result, for docs/results.md
-    assert last - first < 10
+    print("\n" + "\n".join(lines), f"\n{sum(taken)} blocks taken")  # noqa: T201  the result, for docs/results.md
+    # It grows until the queue of block numbers between the gates is as long as it gets, and stays there.
+    late = [size for at, size in settled if at > 60 * MINUTES - 90]
+    assert max(late) - min(late) < 4
+    assert last - first < 15
