@@ -55,4 +55,4 @@ def test_the_coordinator_of_two_million_blocks_does_not_grow_in_five_minutes(
     # It grows until the queue of block numbers between the gates is as long as it gets, and stays there.
     late = [size for at, size in settled if at > 60 * MINUTES - 90]
     assert max(late) - min(late) < 4
-    assert last - first < 15
+    assert last - first < 10
