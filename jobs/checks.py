@@ -102,10 +102,10 @@ def check_motion_weights(recipe: Recipe) -> Finding:
     if not recipe.needs_motion:
         return Finding("motion", f"not needed by {recipe.method.name}")
     try:
-        motion_source(recipe.motion)
+        motion_source(recipe.flow)
     except StorageFault as error:
         raise DataError(str(error)) from error
-    return Finding("motion", recipe.motion.source)
+    return Finding("motion", recipe.flow.source)
 
 
 def check_layout(recipe: Recipe) -> Finding:

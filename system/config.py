@@ -67,7 +67,9 @@ class DataSection(Section):
 class MotionSection(Section):
     """Where motion comes from, for the methods that need it."""
 
-    source: Literal["raft", "dis", "frame_difference"] = "dis"
+    source: Literal["auto", "raft", "dis", "frame_difference"] = Field(
+        "auto", description="`auto`: what the method was made for where that needs no weights, else dis."
+    )
     weights: str | None = free(None, description="raft: URI of the weights (torchvision's raft_small file).")
     updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
     preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(

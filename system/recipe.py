@@ -65,8 +65,9 @@ class Recipe(Section):
                 f"method.mask_ratio={ratio} of {grid.places} places: a slot needs both visible and hidden ones;"
                 f" use {1 / grid.places:.3f} to {1 - 1 / grid.places:.3f}"
             )
+        self.record.check(self.method, grid, self.model)
         if self.needs_motion:
-            check_motion(self.motion, self.data.size)
+            check_motion(self.flow, self.data.size)
         return self
 
     @property
@@ -82,7 +83,18 @@ class Recipe(Section):
     @property
     def needs_motion(self) -> bool:
         """Whether the method wants optical flow."""
-        return self.record.needs_motion
+        return bool(self.record.pairs(self.method, self.data.num_frames))
+
+    @property
+    def flow(self) -> MotionSection:
+        """The section `motion` with `auto` resolved for the method."""
+        source = self.record.motion if self.motion.source == "auto" else self.motion.source
+        return self.motion.model_copy(update={"source": source})
+
+    @property
+    def extra_frames(self) -> tuple[int, ...]:
+        """Offsets of the frames that are decoded beyond the sampled ones, original frames from the clip's first."""
+        return self.record.extra_frames(self.method, self.data.num_frames, self.data.stride)
 
     @property
     def slots_per_step(self) -> int:

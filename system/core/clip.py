@@ -6,6 +6,7 @@ T frames of H x W px; a tubelet is `tubelet_frames` x `patch_px` x `patch_px`; S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -70,19 +71,23 @@ def token_grid(num_frames: int, size: int, tubelet_frames: int, patch_px: int) -
     return TokenGrid(num_frames // tubelet_frames, side, side, tubelet_frames, patch_px)
 
 
-def start_frame(draw: float, video_frames: int, num_frames: int, stride: int) -> int:
-    """Return the clip's first frame: a uniform integer in [0, video_frames - num_frames * stride].
+def clip_span(num_frames: int, stride: int, extra: Sequence[int] = ()) -> int:
+    """Return the original frames that a clip covers: T * stride, or as far as the farthest extra frame."""
+    return max(num_frames * stride, 1 + max(extra, default=0))
+
+
+def start_frame(draw: float, video_frames: int, span: int) -> int:
+    """Return the clip's first frame: a uniform integer in [0, video_frames - span].
 
     Args:
         draw: uniform in [0, 1).
         video_frames: frames of the video.
-        num_frames: frames of the clip.
-        stride: original frames from one sampled frame to the next.
+        span: original frames that the clip covers.
 
     Returns:
         A frame number from 0; 0 for a video shorter than the span (VideoMAE's loader does the same).
     """
-    choices = video_frames - num_frames * stride + 1
+    choices = video_frames - span + 1
     return int(draw * choices) if choices > 1 else 0
 
 
@@ -90,3 +95,15 @@ def frame_numbers(start: int, video_frames: int, num_frames: int, stride: int) -
     """Return the frames of a clip; where the next stride would leave the video, the last one reached is repeated."""
     last = start + max(0, (video_frames - 1 - start) // stride) * stride
     return tuple(min(start + i * stride, last) for i in range(num_frames))
+
+
+def extra_numbers(start: int, video_frames: int, last: int, extra: Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers of the extra frames; beyond the video the last sampled one is repeated.
+
+    Args:
+        start: the clip's first frame.
+        video_frames: frames of the video.
+        last: the last sampled frame.
+        extra: offsets from the first frame, original frames.
+    """
+    return tuple(start + offset if start + offset < video_frames else last for offset in extra)

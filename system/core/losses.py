@@ -6,14 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mean_squared(predicted: Tensor, wanted: Tensor) -> Tensor:
+def mean_squared(predicted: Tensor, wanted: Tensor, counted: Tensor | None = None) -> Tensor:
     """Return the mean squared error of each clip in float32.
 
     Args:
-        predicted: (B, M, P), a prediction for each of M tokens.
-        wanted: (B, M, P).
+        predicted: (B, K, P), a prediction for each of K tokens.
+        wanted: (B, K, P).
+        counted: (B, K), 1 for the tokens that count and 0 for the others; None: all count.
 
     Returns:
-        (B,) float32.
+        (B,) float32; 0 for a clip of which no token counts.
     """
-    return F.mse_loss(predicted.float(), wanted.float(), reduction="none").flatten(1).mean(1)
+    errors = F.mse_loss(predicted.float(), wanted.float(), reduction="none")
+    return errors.flatten(1).mean(1) if counted is None else counted_mean(errors.mean(2), counted)
+
+
+def counted_mean(errors: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of each clip's errors over the tokens that count: two (B, K) -> (B,)."""
+    return (errors * counted).sum(1) / counted.sum(1).clamp_min(1)

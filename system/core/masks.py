@@ -79,20 +79,23 @@ def running_cell(phase: NDArray[np.int64], grid: TokenGrid) -> Visible:
     """Choose the half of the tokens that is decoded ("running cell", VideoMAE V2, arXiv:2303.16727, section 3.1).
 
     Each 2 x 2 cell of places holds the queue (not, not, decoded, decoded), row by row, which turns by one place with
-    every slot. Over any four slots each place is decoded twice.
+    every slot. Over any four slots each place is decoded twice, and of every whole cell half of each slot.
 
     Args:
         phase: (B,) integers, the turn of a clip's first slot; 0 to 3 are the four different ones.
-        grid: the token grid; its slots must be a multiple of 4, so that every clip decodes equally many.
+        grid: the token grid; it holds whole cells only, or a multiple of 4 slots, so that every clip decodes as many.
 
     Returns:
         (B, N) bool, True where the decoder predicts: exactly half of the tokens.
 
     Raises:
-        ValueError: if the number of slots is not a multiple of 4.
+        ValueError: if some clips would decode more tokens than others.
     """
-    if grid.slots % 4:
-        raise ValueError(f"a running cell needs a multiple of 4 slots, got {grid.slots}; use 8 x n frames")
+    if (grid.rows % 2 or grid.cols % 2) and grid.slots % 4:
+        raise ValueError(
+            f"a running cell needs an even number of rows and columns, or a multiple of 4 slots; got {grid.rows} x"
+            f" {grid.cols} places and {grid.slots} slots"
+        )
     rows, cols = np.arange(grid.rows)[:, None] % 2, np.arange(grid.cols)[None, :] % 2
     place = 2 * rows + cols
     turn = phase[:, None] + np.arange(grid.slots)

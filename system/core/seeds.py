@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     SPARE = 6
     WEIGHTS = 7
     SYNTHETIC = 8
+    DECODER_MASK = 9
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0, part: int = 0) -> np.random.Generator:

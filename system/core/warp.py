@@ -8,7 +8,6 @@ grid of the frame it starts from: frame a at x shows what frame b shows at x + f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +19,6 @@ from system.core.masks import Noise, Visible, smallest
 
 # What the released code writes into hidden pixels of its two-valued maps, so that 0 can mean "no value".
 HIDDEN_PIXEL = 1e-8
-
-
-class FramePair(NamedTuple):
-    """Flow is wanted from frame `start` to frame `end` of a clip (indexes of sampled frames)."""
-
-    start: int
-    end: int
-
-
-def pairs_toward(base: int, num_frames: int) -> tuple[FramePair, ...]:
-    """Return the pairs that carry a map outward from frame `base`: each frame looks at its neighbour nearer to it.
-
-    Pair p lies between frames p and p + 1, so a clip of T frames has T - 1 of them.
-    """
-    return tuple(FramePair(p, p + 1) if p < base else FramePair(p + 1, p) for p in range(num_frames - 1))
 
 
 def drawn_places(noise: Noise, count: int) -> Visible:

@@ -57,9 +57,9 @@ class StreamSpec:
 
 
 def clip_bytes(recipe: Recipe) -> int:
-    """Return the bytes of one clip's frames."""
+    """Return the bytes of one clip's frames, extra ones among them."""
     grid = recipe.grid
-    return grid.num_frames * grid.height * grid.width * 3
+    return (grid.num_frames + len(recipe.extra_frames)) * grid.height * grid.width * 3
 
 
 def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
@@ -90,25 +90,32 @@ def plan_for(recipe: Recipe, index: Index) -> EpochPlan:
 def clip_maker(recipe: Recipe, index_uri: str) -> ClipMaker:
     """Open the index and return what turns slots into requests."""
     index = Index(index_uri)
-    spec = ClipSpec(recipe.grid, recipe.data.stride, recipe.data.views, recipe.data.decoder)
-    return ClipMaker(plan_for(recipe, index), spec, index, recipe.run.seed)
+    return ClipMaker(plan_for(recipe, index), clip_spec(recipe), index, recipe.run.seed)
+
+
+def clip_spec(recipe: Recipe) -> ClipSpec:
+    """Say what every clip of a run has in common."""
+    data = recipe.data
+    return ClipSpec(recipe.grid, data.stride, data.views, data.decoder, recipe.extra_frames)
 
 
 def masks_beside_decoding(recipe: Recipe) -> bool:
     """Say whether masks are made in the decode actor: no motion, or motion that comes from a CPU."""
-    return not recipe.needs_motion or recipe.motion.source in CPU_SOURCES
+    return not recipe.needs_motion or recipe.flow.source in CPU_SOURCES
 
 
 def stage_specs(recipe: Recipe) -> list[StageSpec]:
     """Describe the recipe's chain of stages."""
     beside = masks_beside_decoding(recipe)
-    last = [] if beside else [mask_spec(recipe.grid)]
-    return [read_spec(), decode_spec(recipe.grid, masks=beside), *last]
+    masks = masker(recipe, None).columns(recipe.grid)
+    shape = clip_spec(recipe)
+    last = [] if beside else [mask_spec(shape.grid, len(shape.extra), masks)]
+    return [read_spec(), decode_spec(shape.grid, len(shape.extra), masks if beside else {}), *last]
 
 
-def masker(recipe: Recipe, device: str = "cpu") -> Masker:
-    """Return what makes the recipe's masks."""
-    source = motion_source(recipe.motion, device) if recipe.needs_motion else None
+def masker(recipe: Recipe, device: str | None = "cpu") -> Masker:
+    """Return what makes the recipe's masks; without a device, what says which columns they are."""
+    source = motion_source(recipe.flow, device) if recipe.needs_motion and device else None
     return Masker(recipe.record, recipe.method, source)
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from system import storage
-from system.core.clip import TokenGrid, frame_numbers, start_frame
+from system.core.clip import TokenGrid, clip_span, extra_numbers, frame_numbers, start_frame
 from system.core.masks import Noise
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, generator
@@ -46,12 +47,14 @@ class ClipSpec:
         stride: original frames from one sampled frame to the next.
         views: clips cut from one decoded video.
         decoder: `auto` or a decoder's name.
+        extra: offsets of frames that are decoded beyond the sampled ones, original frames from the clip's first.
     """
 
     grid: TokenGrid
     stride: int
     views: int
     decoder: str
+    extra: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class ClipMaker:
         video_id = int(self.plan.videos(slot, slot + 1)[0]) if own else self.plan.spare(slot, attempt)
         video = self.index.row(video_id)
         draw = generator(self.seed, Purpose.START, epoch, position, attempt).random()
-        start = start_frame(draw, video.num_frames, self.spec.grid.num_frames, self.spec.stride)
+        span = clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra)
+        start = start_frame(draw, video.num_frames, span)
         return Choice(slot, attempt, video, start)
 
     def crops(self, slot: int) -> tuple[CropDraw, ...]:
@@ -113,10 +117,20 @@ class ClipMaker:
         ]
         return np.stack(draws)
 
+    def phases(self, slot: int) -> NDArray[np.int64]:
+        """Draw the turn of each view's decoder mask: (V,) in 0 to 3."""
+        epoch, position = self.plan.position(slot)
+        draws = [
+            int(generator(self.seed, Purpose.DECODER_MASK, epoch, position, view).integers(4))
+            for view in range(self.spec.views)
+        ]
+        return np.array(draws, np.int64)
+
     def request(self, choice: Choice) -> ClipRequest:
         """Say what a decoder has to do for a choice."""
         grid, video = self.spec.grid, choice.video
         frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
+        frames += extra_numbers(choice.start, video.num_frames, frames[-1], self.spec.extra)
         return ClipRequest(
             frames, self.crops(choice.slot), grid.height, self.spec.decoder, key_frame_before(video, frames[0])
         )
@@ -197,7 +211,7 @@ def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | Decode
         frames, video = maker.request(choice).frames, choice.video
         ranges = [
             (video.byte_start + start, video.byte_start + stop)
-            for start, stop in wanted_ranges(video, frames[0], frames[-1])
+            for start, stop in wanted_ranges(video, frames[0], max(frames))
         ]
         wanted.append(ranges)
         objects.setdefault(video.uri, []).extend(ranges)

@@ -57,8 +57,8 @@ READ_COLUMNS = {
 }
 
 
-def clip_columns(grid: TokenGrid, *, visible: bool) -> dict[str, Column]:
-    """Return the columns of a clip's row, with or without its mask."""
+def clip_columns(grid: TokenGrid, num_extra: int) -> dict[str, Column]:
+    """Return the columns of a clip's row before its masks are made; `num_extra` frames lie beyond the sampled ones."""
     columns = {
         "step": Column("int64"),
         "slot": Column("int64"),
@@ -70,7 +70,8 @@ def clip_columns(grid: TokenGrid, *, visible: bool) -> dict[str, Column]:
         "notes": Column("object"),
         "frames": Column("uint8", (grid.num_frames, grid.height, grid.width, 3)),
     }
-    return {**columns, "visible": Column("bool", (grid.tokens,))} if visible else columns
+    extra = Column("uint8", (num_extra, grid.height, grid.width, 3))
+    return {**columns, "extra": extra} if num_extra else columns
 
 
 def read_spec() -> StageSpec:
@@ -78,14 +79,15 @@ def read_spec() -> StageSpec:
     return StageSpec("read", frozenset({"block"}), READ_COLUMNS)
 
 
-def decode_spec(grid: TokenGrid, *, masks: bool) -> StageSpec:
+def decode_spec(grid: TokenGrid, num_extra: int, masks: Mapping[str, Column]) -> StageSpec:
     """Describe the stage that decodes: slots in, clips out, with their masks where those are made beside decoding."""
-    return StageSpec("decode", frozenset(READ_COLUMNS), clip_columns(grid, visible=masks))
+    return StageSpec("decode", frozenset(READ_COLUMNS), {**clip_columns(grid, num_extra), **masks})
 
 
-def mask_spec(grid: TokenGrid) -> StageSpec:
+def mask_spec(grid: TokenGrid, num_extra: int, masks: Mapping[str, Column]) -> StageSpec:
     """Describe the stage that masks on a device: clips in, the same clips with masks out."""
-    return StageSpec("mask", frozenset(clip_columns(grid, visible=False)), clip_columns(grid, visible=True))
+    columns = clip_columns(grid, num_extra)
+    return StageSpec("mask", frozenset(columns), {**columns, **masks})
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:

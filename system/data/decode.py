@@ -55,7 +55,7 @@ class ClipRequest:
     """What is wanted of one video.
 
     Attributes:
-        frames: T frame numbers, not descending.
+        frames: T frame numbers in any order, the first one not after any other.
         crops: one draw per view.
         size: side of the result, px.
         decoder: `auto` or a decoder's name.
@@ -206,7 +206,7 @@ def _clip(frames: Sequence[int], found: dict[int, Frames], last: int) -> Frames:
     A video that ends a little early repeats its last found frame.
     """
     missing = [number for number in frames if number not in found]
-    if missing and (not found or missing[-1] - last > TOLERATED_MISSING):
+    if missing and (not found or max(missing) - last > TOLERATED_MISSING):
         raise DecodeError("short", f"frame {missing[0]} is wanted and the video ends after frame {last}")
     newest = max(found)
     return np.stack([found[number if number in found else newest] for number in frames], 1)

@@ -60,8 +60,8 @@ def _checked_bytes(file: io.IOBase) -> bytes:
 
 
 def _frames_within(frames: Sequence[int], count: int) -> list[int]:
-    if frames[-1] - (count - 1) > TOLERATED_MISSING:
-        raise DecodeError("short", f"frame {frames[-1]} is wanted and the video has {count}")
+    if max(frames) - (count - 1) > TOLERATED_MISSING:
+        raise DecodeError("short", f"frame {max(frames)} is wanted and the video has {count}")
     return [min(number, count - 1) for number in frames]
 
 

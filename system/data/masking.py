@@ -1,22 +1,22 @@
 """Frames to masks: what the decode stage does for motion from a CPU, and a stage of its own for motion from a network.
 
-V views a slot, T frames, N tokens.
+V views a slot, T frames, R frame pairs, N tokens, Q carried values per token.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from system.core.clip import TokenGrid
 from system.data.clips import ClipMaker
-from system.data.columns import Batch, mask_spec
+from system.data.columns import Batch, Column, mask_spec
 from system.data.scale import Frames
 from system.methods.base import Method, MethodOptions
 from system.motion.base import MotionSource
 
 
 class Masker:
-    """Draws and, where the method follows motion, flow to `visible`.
+    """Draws and, where the method follows motion, flow to the columns that a method's masks are.
 
     Args:
         method: the method's record.
@@ -27,19 +27,37 @@ class Masker:
     def __init__(self, method: Method, options: MethodOptions, source: MotionSource | None) -> None:
         self._method, self._options, self._source = method, options, source
 
-    def __call__(self, maker: ClipMaker, slot: int, frames: Frames) -> NDArray[np.bool_]:
-        """Mask the views of one slot: (V, T, H, W, 3) uint8 -> (V, N) bool."""
-        grid = maker.spec.grid
-        pairs = self._method.pairs(self._options, grid.num_frames)
-        flow = self._source(frames, pairs) if self._source is not None and pairs else None
-        return self._method.mask(maker.noise(slot), flow, grid, self._options)
+    def columns(self, grid: TokenGrid) -> dict[str, Column]:
+        """Describe the columns: `visible`, and `decoded` and `carried` where the method has them."""
+        columns = {"visible": Column("bool", (grid.tokens,))}
+        if self._method.num_decoded(self._options, grid) is not None:
+            columns["decoded"] = Column("bool", (grid.tokens,))
+        carried = self._method.num_carried(self._options, grid)
+        if carried:
+            columns["carried"] = Column("float16", (grid.tokens, carried))
+        return columns
 
-    def of_nothing(self, maker: ClipMaker) -> NDArray[np.bool_]:
-        """Return the mask of a row of weight zero: (V, N), as many tokens as any other."""
-        grid = maker.spec.grid
-        visible = np.zeros((maker.spec.views, grid.tokens), np.bool_)
-        visible[:, : self._method.num_visible(self._options, grid)] = True
-        return visible
+    def __call__(self, maker: ClipMaker, slot: int, frames: Frames) -> Batch:
+        """Mask the views of one slot: (V, T, H, W, 3) uint8 -> a value of each column for each of V."""
+        grid, options, method = maker.spec.grid, self._options, self._method
+        pairs = method.pairs(options, grid.num_frames)
+        flow = self._source(frames, pairs) if self._source is not None and pairs else None
+        made = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
+        if method.num_decoded(options, grid) is not None:
+            made["decoded"] = method.decoded(maker.phases(slot), grid, options)
+        if method.num_carried(options, grid):
+            assert flow is not None, "a method that carries flow names frame pairs"
+            made["carried"] = method.carry(flow, grid, options).cpu().numpy().astype(np.float16)
+        return made
+
+    def of_nothing(self, maker: ClipMaker) -> Batch:
+        """Return the masks of rows of weight zero, of V views: as many tokens as any other."""
+        grid, views = maker.spec.grid, maker.spec.views
+        made = {name: np.zeros((views, *col.shape), col.dtype) for name, col in self.columns(grid).items()}
+        made["visible"][:, : self._method.num_visible(self._options, grid)] = True
+        if "decoded" in made:
+            made["decoded"][:, : self._method.num_decoded(self._options, grid)] = True
+        return made
 
 
 class MaskStage:
@@ -51,20 +69,21 @@ class MaskStage:
     """
 
     def __init__(self, maker: ClipMaker, masker: Masker) -> None:
-        self.spec = mask_spec(maker.spec.grid)
+        self._columns = masker.columns(maker.spec.grid)
+        self.spec = mask_spec(maker.spec.grid, len(maker.spec.extra), self._columns)
         self._maker, self._masker = maker, masker
 
     def __call__(self, batch: Batch) -> Batch:
-        """Clips in, the same clips with `visible` out."""
+        """Clips in, the same clips with their masks out."""
         views = self._maker.spec.views
-        slots = len(batch["slot"]) // views
-        visible = np.empty((slots, views, self._maker.spec.grid.tokens), np.bool_)
-        for place in range(slots):
-            rows = slice(place * views, (place + 1) * views)
-            skipped = not batch["weight"][place * views]
-            visible[place] = (
-                self._masker.of_nothing(self._maker)
-                if skipped
-                else self._masker(self._maker, int(batch["slot"][place * views]), batch["frames"][rows])
+        out = {name: np.empty((len(batch["slot"]), *col.shape), col.dtype) for name, col in self._columns.items()}
+        for first in range(0, len(batch["slot"]), views):
+            rows = slice(first, first + views)
+            made = (
+                self._masker(self._maker, int(batch["slot"][first]), batch["frames"][rows])
+                if batch["weight"][first]
+                else self._masker.of_nothing(self._maker)
             )
-        return {**batch, "visible": visible.reshape(slots * views, -1)}
+            for name, values in made.items():
+                out[name][rows] = values
+        return {**batch, **out}

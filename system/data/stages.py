@@ -150,10 +150,10 @@ class DecodeStage:
     """
 
     def __init__(self, maker: ClipMaker, limits: Limits, masker: Masker | None, known_bad: KnownBad) -> None:
-        grid = maker.spec.grid
-        self.spec = decode_spec(grid, masks=masker is not None)
+        grid, extra = maker.spec.grid, len(maker.spec.extra)
+        self.spec = decode_spec(grid, extra, masker.columns(grid) if masker else {})
         self._maker, self._masker, self._known_bad = maker, masker, known_bad
-        self._sandbox = Sandbox(maker.spec.views * grid.num_frames * grid.height * grid.width * 3, limits)
+        self._sandbox = Sandbox(maker.spec.views * (grid.num_frames + extra) * grid.height * grid.width * 3, limits)
 
     def __call__(self, batch: Batch) -> Batch:
         """Slots in, their views out, in the same order."""
@@ -188,7 +188,8 @@ class DecodeStage:
         out["video_id"][:] = -1
         out["notes"][:] = ""
         if self._masker is not None:
-            out["visible"][:] = self._masker.of_nothing(self._maker)
+            for name, values in self._masker.of_nothing(self._maker).items():
+                out[name][:] = values
         return out
 
     def _take(self, out: Batch, place: _Place, choice: Choice, answer: Answer | DecodeError) -> bool:
@@ -199,7 +200,9 @@ class DecodeStage:
             return False
         assert answer.frames is not None
         frames: Frames = out["frames"][place.row]
-        frames[:] = answer.frames
+        frames[:], extra = np.split(answer.frames, [frames.shape[1]], 1)
+        if extra.shape[1]:
+            out["extra"][place.row] = extra
         for name, value in (
             ("video_id", choice.video.video_id),
             ("start", choice.start),
@@ -208,7 +211,8 @@ class DecodeStage:
         ):
             out[name][place.row] = value
         if self._masker is not None:
-            out["visible"][place.row] = self._masker(self._maker, choice.slot, frames)
+            for name, values in self._masker(self._maker, choice.slot, frames).items():
+                out[name][place.row] = values
         return True
 
     def _substitute(self, out: Batch, place: _Place) -> None:

@@ -3,32 +3,113 @@
 A record and not a base class: a method is a handful of functions, and the trainer is none of its business. Importing
 this file imports neither numpy nor torch; the functions of a method import what they need when they are called.
 
-B clips, T frames, S slots, F places per slot, N = S x F tokens, V visible and M hidden ones, P values per token.
+B clips, T sampled frames and E extra ones of H x W px, S slots, F places per slot, N = S x F tokens, V visible and K
+predicted ones, P values per token, R frame pairs, Q carried values per token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from system.config import ModelSection, Section
 from system.core.clip import TokenGrid
+from system.core.pairs import FramePair
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from system.core.masks import Noise, Visible
-    from system.core.warp import FramePair
 
-    Pairs = tuple[FramePair, ...]
     Tensors = Mapping[str, Tensor]
+
+Networks = Mapping[str, "nn.Module"]
+Pairs = tuple[FramePair, ...]
 
 
 class MethodOptions(Section):
     """The section `method` of a recipe; every method adds its own fields."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """What targets are made of, on the training device.
+
+    Attributes:
+        frames: (B, 3, T, H, W) float in [0, 1], the sampled frames.
+        extra: (B, 3, E, H, W) float in [0, 1], the frames of `Method.extra_frames`; None if there are none.
+        carried: (B, N, Q) float, what `Method.carry` made of the flow; None if it carries nothing.
+        frozen: the networks of `Method.frozen`.
+    """
+
+    frames: Tensor
+    extra: Tensor | None = None
+    carried: Tensor | None = None
+    frozen: Networks = field(default_factory=dict)
+
+
+class Cost(NamedTuple):
+    """Floating-point operations of one clip, 2 per multiply-add.
+
+    Attributes:
+        forward: of the trained model's forward; training costs three times as much.
+        frozen: of the frozen networks that make targets; once a step.
+    """
+
+    forward: int
+    frozen: int = 0
+
+
+def no_pairs(_options: MethodOptions, _num_frames: int) -> Pairs:
+    """Say that a method needs no motion."""
+    return ()
+
+
+def no_extra_frames(_options: MethodOptions, _num_frames: int, _stride: int) -> tuple[int, ...]:
+    """Say that the sampled frames are enough."""
+    return ()
+
+
+def all_hidden(_options: MethodOptions, _grid: TokenGrid) -> None:
+    """Say that every hidden token is predicted."""
+
+
+def carries_nothing(_options: MethodOptions, _grid: TokenGrid) -> int:
+    """Say that no flow reaches the targets."""
+    return 0
+
+
+def nothing_frozen(_options: MethodOptions, _grid: TokenGrid, _folder: str) -> Networks:
+    """Say that targets need no network."""
+    return {}
+
+
+def nothing_to_fit(_options: MethodOptions, _folder: str) -> None:
+    """Say that nothing is fitted before training."""
+
+
+def nothing_to_count(_wanted: Tensors, _options: MethodOptions) -> Tensors:
+    """Say that there are no codes to count."""
+    return {}
+
+
+def fits_any(_options: MethodOptions, _grid: TokenGrid, _model: ModelSection) -> None:
+    """Say that a method works with every grid."""
+
+
+def no_mask_of_decoder(_phase: NDArray[np.int64], _grid: TokenGrid, _options: MethodOptions) -> Visible:
+    """Refuse to choose tokens for a decoder that predicts all hidden ones."""
+    raise ValueError("this method predicts every hidden token")
+
+
+def no_values_of_flow(_flow: Tensor, _grid: TokenGrid, _options: MethodOptions) -> Tensor:
+    """Refuse to reduce flow that no target needs."""
+    raise ValueError("this method's targets need no flow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +120,46 @@ class Method:
         name: as in `method.name`.
         source: arXiv id of the paper.
         options: the type of its section of a recipe.
-        needs_motion: whether `mask` wants optical flow.
-        pairs: (options, T) -> the frame pairs whose flow it wants; none for a method without motion.
+        motion: what `motion.source: auto` means for it.
+        check: (options, grid, model section) raises a ValueError where they do not fit.
+        pairs: (options, T) -> the frame pairs whose flow it wants; none where it needs no motion.
+        extra_frames: (options, T, stride) -> offsets from the clip's first frame, in original frames, of frames that
+            its targets want beyond the sampled ones.
         num_visible: (options, grid) -> V, visible tokens of every clip.
-        mask: (noise (B, S, F), flow (B, pairs, H, W, 2) px or None, grid, options) -> `visible` (B, N) bool.
-        targets: name -> (frames (B, 3, T, H, W) in [0, 1], grid, options) -> (B, N, P).
-        build: (model section, grid, options) -> a module; called with (frames, shown (B, V), hidden (B, M)) it returns
-            a prediction (B, M, P) for each target's name.
-        loss: (predicted, wanted, options) -> per-clip losses (B,) by name; a clip's loss is their sum.
+        mask: (noise (B, S, F), flow (B, R, H, W, 2) px or None, grid, options) -> `visible` (B, N) bool.
+        num_decoded: (options, grid) -> K, predicted tokens of every clip; None: all hidden ones.
+        decoded: (phase (B,), grid, options) -> (B, N) bool, the predicted tokens where `num_decoded` is a number; there
+            may be visible ones among them, which do not count in the loss.
+        num_carried: (options, grid) -> Q, values per token that targets are made of besides the frames; 0 for none.
+        carry: (flow (B, R, H, W, 2) px, grid, options) -> (B, N, Q), made where the flow is and sent with the frames.
+        frozen: (options, grid, the run's folder) -> networks that targets are made with, by name.
+        to_fit: (options, the run's folder) -> URI of the tokenizer that has to be fitted on the run's own videos first.
+        targets: name -> (clips, grid, options) -> (B, N, P).
+        build: (model section, grid, options) -> a module; called with (frames, shown (B, V), predicted (B, K)) it
+            returns a prediction (B, K, P) for each target's name.
+        loss: (predicted, wanted, counted (B, K) or None, options) -> per-clip losses (B,) by name; a clip's loss is
+            their sum. Tokens with `counted` 0 do not count; None: all count.
+        count: (wanted, options) -> histograms of the labels by name, for their perplexity.
+        flops: (model section, grid, options) -> what one clip costs.
     """
 
     name: str
     source: str
     options: type[MethodOptions]
-    needs_motion: bool
-    pairs: Callable[[Any, int], Pairs]
+    motion: str = "dis"
+    check: Callable[[Any, TokenGrid, ModelSection], None] = fits_any
+    pairs: Callable[[Any, int], Pairs] = no_pairs
+    extra_frames: Callable[[Any, int, int], tuple[int, ...]] = no_extra_frames
     num_visible: Callable[[Any, TokenGrid], int]
     mask: Callable[[Noise, Tensor | None, TokenGrid, Any], Visible]
-    targets: Mapping[str, Callable[[Tensor, TokenGrid, Any], Tensor]]
+    num_decoded: Callable[[Any, TokenGrid], int | None] = all_hidden
+    decoded: Callable[[NDArray[np.int64], TokenGrid, Any], Visible] = no_mask_of_decoder
+    num_carried: Callable[[Any, TokenGrid], int] = carries_nothing
+    carry: Callable[[Tensor, TokenGrid, Any], Tensor] = no_values_of_flow
+    frozen: Callable[[Any, TokenGrid, str], Networks] = nothing_frozen
+    to_fit: Callable[[Any, str], str | None] = nothing_to_fit
+    targets: Mapping[str, Callable[[Clips, TokenGrid, Any], Tensor]]
     build: Callable[[ModelSection, TokenGrid, Any], nn.Module]
-    loss: Callable[[Tensors, Tensors, Any], Tensors]
-
-
-def no_pairs(_options: MethodOptions, _num_frames: int) -> Pairs:
-    """Say that a method needs no motion."""
-    return ()
+    loss: Callable[[Tensors, Tensors, Tensor | None, Any], Tensors]
+    count: Callable[[Tensors, Any], Tensors] = nothing_to_count
+    flops: Callable[[ModelSection, TokenGrid, Any], Cost]

@@ -13,10 +13,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from system.config import ModelSection
 from system.core.clip import TokenGrid
+from system.core.pairs import FramePair, pairs_toward
 from system.lazy import lazy
-from system.methods.base import Method
-from system.methods.videomae import PixelOptions, pixel_loss, pixel_model, pixel_target
+from system.methods.base import Cost, Method
+from system.methods.videomae import (
+    PixelOptions,
+    check_decoder_mask,
+    decoded,
+    num_decoded,
+    pixel_flops,
+    pixel_loss,
+    pixel_model,
+    pixel_target,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
 
     from system.core import masks, warp
     from system.core.masks import Noise, Visible
-    from system.core.warp import FramePair
 else:
     torch, masks, warp = lazy("torch"), lazy("system.core.masks"), lazy("system.core.warp")
 
@@ -65,9 +75,9 @@ def pairs(options: MGMAEOptions, num_frames: int) -> tuple[FramePair, ...]:
     The released code swaps the frames only after the base frame, so before it uses the flow of the opposite direction.
     """
     base = base_index(options, num_frames)
-    wanted = warp.pairs_toward(base, num_frames)
+    wanted = pairs_toward(base, num_frames)
     if options.direction == "release":
-        return tuple(warp.FramePair(pair.end, pair.start) if pair.start < base else pair for pair in wanted)
+        return tuple(FramePair(pair.end, pair.start) if pair.start < base else pair for pair in wanted)
     return wanted
 
 
@@ -85,15 +95,23 @@ def mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: MGMAEOptio
     )
 
 
+def flops(model: ModelSection, grid: TokenGrid, options: MGMAEOptions) -> Cost:
+    """Return what one clip costs, its flow not counted."""
+    return pixel_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
+
+
 MGMAE = Method(
     name="mgmae",
     source="arXiv:2308.10794",
     options=MGMAEOptions,
-    needs_motion=True,
+    check=check_decoder_mask,
     pairs=pairs,
     num_visible=num_visible,
     mask=mask,
+    num_decoded=num_decoded,
+    decoded=decoded,
     targets={"pixels": pixel_target},
     build=pixel_model,
     loss=pixel_loss,
+    flops=flops,
 )

@@ -1,6 +1,8 @@
 """VideoMAE: the same places are hidden in every slot (Tong et al., NeurIPS 2022, arXiv:2203.12602).
 
-The base of all the others: their model, target and loss are these unless their own file says otherwise.
+The base of all the others: their model, target and loss are these unless their own file says otherwise. With
+`decoder_mask: running_cell` the decoder predicts half of the tokens only (VideoMAE V2, Wang et al., CVPR 2023,
+arXiv:2303.16727, section 3.1), which every method with a pixel target offers.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from typing import TYPE_CHECKING, Literal
 from system.config import ModelSection, Ratio
 from system.core.clip import TokenGrid
 from system.lazy import lazy
-from system.methods.base import Method, MethodOptions, no_pairs
-from system.models.sizes import shapes
+from system.methods.base import Clips, Cost, Method, MethodOptions
+from system.models.sizes import pretraining_flops, shapes
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from system.core import losses, masks, targets
@@ -30,6 +34,7 @@ class PixelOptions(MethodOptions):
 
     mask_ratio: Ratio = 0.9
     normalize_target: bool = True
+    decoder_mask: Literal["none", "running_cell"] = "none"
 
 
 class VideoMAEOptions(PixelOptions):
@@ -37,6 +42,19 @@ class VideoMAEOptions(PixelOptions):
 
     name: Literal["videomae"] = "videomae"
     mask: Literal["tube", "random"] = "tube"
+
+
+def check_decoder_mask(options: PixelOptions, grid: TokenGrid, _model: ModelSection) -> None:
+    """Refuse a decoder mask that would decode another number of tokens in each clip.
+
+    Raises:
+        ValueError: if neither the places nor the slots come out even.
+    """
+    if options.decoder_mask == "running_cell" and (grid.rows % 2 or grid.cols % 2) and grid.slots % 4:
+        raise ValueError(
+            f"method.decoder_mask=running_cell needs an even number of patches a side, or a multiple of 4 slots; got"
+            f" {grid.rows} x {grid.cols} patches and {grid.slots} slots; use method.decoder_mask=none"
+        )
 
 
 def num_visible(options: VideoMAEOptions, grid: TokenGrid) -> int:
@@ -50,9 +68,20 @@ def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: VideoMAEO
     return make(noise, grid, options.mask_ratio)
 
 
-def pixel_target(frames: Tensor, grid: TokenGrid, options: PixelOptions) -> Tensor:
+def num_decoded(options: PixelOptions, grid: TokenGrid) -> int | None:
+    """Count the tokens that the decoder predicts: 784 of 1,568 with running cells; None: all hidden ones."""
+    return grid.tokens // 2 if options.decoder_mask == "running_cell" else None
+
+
+def decoded(phase: NDArray[np.int64], grid: TokenGrid, _options: PixelOptions) -> Visible:
+    """Choose the tokens that the decoder predicts, visible ones among them."""
+    return masks.running_cell(phase, grid)
+
+
+def pixel_target(clips: Clips, grid: TokenGrid, options: PixelOptions) -> Tensor:
     """Return the pixels of every token, normalised per token and colour."""
-    return targets.normalized_pixels(frames, grid) if options.normalize_target else targets.pixels(frames, grid)
+    make = targets.normalized_pixels if options.normalize_target else targets.pixels
+    return make(clips.frames, grid)
 
 
 def pixel_model(model: ModelSection, grid: TokenGrid, _options: MethodOptions) -> decoders.PixelModel:
@@ -62,21 +91,33 @@ def pixel_model(model: ModelSection, grid: TokenGrid, _options: MethodOptions) -
 
 
 def pixel_loss(
-    predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], _options: MethodOptions
+    predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], counted: Tensor | None, _options: MethodOptions
 ) -> dict[str, Tensor]:
     """Return the mean squared error over the hidden tokens."""
-    return {"pixels": losses.mean_squared(predicted["pixels"], wanted["pixels"])}
+    return {"pixels": losses.mean_squared(predicted["pixels"], wanted["pixels"], counted)}
+
+
+def pixel_flops(model: ModelSection, grid: TokenGrid, visible: int, decoded: int | None) -> Cost:
+    """Return the cost of the encoder and one pixel decoder over `decoded` tokens; None: over the hidden ones."""
+    return Cost(pretraining_flops(model, grid, visible, decoded))
+
+
+def flops(model: ModelSection, grid: TokenGrid, options: VideoMAEOptions) -> Cost:
+    """Return what one clip costs."""
+    return pixel_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
 
 
 VIDEOMAE = Method(
     name="videomae",
     source="arXiv:2203.12602",
     options=VideoMAEOptions,
-    needs_motion=False,
-    pairs=no_pairs,
+    check=check_decoder_mask,
     num_visible=num_visible,
     mask=mask,
+    num_decoded=num_decoded,
+    decoded=decoded,
     targets={"pixels": pixel_target},
     build=pixel_model,
     loss=pixel_loss,
+    flops=flops,
 )

@@ -1,6 +1,7 @@
 """Decoders, and the pre-training models that join them to an encoder.
 
-B clips, N tokens of the grid, V visible and M hidden ones, D width of the encoder, E of the decoder, P values a token.
+B clips, N tokens of the grid, V visible and K predicted ones, D width of the encoder, E of the decoder, P values a
+token. The predicted tokens are the hidden ones, or those that a decoder mask chose.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class Decoder(nn.Module):
 class PixelModel(nn.Module):
     """Encoder and pixel decoder of VideoMAE (arXiv:2203.12602, section 3).
 
-    The decoder sees the visible latents first and the hidden positions' mask tokens after them; the sequence is never
-    brought back to the grid's order, since every token carries its position code.
+    The decoder sees the visible latents first and a mask token for each predicted position after them; the sequence is
+    never brought back to the grid's order, since every token carries its position code. With VideoMAE V2's decoder mask
+    (arXiv:2303.16727) some predicted positions are visible ones: they get a mask token all the same, as there.
     """
 
     decoder_positions: Tensor
@@ -50,22 +52,22 @@ class PixelModel(nn.Module):
         # Cut at one standard deviation, as VideoMAE does.
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
-    def forward(self, frames: Tensor, shown: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Predict the hidden tokens.
+    def forward(self, frames: Tensor, shown: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """Predict tokens from the visible ones.
 
         Args:
             frames: (B, 3, T, H, W) float in [0, 1].
             shown: (B, V) int64, visible tokens in ascending order.
-            hidden: (B, M) int64, hidden tokens in ascending order.
+            predicted: (B, K) int64, tokens to predict in ascending order.
 
         Returns:
-            `pixels`: (B, M, P), one prediction for each hidden token in that order.
+            `pixels`: (B, K, P), one prediction for each of them in that order.
         """
         latents = self.encoder_to_decoder(self.encoder(frames, shown))
         positions = self.decoder_positions.to(latents.dtype)
-        masked = self.mask_token.to(latents.dtype) + positions[hidden]
+        masked = self.mask_token.to(latents.dtype) + positions[predicted]
         sequence = torch.cat([latents + positions[shown], masked], 1)
-        return {"pixels": self.decoder(sequence, hidden.shape[1])}
+        return {"pixels": self.decoder(sequence, predicted.shape[1])}
 
 
 def set_activation_checkpointing(module: nn.Module, on: bool) -> None:

@@ -52,25 +52,30 @@ def shapes(model: ModelSection) -> tuple[Shape, Shape]:
     return encoder, decoder
 
 
-def _stack_flops(shape: Shape, tokens: int) -> int:
+def stack_flops(shape: Shape, tokens: int) -> int:
     """Return the operations of one forward of a stack: 2 per multiply-add, 12 d^2 a token and block, and attention."""
     linear = 2 * 12 * shape.width**2 * tokens
     attention = 2 * 2 * tokens**2 * shape.width
     return shape.depth * (linear + attention)
 
 
-def pretraining_flops(model: ModelSection, grid: TokenGrid, num_visible: int, num_decoded: int | None = None) -> int:
+def encoder_flops(model: ModelSection, grid: TokenGrid, num_visible: int) -> int:
+    """Return the operations of one forward of the encoder over the visible tokens of one clip."""
+    encoder, _ = shapes(model)
+    return 2 * grid.values * encoder.width * num_visible + stack_flops(encoder, num_visible)
+
+
+def pretraining_flops(model: ModelSection, grid: TokenGrid, num_visible: int, num_predicted: int | None = None) -> int:
     """Return the floating-point operations of one pre-training forward of one clip (2 per multiply-add).
 
     Args:
         model: the model section.
         grid: the token grid.
         num_visible: tokens that the encoder sees.
-        num_decoded: tokens that pass through the decoder; default all.
+        num_predicted: tokens that the decoder predicts, beside the visible ones that it sees; default the hidden ones.
     """
     encoder, decoder = shapes(model)
-    decoded = grid.tokens if num_decoded is None else num_decoded
-    embed = 2 * grid.values * encoder.width * num_visible
+    predicted = grid.tokens - num_visible if num_predicted is None else num_predicted
     bridge = 2 * encoder.width * decoder.width * num_visible
-    head = 2 * decoder.width * grid.values * (decoded - num_visible)
-    return _stack_flops(encoder, num_visible) + _stack_flops(decoder, decoded) + embed + bridge + head
+    head = 2 * decoder.width * grid.values * predicted
+    return encoder_flops(model, grid, num_visible) + bridge + stack_flops(decoder, num_visible + predicted) + head

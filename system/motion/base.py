@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from system.core.warp import FramePair
+    from system.core.pairs import FramePair
     from system.motion import dis, frame_difference, raft
 
     Frames = NDArray[np.uint8]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 
 if TYPE_CHECKING:
     from system.motion.base import Frames

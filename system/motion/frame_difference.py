@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 
 if TYPE_CHECKING:
     from system.motion.base import Frames

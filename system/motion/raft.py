@@ -17,7 +17,7 @@ from torchvision.models.optical_flow import raft_small
 
 from system import storage
 from system.config import MotionSection
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 from system.errors import WeightsError
 
 if TYPE_CHECKING:

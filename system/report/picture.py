@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from system.config import MotionSection
 from system.core.clip import TokenGrid
+from system.core.pairs import FramePair
 from system.core.plan import StepLayout
 from system.core.targets import patchify, token_statistics, unpatchify
-from system.core.warp import FramePair
 from system.data.assemble import StreamSpec, local_blocks
 from system.data.columns import Batch
 from system.motion.base import motion_source
@@ -83,17 +83,17 @@ def reconstructions(recipe: Recipe, module: nn.Module, batch: MicroBatch) -> lis
         (B, 3, T, H, W) in [0, 1], one or two: with the statistics of visible tokens only, and with the true ones.
     """
     grid = recipe.grid
-    predicted = module(batch.frames, batch.shown, batch.hidden)["pixels"].float()
+    predicted = module(batch.frames, batch.shown, batch.predicted)["pixels"].float()
     patches = patchify(batch.frames, grid)
     predicted = predicted.reshape(*predicted.shape[:2], -1, 3)
-    index = batch.hidden[..., None, None].expand_as(predicted)
+    index = batch.predicted[..., None, None].expand_as(predicted)
 
     def whole(hidden: Tensor) -> Tensor:
         return unpatchify(patches.scatter(1, index, hidden).flatten(2), grid).clamp(0, 1)
 
     if not recipe.method.normalize_target:
         return [whole(predicted)]
-    small = batch.hidden[..., None, None].expand(-1, -1, 1, 3)
+    small = batch.predicted[..., None, None].expand(-1, -1, 1, 3)
     statistics = (_visible_statistics(patches, batch.shown, grid), token_statistics(patches))
     return [whole(predicted * std.gather(1, small) + mean.gather(1, small)) for mean, std in statistics]
 
@@ -107,7 +107,7 @@ def _clip_rows(recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: 
     """Yield the rows of one clip, one image per slot each."""
     grid, step = recipe.grid, recipe.grid.tubelet_frames
     starts = range(0, grid.num_frames, step)
-    source = motion_source(recipe.motion if recipe.needs_motion else MotionSection())
+    source = motion_source(recipe.flow if recipe.needs_motion else MotionSection(source="dis"))
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
     largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))

@@ -10,19 +10,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from system.core.codes import perplexity
 from system.core.plan import StepLayout
 from system.core.schedules import lr_at
 from system.data.columns import Batch
 from system.data.notes import Note, unpack_notes
 from system.errors import DataError, DivergedError, StreamFault
+from system.methods.base import Clips, Networks
 from system.models.blocks import gather_tokens
-from system.models.sizes import pretraining_flops
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
 from system.train.engine import Engine
@@ -76,16 +77,39 @@ class Hooks:
     save: Callable[[Progress], None] = lambda progress: None
 
 
-def method_loss(recipe: Recipe, forward: Callable[..., dict[str, Tensor]], batch: MicroBatch) -> dict[str, Tensor]:
-    """Return the per-clip losses (B,) of one micro-batch, by name."""
+class Judged(NamedTuple):
+    """What a method says of one micro-batch.
+
+    Attributes:
+        losses: (B,) by name, per clip.
+        histograms: of the labels by name, for the methods that predict codes.
+    """
+
+    losses: dict[str, Tensor]
+    histograms: dict[str, Tensor]
+
+
+def judge(
+    recipe: Recipe, forward: Callable[..., dict[str, Tensor]], batch: MicroBatch, frozen: Networks | None = None
+) -> Judged:
+    """Return a method's losses of one micro-batch.
+
+    Args:
+        recipe: of the run.
+        forward: the model.
+        batch: on its device.
+        frozen: the method's frozen networks, on the same device.
+    """
     method, grid, options = recipe.record, recipe.grid, recipe.method
+    clips = Clips(batch.frames, batch.extra, batch.carried, frozen or {})
     with torch.no_grad():
         wanted = {
-            name: gather_tokens(target(batch.frames, grid, options), batch.hidden)
+            name: gather_tokens(target(clips, grid, options), batch.predicted)
             for name, target in method.targets.items()
         }
-    predicted = forward(batch.frames, batch.shown, batch.hidden)
-    return dict(method.loss(predicted, wanted, options))
+        histograms = dict(method.count(wanted, options))
+    predicted = forward(batch.frames, batch.shown, batch.predicted)
+    return Judged(dict(method.loss(predicted, wanted, batch.counted, options)), histograms)
 
 
 @dataclass(slots=True)
@@ -94,6 +118,7 @@ class _StepSums:
 
     loss: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    histograms: dict[str, Tensor] = field(default_factory=dict)
     clips: Tensor | None = None
     substituted: int = 0
     skipped: int = 0
@@ -111,17 +136,25 @@ class Loop:
         engine: with the model.
         device: that the model is on.
         hooks: what else happens.
+        frozen: the method's frozen networks, on the device.
     """
 
     def __init__(
-        self, recipe: Recipe, layout: StepLayout, schedule: Schedule, engine: Engine, device: torch.device, hooks: Hooks
+        self,
+        recipe: Recipe,
+        layout: StepLayout,
+        schedule: Schedule,
+        engine: Engine,
+        device: torch.device,
+        hooks: Hooks,
+        frozen: Networks | None = None,
     ) -> None:
         self._recipe, self._layout, self._schedule = recipe, layout, schedule
         self._engine, self._device, self._hooks = engine, device, hooks
+        self._frozen = frozen or {}
         self._num_micro = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
-        grid = recipe.grid
-        visible = recipe.record.num_visible(recipe.method, grid)
-        self._step_flops = 3 * pretraining_flops(recipe.model, grid, visible) * recipe.train.global_batch
+        cost = recipe.record.flops(recipe.model, recipe.grid, recipe.method)
+        self._step_flops = (3 * cost.forward + cost.frozen) * recipe.train.global_batch
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self._peak = peak_flops(name)
 
@@ -219,7 +252,7 @@ class Loop:
             )
 
     def _forward_backward(self, batch: MicroBatch, sums: _StepSums, *, last: bool) -> None:
-        parts = method_loss(self._recipe, self._engine.forward, batch)
+        parts, histograms = judge(self._recipe, self._engine.forward, batch, self._frozen)
         per_clip = sum(parts.values(), torch.zeros_like(batch.weight))
         # A skipped slot (no video could stand in it) has weight zero and still counts in the mean: its share of the
         # gradient is missing, and the count needs no communication before the first backward.
@@ -231,6 +264,8 @@ class Loop:
         for name, values in parts.items():
             before = sums.parts.get(name, torch.zeros((), device=self._device))
             sums.parts[name] = before + (values.detach() * batch.weight).sum()
+        for name, counts in histograms.items():
+            sums.histograms[name] = sums.histograms[name] + counts if name in sums.histograms else counts
 
     def _count(self, block: Batch, sums: _StepSums) -> None:
         views = self._recipe.data.views
@@ -255,6 +290,10 @@ class Loop:
         totals = {"loss": loss / clips, "substituted": rest[-3], "skipped": rest[-2]}
         if len(names) > 1:
             totals |= {f"loss/{name}": value / clips for name, value in zip(names, rest, strict=False)}
+        for name, histogram in sorted(sums.histograms.items()):
+            if dist.is_initialized():
+                dist.all_reduce(histogram)
+            totals[f"{name}/perplexity"] = perplexity(histogram)
         notes = sums.notes
         if dist.is_initialized() and rest[-1]:
             gathered: list[Any] = [None] * dist.get_world_size()

@@ -21,6 +21,7 @@ from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.decoders import build_of_decoders
 from system.data.index import Index
+from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import num_micro_batches
 from system.train.checkpoint import Checkpoint, open_checkpoint, retire
@@ -103,7 +104,8 @@ def train_rank(
             retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
 
     try:
-        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save))
+        frozen = {name: module.to(device) for name, module in frozen_networks(recipe).items()}
+        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save), frozen)
         return loop.run(blocks(), progress)
     finally:
         if metrics is not None:
@@ -131,6 +133,15 @@ def _state(recipe: Recipe, index: Index, progress: Progress, size: int) -> Value
         "ranks": size,
         "decoders": build_of_decoders(),
     }
+
+
+def frozen_networks(recipe: Recipe) -> Networks:
+    """Load the networks that the method makes its targets with, on the CPU.
+
+    Raises:
+        WeightsError: if the weights of one are missing or of another network.
+    """
+    return recipe.record.frozen(recipe.method, recipe.grid, run_uri(recipe))
 
 
 class QuarantineFile:

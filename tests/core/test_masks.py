@@ -64,6 +64,11 @@ def test_over_four_slots_each_place_is_decoded_twice_on_an_odd_grid_too() -> Non
     assert (running_cell(np.array([2]), grid).reshape(4, 49).sum(0) == 2).all()
 
 
-def test_a_running_cell_refuses_slots_that_are_no_multiple_of_four() -> None:
-    with pytest.raises(ValueError, match="multiple of 4 slots, got 3"):
-        running_cell(np.array([0]), token_grid(6, 32, 2, 16))
+def test_a_running_cell_of_whole_cells_decodes_half_of_every_slot() -> None:
+    decoded = running_cell(np.arange(4), token_grid(6, 64, 2, 16)).reshape(4, 3, 16)
+    assert (decoded.sum(2) == 8).all()
+
+
+def test_a_running_cell_refuses_a_grid_of_which_it_would_decode_unequally_much() -> None:
+    with pytest.raises(ValueError, match="got 3 x 3 places and 3 slots"):
+        running_cell(np.array([0]), token_grid(6, 48, 2, 16))

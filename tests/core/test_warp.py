@@ -6,7 +6,7 @@ import torch
 
 from system.core import warp
 from system.core.clip import token_grid
-from system.core.warp import FramePair
+from system.core.pairs import FramePair, pairs_toward
 
 GRID = token_grid(16, 224, 2, 16)
 
@@ -16,7 +16,7 @@ def constant_flow(x: float, y: float, size: int = 64, clips: int = 1) -> torch.T
 
 
 def test_pairs_point_toward_the_base_frame() -> None:
-    pairs = warp.pairs_toward(2, 5)
+    pairs = pairs_toward(2, 5)
     assert pairs == (FramePair(0, 1), FramePair(1, 2), FramePair(3, 2), FramePair(4, 3))
 
 

@@ -8,7 +8,7 @@ import torch
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from system.config import MotionSection
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 from system.errors import WeightsError
 from system.motion.base import motion_source
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from system.config import MotionSection
+from system.core.pairs import FramePair
 from system.core.seeds import Purpose, generator
-from system.core.warp import FramePair
 from system.data.synthetic import texture
 from system.motion.base import MotionSource, motion_source
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from system.config import MotionSection
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 from system.data.synthetic import Scene, moving_scene
 from system.motion.base import motion_source
 

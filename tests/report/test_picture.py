@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from system.core.targets import patchify, unpatchify
 from system.data.assemble import local_blocks
+from system.methods.base import Clips
 from system.models.blocks import gather_tokens
 from system.recipe import Recipe
 from system.report.picture import MARGIN, TEXT_WIDTH, flow_colours, reconstructions, run_picture
@@ -28,7 +29,7 @@ class Perfect(nn.Module):
 
     def forward(self, frames: Tensor, _shown: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         (target,) = self._recipe.record.targets.values()
-        return {"pixels": gather_tokens(target(frames, self._recipe.grid, self._recipe.method), hidden)}
+        return {"pixels": gather_tokens(target(Clips(frames), self._recipe.grid, self._recipe.method), hidden)}
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -51,7 +52,7 @@ def test_visible_statistics_do_not_depend_on_hidden_pixels(generated: Path) -> N
             return {"pixels": torch.zeros(*hidden.shape, 2 * 16 * 16 * 3)}
 
     patches = patchify(batch.frames, recipe.grid)
-    index = batch.hidden[..., None, None].expand(-1, -1, *patches.shape[2:])
+    index = batch.predicted[..., None, None].expand(-1, -1, *patches.shape[2:])
     noise = patches.scatter(1, index, torch.rand_like(patches))
     changed = replace(batch, frames=unpatchify(noise.flatten(2), recipe.grid))
     assert not torch.equal(changed.frames, batch.frames)
