@@ -67,8 +67,18 @@ class Recipe(Section):
             )
         self.record.check(self.method, grid, self.model)
         if self.needs_motion:
+            self._source_fits()
             check_motion(self.flow, self.data.size)
         return self
+
+    def _source_fits(self) -> None:
+        sources = self.record.sources
+        if sources is not None and self.flow.source not in sources:
+            raise ValueError(
+                f"method.name={self.method.name} takes motion from {' or '.join(sorted(sources))} only, got"
+                f" motion.source={self.motion.source};"
+                f" use motion.source={min(sources)}, or another method"
+            )
 
     @property
     def grid(self) -> TokenGrid:

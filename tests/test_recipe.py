@@ -55,7 +55,7 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("method.name=foo", "method.name: is one of videomae, mgmae, got 'foo'"),
+        ("method.name=foo", "method.name: is one of videomae, mgmae, motionmae"),
         ("data.size=100", "data.size=100 is not a multiple of model.patch_px=16; use 96"),
         ("data.num_frames=15", "data.num_frames=15 is not a multiple of model.tubelet_frames=2; use 14"),
         ("train.global_batch=1537", "is not a multiple of data.views=4; use 1540"),

@@ -24,3 +24,18 @@ def mean_squared(predicted: Tensor, wanted: Tensor, counted: Tensor | None = Non
 def counted_mean(errors: Tensor, counted: Tensor) -> Tensor:
     """Return the mean of each clip's errors over the tokens that count: two (B, K) -> (B,)."""
     return (errors * counted).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor, num_codes: int) -> Tensor:
+    """Return the mean cross-entropy of each clip in float32, nats.
+
+    Args:
+        logits: (B, K, n * num_codes), n labels for each of K tokens.
+        labels: (B, K, n) int64.
+        num_codes: number of codes.
+
+    Returns:
+        (B,) float32.
+    """
+    each = F.cross_entropy(logits.float().reshape(-1, num_codes), labels.reshape(-1), reduction="none")
+    return each.reshape(len(labels), -1).mean(1)

@@ -6,6 +6,10 @@ B clips, C = 3 colours, T frames of H x W px, N tokens, P = tubelet_frames x pat
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from system.core.clip import TokenGrid
@@ -16,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def patchify(frames: Tensor, grid: TokenGrid) -> Tensor:
-    """Cut frames into tubelets: (B, 3, T, H, W) -> (B, N, t * p * p, 3)."""
+    """Cut frames into tubelets: (B, C, T, H, W) -> (B, N, t * p * p, C)."""
     batch, colours = frames.shape[:2]
     patch = grid.patch_px
     cut = frames.reshape(batch, colours, grid.slots, grid.tubelet_frames, grid.rows, patch, grid.cols, patch)
@@ -42,6 +46,12 @@ def token_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
+def normalized(patches: Tensor) -> Tensor:
+    """Take mean and contrast out of each token and colour: (B, N, pixels, C) -> (B, N, pixels * C)."""
+    mean, std = token_statistics(patches)
+    return ((patches - mean) / std).flatten(2)
+
+
 def normalized_pixels(frames: Tensor, grid: TokenGrid) -> Tensor:
     """Return each token's pixels, normalised per token and colour (VideoMAE, arXiv:2203.12602, section 3.3).
 
@@ -52,11 +62,66 @@ def normalized_pixels(frames: Tensor, grid: TokenGrid) -> Tensor:
     Returns:
         (B, N, P) float, zero mean and unit variance over the pixels of each colour; a flat token is all zero.
     """
-    patches = patchify(frames, grid)
-    mean, std = token_statistics(patches)
-    return ((patches - mean) / std).flatten(2)
+    return normalized(patchify(frames, grid))
 
 
 def pixels(frames: Tensor, grid: TokenGrid) -> Tensor:
     """Return each token's pixels as they are: (B, 3, T, H, W) in [0, 1] -> (B, N, P)."""
     return patchify(frames, grid).flatten(2)
+
+
+def flat_grid(grid: TokenGrid) -> TokenGrid:
+    """Return the grid of a clip that has one image a slot."""
+    return replace(grid, tubelet_frames=1)
+
+
+def slot_differences(frames: Tensor, grid: TokenGrid) -> Tensor:
+    """Return the last frame of every slot minus its first: (B, C, T, H, W) -> (B, C, S, H, W).
+
+    With tubelets of two frames, the difference of the two (MAM2's RGB difference, arXiv:2210.05234; the definition is
+    ours, the paper's is not public).
+    """
+    step = grid.tubelet_frames
+    return frames[:, :, step - 1 :: step] - frames[:, :, ::step]
+
+
+# Orientations of a histogram, and cells along each side of a patch.
+HOG_BINS = 9
+HOG_CELLS = 2
+
+
+def hog(images: Tensor, grid: TokenGrid) -> Tensor:
+    """Return histograms of oriented gradients of one image a slot (Dalal and Triggs, CVPR 2005).
+
+    Args:
+        images: (B, C, S, H, W); the colours are averaged.
+        grid: the token grid.
+
+    Returns:
+        (B, N, 36): 9 unsigned orientations in 2 x 2 cells of a patch, weighted by the gradient's size and scaled to a
+        length of 1 per token; all zero where nothing changes.
+    """
+    grey = images.float().mean(1)  # (B, S, H, W)
+    gx = F.pad(grey[..., 2:] - grey[..., :-2], (1, 1))
+    gy = F.pad(grey[..., 2:, :] - grey[..., :-2, :], (0, 0, 1, 1))
+    angle = torch.atan2(gy, gx).remainder(torch.pi) / torch.pi * HOG_BINS
+    bins = F.one_hot(angle.long().clamp_max(HOG_BINS - 1), HOG_BINS)  # (B, S, H, W, bins)
+    weighted = (bins * gx.hypot(gy)[..., None]).permute(0, 1, 4, 2, 3).flatten(0, 2)
+    size = (grid.rows * HOG_CELLS, grid.cols * HOG_CELLS)
+    cells = F.adaptive_avg_pool2d(weighted[:, None], size)
+    cells = cells.reshape(len(images), grid.slots, HOG_BINS, grid.rows, HOG_CELLS, grid.cols, HOG_CELLS)
+    tokens = cells.permute(0, 1, 3, 5, 4, 6, 2).reshape(len(images), grid.tokens, -1)
+    return F.normalize(tokens, dim=-1, eps=1e-6)
+
+
+# Values of pooled flow along each side of a patch.
+FLOW_CELLS = 4
+
+
+def pooled_flow(flow: Tensor, grid: TokenGrid) -> Tensor:
+    """Average flow over 4 x 4 cells of each patch, in patches: (B, S, H, W, 2) px -> (B, N, 32)."""
+    batch = len(flow)
+    size = (grid.rows * FLOW_CELLS, grid.cols * FLOW_CELLS)
+    cells = F.adaptive_avg_pool2d(flow.flatten(0, 1).permute(0, 3, 1, 2), size) / grid.patch_px
+    cells = cells.reshape(batch, grid.slots, 2, grid.rows, FLOW_CELLS, grid.cols, FLOW_CELLS)
+    return cells.permute(0, 1, 3, 5, 4, 6, 2).reshape(batch, grid.tokens, -1)

@@ -7,10 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from system.methods.base import Method
+from system.methods.mgm import MGM, MGMOptions
 from system.methods.mgmae import MGMAE, MGMAEOptions
+from system.methods.motionmae import MOTIONMAE, MotionMAEOptions
 from system.methods.videomae import VIDEOMAE, VideoMAEOptions
 
-METHODS: dict[str, Method] = {method.name: method for method in (VIDEOMAE, MGMAE)}
+METHODS: dict[str, Method] = {method.name: method for method in (VIDEOMAE, MGMAE, MOTIONMAE, MGM)}
 
 # The section `method` of a recipe: which of these it is, its `name` says.
-AnyOptions = Annotated[VideoMAEOptions | MGMAEOptions, Field(discriminator="name")]
+AnyOptions = Annotated[VideoMAEOptions | MGMAEOptions | MotionMAEOptions | MGMOptions, Field(discriminator="name")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from system.config import ModelSection, Section
 from system.core.clip import TokenGrid
@@ -51,18 +51,6 @@ class Clips:
     extra: Tensor | None = None
     carried: Tensor | None = None
     frozen: Networks = field(default_factory=dict)
-
-
-class Cost(NamedTuple):
-    """Floating-point operations of one clip, 2 per multiply-add.
-
-    Attributes:
-        forward: of the trained model's forward; training costs three times as much.
-        frozen: of the frozen networks that make targets; once a step.
-    """
-
-    forward: int
-    frozen: int = 0
 
 
 def no_pairs(_options: MethodOptions, _num_frames: int) -> Pairs:
@@ -121,6 +109,7 @@ class Method:
         source: arXiv id of the paper.
         options: the type of its section of a recipe.
         motion: what `motion.source: auto` means for it.
+        sources: the motion sources that it works with; None: any.
         check: (options, grid, model section) raises a ValueError where they do not fit.
         pairs: (options, T) -> the frame pairs whose flow it wants; none where it needs no motion.
         extra_frames: (options, T, stride) -> offsets from the clip's first frame, in original frames, of frames that
@@ -140,13 +129,15 @@ class Method:
         loss: (predicted, wanted, counted (B, K) or None, options) -> per-clip losses (B,) by name; a clip's loss is
             their sum. Tokens with `counted` 0 do not count; None: all count.
         count: (wanted, options) -> histograms of the labels by name, for their perplexity.
-        flops: (model section, grid, options) -> what one clip costs.
+        flops: (model section, grid, options) -> floating-point operations of the forward pass of one clip, 2 per
+            multiply-add; flow and frozen networks not counted. Training costs three times as much.
     """
 
     name: str
     source: str
     options: type[MethodOptions]
     motion: str = "dis"
+    sources: frozenset[str] | None = None
     check: Callable[[Any, TokenGrid, ModelSection], None] = fits_any
     pairs: Callable[[Any, int], Pairs] = no_pairs
     extra_frames: Callable[[Any, int, int], tuple[int, ...]] = no_extra_frames
@@ -162,4 +153,4 @@ class Method:
     build: Callable[[ModelSection, TokenGrid, Any], nn.Module]
     loss: Callable[[Tensors, Tensors, Tensor | None, Any], Tensors]
     count: Callable[[Tensors, Any], Tensors] = nothing_to_count
-    flops: Callable[[ModelSection, TokenGrid, Any], Cost]
+    flops: Callable[[ModelSection, TokenGrid, Any], int]

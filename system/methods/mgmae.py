@@ -17,17 +17,17 @@ from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair, pairs_toward
 from system.lazy import lazy
-from system.methods.base import Cost, Method
+from system.methods.base import Method
 from system.methods.videomae import (
     PixelOptions,
     check_decoder_mask,
     decoded,
     num_decoded,
-    pixel_flops,
     pixel_loss,
     pixel_model,
     pixel_target,
 )
+from system.models.sizes import pretraining_flops
 
 if TYPE_CHECKING:
     import torch
@@ -39,55 +39,67 @@ else:
     torch, masks, warp = lazy("torch"), lazy("system.core.masks"), lazy("system.core.warp")
 
 
-class MGMAEOptions(PixelOptions):
-    """Switches of the masking; the defaults are those of the paper's models, with the direction put right."""
+class CarriedMaskOptions(PixelOptions):
+    """Switches of a mask that is carried along motion; the defaults are those of MGMAE's models."""
 
-    name: Literal["mgmae"] = "mgmae"
     base_frame: Literal["first", "middle"] = "middle"
     initial_map: Literal["gaussian", "places"] = "gaussian"
     hole_filling: Literal["base", "none"] = "base"
     top: Literal["slot", "clip"] = "slot"
+
+
+class MGMAEOptions(CarriedMaskOptions):
+    """The same, with the released code's direction and count as switches; the default puts the direction right."""
+
+    name: Literal["mgmae"] = "mgmae"
     direction: Literal["corrected", "release"] = "corrected"
     visible_count: Literal["shared", "release"] = "shared"
 
 
-def visible_places(options: MGMAEOptions, grid: TokenGrid) -> int:
+def _like_release(options: CarriedMaskOptions) -> tuple[bool, bool]:
+    """Say whether direction and count are those of the released code."""
+    if not isinstance(options, MGMAEOptions):
+        return False, False
+    return options.direction == "release", options.visible_count == "release"
+
+
+def visible_places(options: CarriedMaskOptions, grid: TokenGrid) -> int:
     """Count the visible tokens of a slot, by the rule of all methods or by the release's."""
-    if options.visible_count == "release":
+    if _like_release(options)[1]:
         # In floating point and cut, as the released code counts: 196 * (1 - 0.9) = 19.59... -> 19.
         return int(grid.places * (1 - options.mask_ratio))
     return masks.num_visible(grid.places, options.mask_ratio)
 
 
-def num_visible(options: MGMAEOptions, grid: TokenGrid) -> int:
+def num_visible(options: CarriedMaskOptions, grid: TokenGrid) -> int:
     """Count the visible tokens of a clip."""
     return grid.slots * visible_places(options, grid)
 
 
-def base_index(options: MGMAEOptions, num_frames: int) -> int:
+def base_index(options: CarriedMaskOptions, num_frames: int) -> int:
     """Return the frame in which the places are drawn."""
     return 0 if options.base_frame == "first" else num_frames // 2
 
 
-def pairs(options: MGMAEOptions, num_frames: int) -> tuple[FramePair, ...]:
+def carried_pairs(options: CarriedMaskOptions, num_frames: int) -> tuple[FramePair, ...]:
     """Name the flows of section 3.2: each frame toward its neighbour nearer to the base frame.
 
     The released code swaps the frames only after the base frame, so before it uses the flow of the opposite direction.
     """
     base = base_index(options, num_frames)
     wanted = pairs_toward(base, num_frames)
-    if options.direction == "release":
+    if _like_release(options)[0]:
         return tuple(FramePair(pair.end, pair.start) if pair.start < base else pair for pair in wanted)
     return wanted
 
 
-def mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: MGMAEOptions) -> Visible:
+def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: CarriedMaskOptions) -> Visible:
     """Draw places in the base frame, carry their map along the flow, and show the top tokens of every slot."""
     assert flow is not None, "a method that names frame pairs is given their flow"
     drawn = warp.drawn_places(noise, masks.num_visible(grid.places, options.mask_ratio))
     make = warp.gaussian_map if options.initial_map == "gaussian" else warp.place_map
     initial = make(torch.from_numpy(drawn).to(flow.device), grid)
-    carry = warp.carry_as_released if options.direction == "release" else warp.carry
+    carry = warp.carry_as_released if _like_release(options)[0] else warp.carry
     base = base_index(options, grid.num_frames)
     maps = carry(initial, flow.float(), base, fill_holes=options.hole_filling == "base")
     return warp.top_visible(
@@ -95,9 +107,9 @@ def mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: MGMAEOptio
     )
 
 
-def flops(model: ModelSection, grid: TokenGrid, options: MGMAEOptions) -> Cost:
-    """Return what one clip costs, its flow not counted."""
-    return pixel_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
+def flops(model: ModelSection, grid: TokenGrid, options: CarriedMaskOptions) -> int:
+    """Return what the forward pass of one clip costs."""
+    return pretraining_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
 
 
 MGMAE = Method(
@@ -105,9 +117,9 @@ MGMAE = Method(
     source="arXiv:2308.10794",
     options=MGMAEOptions,
     check=check_decoder_mask,
-    pairs=pairs,
+    pairs=carried_pairs,
     num_visible=num_visible,
-    mask=mask,
+    mask=carried_mask,
     num_decoded=num_decoded,
     decoded=decoded,
     targets={"pixels": pixel_target},

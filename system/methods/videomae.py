@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from system.config import ModelSection, Ratio
 from system.core.clip import TokenGrid
 from system.lazy import lazy
-from system.methods.base import Clips, Cost, Method, MethodOptions
+from system.methods.base import Clips, Method, MethodOptions
 from system.models.sizes import pretraining_flops, shapes
 
 if TYPE_CHECKING:
@@ -97,14 +97,9 @@ def pixel_loss(
     return {"pixels": losses.mean_squared(predicted["pixels"], wanted["pixels"], counted)}
 
 
-def pixel_flops(model: ModelSection, grid: TokenGrid, visible: int, decoded: int | None) -> Cost:
-    """Return the cost of the encoder and one pixel decoder over `decoded` tokens; None: over the hidden ones."""
-    return Cost(pretraining_flops(model, grid, visible, decoded))
-
-
-def flops(model: ModelSection, grid: TokenGrid, options: VideoMAEOptions) -> Cost:
-    """Return what one clip costs."""
-    return pixel_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
+def flops(model: ModelSection, grid: TokenGrid, options: VideoMAEOptions) -> int:
+    """Return what the forward pass of one clip costs."""
+    return pretraining_flops(model, grid, num_visible(options, grid), num_decoded(options, grid))
 
 
 VIDEOMAE = Method(

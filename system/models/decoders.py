@@ -24,10 +24,14 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
         self.head = nn.Linear(shape.width, values)
 
+    def features(self, x: Tensor, num_predicted: int) -> Tensor:
+        """(B, L, E) -> (B, num_predicted, E), what the head sees of the last `num_predicted` tokens."""
+        out: Tensor = self.norm(self.blocks.run(x)[:, -num_predicted:])
+        return out
+
     def forward(self, x: Tensor, num_predicted: int) -> Tensor:
         """(B, L, E) -> (B, num_predicted, P), a prediction for each of the last `num_predicted` tokens."""
-        x = self.blocks.run(x)[:, -num_predicted:]
-        out: Tensor = self.head(self.norm(x))
+        out: Tensor = self.head(self.features(x, num_predicted))
         return out
 
 
@@ -48,9 +52,19 @@ class PixelModel(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.decoder = Decoder(decoder, grid.values)
         self.register_buffer("decoder_positions", sinusoid(grid.tokens, decoder.width), persistent=False)
+        self._start()
+
+    def _start(self) -> None:
         initialize(self)
         # Cut at one standard deviation, as VideoMAE does.
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+
+    def sequence(self, frames: Tensor, shown: Tensor, predicted: Tensor) -> Tensor:
+        """Return what the decoder sees, (B, V + K, E): visible latents, then mask tokens, all with their positions."""
+        latents = self.encoder_to_decoder(self.encoder(frames, shown))
+        positions = self.decoder_positions.to(latents.dtype)
+        masked = self.mask_token.to(latents.dtype) + positions[predicted]
+        return torch.cat([latents + positions[shown], masked], 1)
 
     def forward(self, frames: Tensor, shown: Tensor, predicted: Tensor) -> dict[str, Tensor]:
         """Predict tokens from the visible ones.
@@ -63,15 +77,58 @@ class PixelModel(nn.Module):
         Returns:
             `pixels`: (B, K, P), one prediction for each of them in that order.
         """
-        latents = self.encoder_to_decoder(self.encoder(frames, shown))
-        positions = self.decoder_positions.to(latents.dtype)
-        masked = self.mask_token.to(latents.dtype) + positions[predicted]
-        sequence = torch.cat([latents + positions[shown], masked], 1)
-        return {"pixels": self.decoder(sequence, predicted.shape[1])}
+        return {"pixels": self.decoder(self.sequence(frames, shown, predicted), predicted.shape[1])}
+
+
+class PixelMotionModel(PixelModel):
+    """VideoMAE's model with a second prediction for each token (MotionMAE, arXiv:2210.04154).
+
+    Args:
+        grid: the token grid.
+        encoder: shape of the encoder.
+        decoder: shape of a decoder.
+        motion_values: numbers that are predicted for a token besides its pixels.
+        independent: a decoder of its own for them; else one decoder with two linear heads.
+        learned_positions: position codes that are trained, in place of the fixed tables.
+    """
+
+    def __init__(
+        self,
+        grid: TokenGrid,
+        encoder: Shape,
+        decoder: Shape,
+        motion_values: int,
+        *,
+        independent: bool,
+        learned_positions: bool,
+    ) -> None:
+        super().__init__(grid, encoder, decoder)
+        self.motion_decoder = Decoder(decoder, motion_values) if independent else None
+        self.motion_head = None if independent else nn.Linear(decoder.width, motion_values)
+        if learned_positions:
+            _learn(self, "decoder_positions")
+            _learn(self.encoder, "positions")
+        self._start()
+
+    def forward(self, frames: Tensor, shown: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """Predict `pixels` (B, K, P) and `motion` (B, K, motion_values); arguments as of `PixelModel`."""
+        sequence, count = self.sequence(frames, shown, predicted), predicted.shape[1]
+        if self.motion_decoder is not None:
+            return {"pixels": self.decoder(sequence, count), "motion": self.motion_decoder(sequence, count)}
+        assert self.motion_head is not None
+        features = self.decoder.features(sequence, count)
+        return {"pixels": self.decoder.head(features), "motion": self.motion_head(features)}
+
+
+def _learn(module: nn.Module, name: str) -> None:
+    """Turn a table of positions into a parameter that starts as truncated normal noise."""
+    table = getattr(module, name)
+    delattr(module, name)
+    setattr(module, name, nn.Parameter(nn.init.trunc_normal_(torch.empty_like(table), std=0.02)))
 
 
 def set_activation_checkpointing(module: nn.Module, on: bool) -> None:
     """Switch activation checkpointing of every stack of blocks in a model."""
     for part in module.modules():
-        if isinstance(part, Stack):
+        if hasattr(part, "checkpointing"):
             part.checkpointing = on

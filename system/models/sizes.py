@@ -7,6 +7,7 @@ VideoMAE V2 and MGMAE; VideoMAE's own scripts for large and huge use a decoder o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from system.config import ModelSection
@@ -79,3 +80,68 @@ def pretraining_flops(model: ModelSection, grid: TokenGrid, num_visible: int, nu
     bridge = 2 * encoder.width * decoder.width * num_visible
     head = 2 * decoder.width * grid.values * predicted
     return encoder_flops(model, grid, num_visible) + bridge + stack_flops(decoder, num_visible + predicted) + head
+
+
+def motion_head_flops(
+    model: ModelSection, num_visible: int, num_predicted: int, values: int, *, independent: bool
+) -> int:
+    """Return the operations that a second prediction costs besides `pretraining_flops`.
+
+    Args:
+        model: the model section.
+        num_visible: tokens that the encoder sees.
+        num_predicted: tokens that are predicted.
+        values: numbers that are predicted for a token.
+        independent: whether a decoder of its own predicts them.
+    """
+    _, decoder = shapes(model)
+    head = 2 * decoder.width * values * num_predicted
+    return head + (stack_flops(decoder, num_visible + num_predicted) if independent else 0)
+
+
+def regressor_flops(shape: Shape, num_predicted: int, num_seen: int) -> int:
+    """Return the operations of CAE's regressor: in each block cross-attention from the predicted tokens, and an MLP.
+
+    Args:
+        shape: of the regressor.
+        num_predicted: tokens that are predicted.
+        num_seen: tokens that they look at.
+    """
+    linear = 2 * shape.width**2 * (10 * num_predicted + 2 * num_seen)
+    attention = 2 * 2 * num_predicted * num_seen * shape.width
+    return shape.depth * (linear + attention)
+
+
+def mam2_flops(  # noqa: PLR0913  one of each
+    model: ModelSection,
+    grid: TokenGrid,
+    num_visible: int,
+    values: Sequence[int],
+    *,
+    regressor_depth: int,
+    visible_only: bool,
+    decode_all: bool,
+    aligned: bool,
+) -> int:
+    """Return the operations of one forward of encoder, regressor and decoders for one clip.
+
+    Args:
+        model: the model section.
+        grid: the token grid.
+        num_visible: tokens that the encoder sees.
+        values: numbers that each decoder predicts for a token.
+        regressor_depth: blocks of the regressor.
+        visible_only: whether the regressor looks at the visible latents alone.
+        decode_all: whether the decoders see the visible latents.
+        aligned: whether the hidden tokens are encoded too.
+    """
+    encoder, decoder = shapes(model)
+    predicted = grid.tokens - num_visible
+    decoded = grid.tokens if decode_all else predicted
+    shape = Shape(encoder.width, regressor_depth, encoder.heads)
+    total = encoder_flops(model, grid, num_visible)
+    total += regressor_flops(shape, predicted, num_visible if visible_only else grid.tokens)
+    for count in values:
+        total += 2 * encoder.width * decoder.width * decoded + stack_flops(decoder, decoded)
+        total += 2 * decoder.width * count * predicted
+    return total + (encoder_flops(model, grid, predicted) if aligned else 0)

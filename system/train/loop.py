@@ -153,8 +153,8 @@ class Loop:
         self._engine, self._device, self._hooks = engine, device, hooks
         self._frozen = frozen or {}
         self._num_micro = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
-        cost = recipe.record.flops(recipe.model, recipe.grid, recipe.method)
-        self._step_flops = (3 * cost.forward + cost.frozen) * recipe.train.global_batch
+        forward = recipe.record.flops(recipe.model, recipe.grid, recipe.method)
+        self._step_flops = 3 * forward * recipe.train.global_batch
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self._peak = peak_flops(name)
 

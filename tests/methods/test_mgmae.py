@@ -12,7 +12,9 @@ from system.core.clip import token_grid
 from system.core.masks import Noise, Visible, tube_visible
 from system.core.seeds import Purpose, generator
 from system.data.synthetic import texture
-from system.methods.mgmae import MGMAEOptions, mask, num_visible, pairs
+from system.methods.mgmae import MGMAEOptions, num_visible
+from system.methods.mgmae import carried_mask as mask
+from system.methods.mgmae import carried_pairs as pairs
 from system.motion.base import motion_source
 
 GRID = token_grid(16, 224, 2, 16)

@@ -1,0 +1,214 @@
+"""MAM2-style pre-training: codes for appearance, differences for motion (Song et al., arXiv:2210.05234).
+
+An encoder sees the visible tokens, a regressor predicts the latents of the hidden ones, and two decoders read from
+those latents the codes of a frozen tokenizer and how the frames change. Only the paper's abstract is public and no code
+ever was; what it leaves open follows CAE or is an option, and docs/methods/mam2.md says which is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from system.config import ModelSection, Ratio
+from system.core.clip import TokenGrid
+from system.core.pairs import FramePair
+from system.lazy import lazy
+from system.methods.base import Clips, Method, MethodOptions, Networks
+from system.models.sizes import mam2_flops, shapes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from system.core import losses, masks, targets
+    from system.core.masks import Noise, Visible
+    from system.models import regressor, tokenizer
+else:
+    torch = lazy("torch")
+    losses, masks, targets = lazy("system.core.losses"), lazy("system.core.masks"), lazy("system.core.targets")
+    regressor, tokenizer = lazy("system.models.regressor"), lazy("system.models.tokenizer")
+
+# What `tokenizer: auto` is called in the run's folder.
+FITTED = "tokenizer.safetensors"
+
+
+class MAM2Options(MethodOptions):
+    """What the abstract leaves open, each a switch."""
+
+    name: Literal["mam2"] = "mam2"
+    mask_ratio: Ratio = 0.9
+    mask: Literal["tube", "random"] = Field("tube", description="random: places drawn anew for each slot.")
+    tokenizer: str = Field("auto", description="URI of a tokenizer; auto: one is fitted on the run's own videos first.")
+    codes: int = Field(512, ge=2, description="Codes of the tokenizer.")
+    code_frames: Literal["first", "both"] = Field(
+        "first", description="Which frames of a tubelet have their codes told."
+    )
+    regressor_depth: int = Field(4, ge=1)
+    regressor_sees: Literal["all", "visible"] = Field("all", description="all: its own latents too, as in CAE.")
+    decoders_see: Literal["predicted", "all"] = Field("predicted", description="all: the visible latents too.")
+    motion_target: Literal["rgb_difference", "flow", "hog"] = "rgb_difference"
+    normalize_target: bool = Field(True, description="Normalise the RGB difference per token and colour.")
+    motion_weight: float = Field(1.0, gt=0)
+    alignment_weight: float = Field(0.0, ge=0, description="Of regressed to encoded latents; CAE: 2. Costs an encoder.")
+
+
+def check(options: MAM2Options, grid: TokenGrid, _model: ModelSection) -> None:
+    """Refuse tubelets that hold no change.
+
+    Raises:
+        ValueError: if a tubelet is one frame.
+    """
+    if grid.tubelet_frames < 2:
+        raise ValueError("method.name=mam2 needs model.tubelet_frames of at least 2, got 1; use 2")
+
+
+def pairs(options: MAM2Options, num_frames: int) -> tuple[FramePair, ...]:
+    """Name the flow from each even frame to the next one where flow is the target."""
+    if options.motion_target != "flow":
+        return ()
+    return tuple(FramePair(frame, frame + 1) for frame in range(num_frames - 1))
+
+
+def num_carried(options: MAM2Options, _grid: TokenGrid) -> int:
+    """Count the values of pooled flow that a token has."""
+    return 2 * targets.FLOW_CELLS**2 if options.motion_target == "flow" else 0
+
+
+def carry(flow: Tensor, grid: TokenGrid, _options: MAM2Options) -> Tensor:
+    """Add up the flow inside of each slot, and average it over cells of a patch: (B, T - 1, H, W, 2) -> (B, N, 32)."""
+    step = grid.tubelet_frames
+    inside = torch.stack([flow[:, first : first + step - 1].sum(1) for first in range(0, grid.num_frames, step)], 1)
+    return targets.pooled_flow(inside, grid)
+
+
+def num_visible(options: MAM2Options, grid: TokenGrid) -> int:
+    """Count the visible tokens of a clip: 160 of 1,568 at a ratio of 0.9."""
+    return grid.slots * masks.num_visible(grid.places, options.mask_ratio)
+
+
+def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: MAM2Options) -> Visible:
+    """Hide tubes, or places drawn anew for each slot."""
+    make = masks.tube_visible if options.mask == "tube" else masks.random_visible
+    return make(noise, grid, options.mask_ratio)
+
+
+def to_fit(options: MAM2Options, folder: str) -> str | None:
+    """Name the tokenizer that has to be fitted on the run's own videos before training."""
+    return f"{folder.rstrip('/')}/{FITTED}" if options.tokenizer == "auto" else None
+
+
+def frozen(options: MAM2Options, _grid: TokenGrid, folder: str) -> Networks:
+    """Load the tokenizer.
+
+    Raises:
+        WeightsError: if it is missing, is none, or has another number of codes.
+    """
+    uri = to_fit(options, folder) or options.tokenizer
+    return {"tokenizer": tokenizer.load_tokenizer(uri, num_codes=options.codes)}
+
+
+def code_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
+    """Return each token's codes: (B, N, 1) int64, or (B, N, tubelet frames) for those of every frame."""
+    step = 1 if options.code_frames == "both" else grid.tubelet_frames
+    frames = clips.frames[:, :, ::step]  # (B, 3, S * n, H, W)
+    images = frames.transpose(1, 2).flatten(0, 1)
+    coder = clips.frozen["tokenizer"]
+    assert isinstance(coder, tokenizer.Tokenizer)
+    codes = coder.codes(images, grid.rows, grid.cols).reshape(len(frames), grid.slots, -1, grid.places)
+    return codes.transpose(2, 3).reshape(len(frames), grid.tokens, -1)
+
+
+def motion_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
+    """Return what changes inside of each tubelet: (B, N, values)."""
+    if options.motion_target == "flow":
+        assert clips.carried is not None
+        return clips.carried
+    change = targets.slot_differences(clips.frames, grid)
+    if options.motion_target == "hog":
+        return targets.hog(change, grid)
+    patches = targets.patchify(change, targets.flat_grid(grid))
+    return targets.normalized(patches) if options.normalize_target else patches.flatten(2)
+
+
+def motion_values(grid: TokenGrid, options: MAM2Options) -> int:
+    """Count the numbers of a token's motion target: 768 for an RGB difference of 16 x 16 px."""
+    if options.motion_target == "flow":
+        return 2 * targets.FLOW_CELLS**2
+    return targets.HOG_BINS * targets.HOG_CELLS**2 if options.motion_target == "hog" else 3 * grid.patch_px**2
+
+
+def _values(grid: TokenGrid, options: MAM2Options) -> dict[str, int]:
+    frames = grid.tubelet_frames if options.code_frames == "both" else 1
+    return {"codes": frames * options.codes, "motion": motion_values(grid, options)}
+
+
+def build(model: ModelSection, grid: TokenGrid, options: MAM2Options) -> regressor.RegressorModel:
+    """Build the encoder, the regressor and both decoders."""
+    encoder, decoder = shapes(model)
+    return regressor.RegressorModel(
+        grid,
+        encoder,
+        decoder,
+        regressor_depth=options.regressor_depth,
+        values=_values(grid, options),
+        visible_only=options.regressor_sees == "visible",
+        decode_all=options.decoders_see == "all",
+        aligned=options.alignment_weight > 0,
+    )
+
+
+def loss(
+    predicted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], _counted: Tensor | None, options: MAM2Options
+) -> dict[str, Tensor]:
+    """Return cross-entropy of the codes, nats, squared error of the motion, and of the latents where wanted."""
+    motion = losses.mean_squared(predicted["motion"], wanted["motion"])
+    parts = {
+        "codes": losses.mean_cross_entropy(predicted["codes"], wanted["codes"], options.codes),
+        "motion": options.motion_weight * motion,
+    }
+    if options.alignment_weight:
+        aligned = losses.mean_squared(predicted["regressed"], predicted["encoded"])
+        parts["alignment"] = options.alignment_weight * aligned
+    return parts
+
+
+def count(wanted: Mapping[str, Tensor], options: MAM2Options) -> dict[str, Tensor]:
+    """Count how often each code is a label: a tokenizer that has collapsed has a perplexity near 1."""
+    return {"codes": torch.bincount(wanted["codes"].flatten(), minlength=options.codes)}
+
+
+def flops(model: ModelSection, grid: TokenGrid, options: MAM2Options) -> int:
+    """Return what the forward pass of one clip costs; the tokenizer's is in docs/methods/tokenizers.md."""
+    return mam2_flops(
+        model,
+        grid,
+        num_visible(options, grid),
+        list(_values(grid, options).values()),
+        regressor_depth=options.regressor_depth,
+        visible_only=options.regressor_sees == "visible",
+        decode_all=options.decoders_see == "all",
+        aligned=options.alignment_weight > 0,
+    )
+
+
+MAM2 = Method(
+    name="mam2",
+    source="arXiv:2210.05234",
+    options=MAM2Options,
+    check=check,
+    pairs=pairs,
+    num_visible=num_visible,
+    mask=mask,
+    num_carried=num_carried,
+    carry=carry,
+    frozen=frozen,
+    to_fit=to_fit,
+    targets={"codes": code_target, "motion": motion_target},
+    build=build,
+    loss=loss,
+    count=count,
+    flops=flops,
+)
