@@ -29,11 +29,27 @@ def patchify(frames: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def unpatchify(tokens: Tensor, grid: TokenGrid) -> Tensor:
-    """Put tubelets back in place: (B, N, P) -> (B, 3, T, H, W)."""
+    """Put tubelets back in place: (B, N, t * p * p * C) -> (B, C, T, H, W)."""
     batch, patch = len(tokens), grid.patch_px
-    cut = tokens.reshape(batch, grid.slots, grid.rows, grid.cols, grid.tubelet_frames, patch, patch, 3)
+    cut = tokens.reshape(batch, grid.slots, grid.rows, grid.cols, grid.tubelet_frames, patch, patch, -1)
     # (B, S, rows, cols, t, p, p, C) -> (B, C, S, t, rows, p, cols, p)
-    return cut.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, 3, grid.num_frames, grid.height, grid.width)
+    return cut.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, grid.num_frames, grid.height, grid.width)
+
+
+def shown_as_frames(values: Tensor, grid: TokenGrid, images: int) -> Tensor:
+    """Show signed values of pixels around a middle grey, for people.
+
+    Args:
+        values: (B, N, images * p * p * C), C is 1 or 3.
+        grid: the token grid.
+        images: how many a tubelet has: one for each of its frames, or one.
+
+    Returns:
+        (B, 3, T, H, W) in [0, 1]; four times the mean size of the values reaches black and white.
+    """
+    made = unpatchify(values, replace(grid, tubelet_frames=images))
+    made = made.repeat_interleave(grid.tubelet_frames // images, 2).expand(-1, 3, -1, -1, -1)
+    return (0.5 + made / (8 * values.abs().mean()).clamp_min(1e-6)).clamp(0, 1)
 
 
 def token_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,24 @@ class Clips:
     frozen: Networks = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How one of a method's targets is shown in the picture of a run.
+
+    Attributes:
+        frames: (values (B, N, P), clips, grid, options) -> (B, 3, T, H, W) in [0, 1].
+        read: (predicted (B, K, Q), options) -> (B, K, P), a prediction in the form of its target.
+    """
+
+    frames: Callable[[Tensor, Clips, TokenGrid, Any], Tensor]
+    read: Callable[[Tensor, Any], Tensor] = lambda predicted, _options: predicted
+
+
+def draws_nothing(_options: MethodOptions) -> Mapping[str, Drawing]:
+    """Say that nothing but pixels is shown."""
+    return {}
+
+
 def no_pairs(_options: MethodOptions, _num_frames: int) -> Pairs:
     """Say that a method needs no motion."""
     return ()
@@ -129,6 +147,7 @@ class Method:
         loss: (predicted, wanted, counted (B, K) or None, options) -> per-clip losses (B,) by name; a clip's loss is
             their sum. Tokens with `counted` 0 do not count; None: all count.
         count: (wanted, options) -> histograms of the labels by name, for their perplexity.
+        drawn: (options) -> how targets other than pixels are shown in the picture of a run, by name.
         flops: (model section, grid, options) -> floating-point operations of the forward pass of one clip, 2 per
             multiply-add; flow and frozen networks not counted. Training costs three times as much.
     """
@@ -153,4 +172,5 @@ class Method:
     build: Callable[[ModelSection, TokenGrid, Any], nn.Module]
     loss: Callable[[Tensors, Tensors, Tensor | None, Any], Tensors]
     count: Callable[[Tensors, Any], Tensors] = nothing_to_count
+    drawn: Callable[[Any], Mapping[str, Drawing]] = draws_nothing
     flops: Callable[[ModelSection, TokenGrid, Any], int]

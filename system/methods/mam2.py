@@ -15,8 +15,9 @@ from pydantic import Field
 from system.config import ModelSection, Ratio
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
+from system.errors import WeightsError
 from system.lazy import lazy
-from system.methods.base import Clips, Method, MethodOptions, Networks
+from system.methods.base import Clips, Drawing, Method, MethodOptions, Networks
 from system.models.sizes import mam2_flops, shapes
 
 if TYPE_CHECKING:
@@ -107,7 +108,19 @@ def frozen(options: MAM2Options, _grid: TokenGrid, folder: str) -> Networks:
         WeightsError: if it is missing, is none, or has another number of codes.
     """
     uri = to_fit(options, folder) or options.tokenizer
-    return {"tokenizer": tokenizer.load_tokenizer(uri, num_codes=options.codes)}
+    coder = tokenizer.load_tokenizer(uri)
+    if coder.num_codes != options.codes:
+        raise WeightsError(
+            f"method.tokenizer={uri} has {coder.num_codes} codes, the recipe says method.codes={options.codes}; set"
+            f" method.codes={coder.num_codes}"
+        )
+    return {"tokenizer": coder}
+
+
+def _tokenizer(clips: Clips) -> tokenizer.Tokenizer:
+    coder = clips.frozen["tokenizer"]
+    assert isinstance(coder, tokenizer.Tokenizer)
+    return coder
 
 
 def code_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
@@ -115,9 +128,7 @@ def code_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
     step = 1 if options.code_frames == "both" else grid.tubelet_frames
     frames = clips.frames[:, :, ::step]  # (B, 3, S * n, H, W)
     images = frames.transpose(1, 2).flatten(0, 1)
-    coder = clips.frozen["tokenizer"]
-    assert isinstance(coder, tokenizer.Tokenizer)
-    codes = coder.codes(images, grid.rows, grid.cols).reshape(len(frames), grid.slots, -1, grid.places)
+    codes = _tokenizer(clips).codes(images, grid.rows, grid.cols).reshape(len(frames), grid.slots, -1, grid.places)
     return codes.transpose(2, 3).reshape(len(frames), grid.tokens, -1)
 
 
@@ -180,6 +191,32 @@ def count(wanted: Mapping[str, Tensor], options: MAM2Options) -> dict[str, Tenso
     return {"codes": torch.bincount(wanted["codes"].flatten(), minlength=options.codes)}
 
 
+def draw_motion(values: Tensor, _clips: Clips, grid: TokenGrid, _options: MAM2Options) -> Tensor:
+    """Show the RGB difference as frames."""
+    return targets.shown_as_frames(values, grid, 1)
+
+
+def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, _options: MAM2Options) -> Tensor:
+    """Show what the tokenizer's decoder makes of codes: (B, N, n) -> (B, 3, T, H, W)."""
+    count = values.shape[-1]
+    codes = values.reshape(len(values), grid.slots, grid.rows, grid.cols, count).permute(0, 1, 4, 2, 3)
+    images = _tokenizer(clips).pixels(codes.flatten(0, 2))
+    images = torch.nn.functional.interpolate(images, (grid.height, grid.width), mode="bilinear")
+    frames = images.reshape(len(values), grid.slots * count, 3, grid.height, grid.width).transpose(1, 2)
+    return frames.repeat_interleave(grid.tubelet_frames // count, 2)
+
+
+def read_codes(predicted: Tensor, options: MAM2Options) -> Tensor:
+    """Return the likeliest codes: (B, K, n * codes) -> (B, K, n)."""
+    return predicted.unflatten(-1, (-1, options.codes)).argmax(-1)
+
+
+def drawn(options: MAM2Options) -> dict[str, Drawing]:
+    """Show the codes, and the motion where it is an image."""
+    motion = {"motion": Drawing(draw_motion)} if options.motion_target == "rgb_difference" else {}
+    return {"codes": Drawing(draw_codes, read_codes), **motion}
+
+
 def flops(model: ModelSection, grid: TokenGrid, options: MAM2Options) -> int:
     """Return what the forward pass of one clip costs; the tokenizer's is in docs/methods/tokenizers.md."""
     return mam2_flops(
@@ -210,5 +247,6 @@ MAM2 = Method(
     build=build,
     loss=loss,
     count=count,
+    drawn=drawn,
     flops=flops,
 )

@@ -15,7 +15,7 @@ from pydantic import Field
 from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.lazy import lazy
-from system.methods.base import Clips, Method
+from system.methods.base import Clips, Drawing, Method
 from system.methods.videomae import PixelOptions, check_decoder_mask, decoded, num_decoded, pixel_target
 from system.models.sizes import motion_head_flops, pretraining_flops, shapes
 
@@ -143,6 +143,16 @@ def loss(
     return {"pixels": pixels, "motion": options.motion_weight * motion}
 
 
+def draw_motion(values: Tensor, _clips: Clips, grid: TokenGrid, options: MotionMAEOptions) -> Tensor:
+    """Show differences as frames."""
+    return targets.shown_as_frames(values, grid, 1 if options.differences == "tubelet" else grid.tubelet_frames)
+
+
+def drawn(_options: MotionMAEOptions) -> dict[str, Drawing]:
+    """Show the differences beside the pixels."""
+    return {"motion": Drawing(draw_motion)}
+
+
 def flops(model: ModelSection, grid: TokenGrid, options: MotionMAEOptions) -> int:
     """Return what the forward pass of one clip costs."""
     visible, decoded_tokens = num_visible(options, grid), num_decoded(options, grid)
@@ -166,5 +176,6 @@ MOTIONMAE = Method(
     targets={"pixels": pixel_target, "motion": motion_target},
     build=build,
     loss=loss,
+    drawn=drawn,
     flops=flops,
 )

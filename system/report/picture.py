@@ -2,7 +2,7 @@
 
 Each clip is a block of rows over time: input, flow as colours (the hue is the direction, the strength the speed),
 visible tokens, the reconstruction with what a model can know, and, where targets are normalised per patch, the
-reconstruction with the true statistics of every patch, which flatters and says so.
+reconstruction with the true statistics of every patch, which flatters and says so; then the method's other targets.
 
 Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
 """
@@ -10,6 +10,7 @@ Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,9 +25,11 @@ from system.core.plan import StepLayout
 from system.core.targets import patchify, token_statistics, unpatchify
 from system.data.assemble import StreamSpec, local_blocks
 from system.data.columns import Batch
+from system.methods.base import Clips, Networks
 from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches
+from system.train.session import frozen_networks
 
 Image = NDArray[np.uint8]
 
@@ -75,27 +78,62 @@ def _visible_statistics(patches: Tensor, shown: Tensor, grid: TokenGrid) -> tupl
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row of a clip on the picture: its name, a note, and (B, 3, T, H, W) in [0, 1]."""
+
+    name: str
+    note: str
+    frames: Tensor
+
+
+def _put(whole: Tensor, batch: MicroBatch, values: Tensor) -> Tensor:
+    """Put predicted values where the encoder saw nothing: (B, N, P) and (B, K, P) -> (B, N, P)."""
+    index = batch.predicted[..., None].expand_as(values)
+    if batch.counted is not None:
+        values = torch.where(batch.counted[..., None] > 0, values, whole.gather(1, index))
+    return whole.scatter(1, index, values)
+
+
 @torch.inference_mode()
-def reconstructions(recipe: Recipe, module: nn.Module, batch: MicroBatch) -> list[Tensor]:
-    """Predict the hidden tokens and put them between the visible ones.
+def reconstructions(
+    recipe: Recipe, module: nn.Module, batch: MicroBatch, frozen: Networks | None = None
+) -> list[Shown]:
+    """Predict tokens and put them between the visible ones.
 
     Returns:
-        (B, 3, T, H, W) in [0, 1], one or two: with the statistics of visible tokens only, and with the true ones.
+        Of pixels one row, or two where targets are normalised: with the statistics of visible tokens only, and with the
+        true ones. Of every other target that can be shown two: the truth and the prediction.
     """
-    grid = recipe.grid
-    predicted = module(batch.frames, batch.shown, batch.predicted)["pixels"].float()
-    patches = patchify(batch.frames, grid)
-    predicted = predicted.reshape(*predicted.shape[:2], -1, 3)
-    index = batch.predicted[..., None, None].expand_as(predicted)
+    grid, method, options = recipe.grid, recipe.record, recipe.method
+    predicted = module(batch.frames, batch.shown, batch.predicted)
+    rows = _pixel_rows(recipe, batch, predicted["pixels"].float()) if "pixels" in predicted else []
+    clips = Clips(batch.frames, batch.extra, batch.carried, frozen or {})
+    for name, drawing in method.drawn(options).items():
+        wanted = method.targets[name](clips, grid, options)
+        made = _put(wanted, batch, drawing.read(predicted[name], options).to(wanted.dtype))
+        rows.append(Shown(f"{name}, true", "", drawing.frames(wanted, clips, grid, options)))
+        rows.append(Shown(f"{name}, predicted", "", drawing.frames(made, clips, grid, options)))
+    return rows
 
-    def whole(hidden: Tensor) -> Tensor:
-        return unpatchify(patches.scatter(1, index, hidden).flatten(2), grid).clamp(0, 1)
+
+def _pixel_rows(recipe: Recipe, batch: MicroBatch, predicted: Tensor) -> list[Shown]:
+    grid = recipe.grid
+    patches = patchify(batch.frames, grid)
+    predicted = predicted.unflatten(-1, (-1, 3))
+
+    def whole(values: Tensor) -> Tensor:
+        return unpatchify(_put(patches.flatten(2), batch, values.flatten(2)), grid).clamp(0, 1)
 
     if not recipe.method.normalize_target:
-        return [whole(predicted)]
+        return [Shown("reconstruction", "predicted as it is", whole(predicted))]
     small = batch.predicted[..., None, None].expand(-1, -1, 1, 3)
     statistics = (_visible_statistics(patches, batch.shown, grid), token_statistics(patches))
-    return [whole(predicted * std.gather(1, small) + mean.gather(1, small)) for mean, std in statistics]
+    guessed, true = (whole(predicted * std.gather(1, small) + mean.gather(1, small)) for mean, std in statistics)
+    return [
+        Shown("reconstruction", "visible statistics only", guessed),
+        Shown("with true statistics", "of each hidden patch", true),
+    ]
 
 
 def _frames_of(clip: Tensor) -> Image:
@@ -103,27 +141,27 @@ def _frames_of(clip: Tensor) -> Image:
     return np.asarray((clip.permute(1, 2, 3, 0) * 255).round().byte().numpy(), np.uint8)
 
 
-def _clip_rows(recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: list[Image]) -> Iterator[list[Image]]:
-    """Yield the rows of one clip, one image per slot each."""
+def _clip_rows(
+    recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: list[Shown]
+) -> Iterator[tuple[str, str, list[Image]]]:
+    """Yield name, note and images of each row of one clip, one image per slot."""
     grid, step = recipe.grid, recipe.grid.tubelet_frames
     starts = range(0, grid.num_frames, step)
-    source = motion_source(recipe.flow if recipe.needs_motion else MotionSection(source="dis"))
+    source = motion_source(_shown_motion(recipe))
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
     largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
-    yield [frames[start] for start in starts]
-    yield [flow_colours(each, largest) for each in flow]
-    yield [show_visible(frames, visible, grid)[start] for start in starts]
-    for rebuilt in made:
-        yield [rebuilt[start] for start in starts]
+    yield "input", "", [frames[start] for start in starts]
+    yield "flow", "hue: direction", [flow_colours(each, largest) for each in flow]
+    yield "visible", "grey: hidden", [show_visible(frames, visible, grid)[start] for start in starts]
+    for row in made:
+        shown = _frames_of(row.frames[0])
+        yield row.name, row.note, [shown[start] for start in starts]
 
 
-def _row_names(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return name and note of each row of a clip."""
-    rows = [("input", ""), ("flow", "hue: direction"), ("visible", "grey: hidden")]
-    if not recipe.method.normalize_target:
-        return [*rows, ("reconstruction", "predicted as it is")]
-    return [*rows, ("reconstruction", "visible statistics only"), ("with true statistics", "of each hidden patch")]
+def _shown_motion(recipe: Recipe) -> MotionSection:
+    """Return where the picture's flow comes from: frames are all it has."""
+    return recipe.flow if recipe.needs_motion else MotionSection(source="dis")
 
 
 def _text(height: int, line: str, note: str) -> Image:
@@ -142,7 +180,7 @@ def _row(images: list[Image], line: str, note: str) -> Image:
     return np.concatenate(parts, 1)
 
 
-def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
+def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Networks | None = None) -> bytes:
     """Draw the picture of some clips of a block.
 
     Args:
@@ -150,6 +188,7 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
         module: its model, on the CPU.
         block: from the stream.
         clips: how many, of different videos if there are as many.
+        frozen: the method's frozen networks.
 
     Returns:
         A PNG file's bytes.
@@ -158,9 +197,8 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int) -> bytes:
     chosen = {name: values[usable] for name, values in block.items()}
     rows: list[Image] = []
     for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
-        rebuilt = [_frames_of(clip[0]) for clip in reconstructions(recipe, module, batch)]
-        made = _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], rebuilt)
-        for (line, note), images in zip(_row_names(recipe), made, strict=True):
+        made = reconstructions(recipe, module, batch, frozen)
+        for line, note, images in _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], made):
             rows.append(_row(images, line, note))
         rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
     picture = np.concatenate(rows, 0)
@@ -178,4 +216,4 @@ def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) ->
     block = next(iter(local_blocks(spec, 0, step)))
     if not (block["weight"] > 0).any():
         return None
-    return draw(recipe, module, block, clips)
+    return draw(recipe, module, block, clips, frozen_networks(recipe))

@@ -38,9 +38,11 @@ def test_true_statistics_flatter_and_visible_ones_do_not_cheat(generated: Path, 
     (batch,) = micro_batches(next(iter(local_blocks(stream_spec(recipe, 1), 0, 0))), 16, torch.device("cpu"))
     made = reconstructions(recipe, Perfect(recipe), batch)
     assert len(made) == 1 + normalize
-    assert torch.allclose(made[-1], batch.frames, atol=2e-3)  # a perfect prediction with what it was computed with
+    assert torch.allclose(
+        made[-1].frames, batch.frames, atol=2e-3
+    )  # a perfect prediction with what it was computed with
     if normalize:
-        assert not torch.allclose(made[0], batch.frames, atol=2e-2)
+        assert not torch.allclose(made[0].frames, batch.frames, atol=2e-2)
 
 
 def test_visible_statistics_do_not_depend_on_hidden_pixels(generated: Path) -> None:
@@ -56,7 +58,7 @@ def test_visible_statistics_do_not_depend_on_hidden_pixels(generated: Path) -> N
     noise = patches.scatter(1, index, torch.rand_like(patches))
     changed = replace(batch, frames=unpatchify(noise.flatten(2), recipe.grid))
     assert not torch.equal(changed.frames, batch.frames)
-    one, other = (reconstructions(recipe, Zero(), each)[0] for each in (batch, changed))
+    one, other = (reconstructions(recipe, Zero(), each)[0].frames for each in (batch, changed))
     assert torch.allclose(one, other, atol=1e-6)
 
 
@@ -68,12 +70,28 @@ def test_still_is_white_and_opposite_directions_have_opposite_colours() -> None:
     assert (right + left - 255 < 20).all()
 
 
-def test_the_picture_has_a_row_of_images_for_each_thing_that_it_shows(generated: Path) -> None:
-    recipe = tiny_recipe(generated)
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    [
+        ("mgmae", 4),  # input, flow, visible, reconstruction
+        ("motionmae", 6),  # and the differences, true and predicted
+    ],
+)
+def test_the_picture_has_a_row_of_images_for_each_thing_that_it_shows(generated: Path, method: str, rows: int) -> None:
+    recipe = tiny_recipe(generated, f"method.name={method}")
     uri = stream_spec(recipe, 1).index_uri
     data = run_picture(recipe, uri, build_model(recipe, torch.device("cpu")), 3)
     assert data is not None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
-    rows = 4  # input, flow, visible, reconstruction
     assert image.shape == (2 * (rows * 32 + MARGIN), TEXT_WIDTH + 2 * (32 + 2), 3)
+
+
+def test_a_decoder_mask_leaves_visible_and_unpredicted_tokens_as_they_are(generated: Path) -> None:
+    recipe = tiny_recipe(generated, "method.decoder_mask=running_cell")
+    (batch,) = micro_batches(next(iter(local_blocks(stream_spec(recipe, 1), 0, 0))), 16, torch.device("cpu"))
+    assert batch.counted is not None
+    (row,) = reconstructions(recipe, build_model(recipe, torch.device("cpu")), batch)
+    changed = (patchify(row.frames, recipe.grid) - patchify(batch.frames, recipe.grid)).abs().amax((2, 3)) > 1e-3
+    counted = torch.zeros(changed.shape).scatter(1, batch.predicted, batch.counted) > 0
+    assert torch.equal(changed, counted)
