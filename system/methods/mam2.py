@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from system.core import losses, masks, targets
+    from system.core import codes, losses, masks, targets
     from system.core.masks import Noise, Visible
     from system.models import regressor, tokenizer
 else:
-    torch = lazy("torch")
+    torch, codes = lazy("torch"), lazy("system.core.codes")
     losses, masks, targets = lazy("system.core.losses"), lazy("system.core.masks"), lazy("system.core.targets")
     regressor, tokenizer = lazy("system.models.regressor"), lazy("system.models.tokenizer")
 
@@ -128,8 +128,8 @@ def code_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
     step = 1 if options.code_frames == "both" else grid.tubelet_frames
     frames = clips.frames[:, :, ::step]  # (B, 3, S * n, H, W)
     images = frames.transpose(1, 2).flatten(0, 1)
-    codes = _tokenizer(clips).codes(images, grid.rows, grid.cols).reshape(len(frames), grid.slots, -1, grid.places)
-    return codes.transpose(2, 3).reshape(len(frames), grid.tokens, -1)
+    labels = _tokenizer(clips).codes(images, grid.rows, grid.cols).reshape(len(frames), grid.slots, -1, grid.places)
+    return labels.transpose(2, 3).reshape(len(frames), grid.tokens, -1)
 
 
 def motion_target(clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
@@ -188,7 +188,7 @@ def loss(
 
 def count(wanted: Mapping[str, Tensor], options: MAM2Options) -> dict[str, Tensor]:
     """Count how often each code is a label: a tokenizer that has collapsed has a perplexity near 1."""
-    return {"codes": torch.bincount(wanted["codes"].flatten(), minlength=options.codes)}
+    return {"codes": codes.code_histogram(wanted["codes"], options.codes)}
 
 
 def draw_motion(values: Tensor, _clips: Clips, grid: TokenGrid, _options: MAM2Options) -> Tensor:
@@ -199,8 +199,8 @@ def draw_motion(values: Tensor, _clips: Clips, grid: TokenGrid, _options: MAM2Op
 def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, _options: MAM2Options) -> Tensor:
     """Show what the tokenizer's decoder makes of codes: (B, N, n) -> (B, 3, T, H, W)."""
     count = values.shape[-1]
-    codes = values.reshape(len(values), grid.slots, grid.rows, grid.cols, count).permute(0, 1, 4, 2, 3)
-    images = _tokenizer(clips).pixels(codes.flatten(0, 2))
+    labels = values.reshape(len(values), grid.slots, grid.rows, grid.cols, count).permute(0, 1, 4, 2, 3)
+    images = _tokenizer(clips).pixels(labels.flatten(0, 2))
     images = torch.nn.functional.interpolate(images, (grid.height, grid.width), mode="bilinear")
     frames = images.reshape(len(values), grid.slots * count, 3, grid.height, grid.width).transpose(1, 2)
     return frames.repeat_interleave(grid.tubelet_frames // count, 2)

@@ -22,7 +22,7 @@ from system.core.schedules import lr_at
 from system.data.columns import Batch
 from system.data.notes import Note, unpack_notes
 from system.errors import DataError, DivergedError, StreamFault
-from system.methods.base import Clips, Networks
+from system.methods.base import Clips, Networks, nothing_to_count
 from system.models.blocks import gather_tokens
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
@@ -107,7 +107,10 @@ def judge(
             name: gather_tokens(target(clips, grid, options), batch.predicted)
             for name, target in method.targets.items()
         }
-        histograms = dict(method.count(wanted, options))
+        histograms = {}
+        if method.count is not nothing_to_count:  # what follows waits for the device
+            real = batch.weight > 0
+            histograms = dict(method.count({name: values[real] for name, values in wanted.items()}, options))
     predicted = forward(batch.frames, batch.shown, batch.predicted)
     return Judged(dict(method.loss(predicted, wanted, batch.counted, options)), histograms)
 
@@ -293,7 +296,8 @@ class Loop:
         for name, histogram in sorted(sums.histograms.items()):
             if dist.is_initialized():
                 dist.all_reduce(histogram)
-            totals[f"{name}/perplexity"] = perplexity(histogram)
+            if histogram.sum() > 0:
+                totals[f"{name}/perplexity"] = perplexity(histogram)
         notes = sums.notes
         if dist.is_initialized() and rest[-1]:
             gathered: list[Any] = [None] * dist.get_world_size()
