@@ -20,7 +20,8 @@ from torch import Tensor
 from system.core.codes import code_histogram, perplexity
 from system.core.schedules import lr_at
 from system.core.seeds import Purpose, generator
-from system.models.tokenizer import Codebook, Tokenizer, TokenizerConfig
+from system.models.codebooks import Codebook
+from system.models.tokenizer import Tokenizer, TokenizerConfig
 
 FACTORS = (8, 16)
 # A step holds (latents, codes) float32: 1 GB for 32,768 latents and this many.
@@ -50,7 +51,7 @@ class FitOptions:
         code_width: C.
         steps: optimizer steps.
         batch: images of a step.
-        crop_px: side of the random crops that a step is trained on; a multiple of `factor`.
+        crop_codes: side of the random crops that a step is trained on, in codes.
         lr: highest learning rate.
     """
 
@@ -60,7 +61,7 @@ class FitOptions:
     code_width: int = 8
     steps: int = 300
     batch: int = 64
-    crop_px: int = 64
+    crop_codes: int = 4
     lr: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -68,8 +69,6 @@ class FitOptions:
             raise ValueError(f"a code stands for a square of 8 or 16 px, got factor={self.factor}")
         if not 2 <= self.num_codes <= MAX_CODES:
             raise ValueError(f"a book of 2 to {MAX_CODES} codes can be fitted, got num_codes={self.num_codes}")
-        if self.crop_px < self.factor or self.crop_px % self.factor:
-            raise ValueError(f"crop_px={self.crop_px} is not a multiple of factor={self.factor}; use {4 * self.factor}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,12 @@ def judge(tokenizer: Tokenizer, images: Tensor) -> FitReport:
 
 def _config(options: FitOptions) -> TokenizerConfig:
     return TokenizerConfig(
-        "small", options.num_codes, options.factor, options.width, options.width, options.code_width
+        kind="small",
+        num_codes=options.num_codes,
+        factor=8 if options.factor == 8 else 16,
+        width=options.width,
+        latent_width=options.width,
+        code_width=options.code_width,
     )
 
 
@@ -179,10 +183,9 @@ def _pool(images: Iterable[Tensor], factor: int) -> Tensor:
 def _crops(pool: Tensor, options: FitOptions) -> Tensor:
     """Draw a batch of crops, from the global generator: (batch, 3, crop, crop) in [0, 1], mirrored half of the time."""
     chosen = pool[torch.randint(len(pool), (options.batch,))]
-    height, width = (min(options.crop_px, side) for side in pool.shape[-2:])
+    height, width = (min(options.crop_codes * options.factor, side) for side in pool.shape[-2:])
     top, left = (
-        int(torch.randint(whole - part + 1, ()))
-        for whole, part in zip(pool.shape[-2:], (height, width), strict=True)
+        int(torch.randint(whole - part + 1, ())) for whole, part in zip(pool.shape[-2:], (height, width), strict=True)
     )
     crops = _unit(chosen[..., top : top + height, left : left + width])
     return crops.flip(-1) if int(torch.randint(2, ())) else crops

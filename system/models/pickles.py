@@ -23,8 +23,11 @@ from system.errors import WeightsError
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 # Seconds; 4 GB of weights and Adam moments take about ten from a disk.
 _DEADLINE_S = 1800
-# Where the released code keeps the weights: pre-training, and fine-tuning with DeepSpeed.
-_KEYS = ("model", "module")
+# Where the released code keeps the weights: pre-training, fine-tuning with DeepSpeed, and Lightning (VQGANs).
+_KEYS = ("model", "module", "state_dict")
+# Packages whose classes stand in a Lightning checkpoint beside the weights, as the names of its callbacks. In their
+# place the reading process puts empty classes of its own, so neither these packages nor any code of theirs is needed.
+_STOOD_IN_FOR = ("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities")
 
 
 def unpickle(source: Path, target: Path, where: str) -> None:
@@ -65,23 +68,23 @@ def tensors_in(source: Path) -> tuple[dict[str, Any], str]:
     import torch  # noqa: PLC0415  the parent's side needs none of it
     from torch import serialization  # noqa: PLC0415
 
-    archive = zipfile.is_zipfile(source)
+    archive, needs = zipfile.is_zipfile(source), list[str]()
     # The released code keeps its arguments in the file. A Namespace only holds values, so it is let through.
     with serialization.safe_globals([argparse.Namespace]):
         try:
             needs = serialization.get_unsafe_globals_in_checkpoint(source) if archive else []
-            if needs:
-                return {}, _unsafe(", ".join(sorted(needs)))
-            loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=archive)
+            unsafe = [name for name in needs if name.partition(".")[0] not in _STOOD_IN_FOR]
+            if unsafe:
+                return {}, _unsafe(", ".join(sorted(unsafe)))
+            with serialization.safe_globals([(type("StandIn", (), {}), name) for name in needs]):
+                loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=archive)
         except Exception as error:  # noqa: BLE001  whatever a damaged file provokes
-            text = " ".join(str(error).split())
-            if "GLOBAL" in text:
-                return {}, _unsafe(text.partition("GLOBAL ")[2].split(" ")[0])
-            return {}, f"is damaged, cut off, or no file of PyTorch: {type(error).__name__}: {text[:200]}"
+            return {}, _why(error, needs)
     state = _weights_in(loaded)
     if state is None:
         names = ", ".join(map(str, list(loaded)[:5])) if isinstance(loaded, Mapping) else type(loaded).__name__
-        return {}, f"holds no weights: under `model` or `module`, or bare, tensors by name are wanted, it has {names}"
+        where = "`model`, `module` or `state_dict`"
+        return {}, f"holds no weights: under {where}, or bare, tensors by name are wanted, it has {names}"
     wrong = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if wrong:
         return {}, f"has something else than tensors among its weights: {', '.join(wrong[:4])}"
@@ -99,10 +102,21 @@ def _weights_in(loaded: Any) -> Mapping[str, Any] | None:
     return loaded if any(isinstance(value, torch.Tensor) for value in loaded.values()) else None
 
 
+def _why(error: Exception, needs: list[str]) -> str:
+    """Say why a file could not be read, of which `needs` was stood in for."""
+    text = " ".join(str(error).split())
+    if needs:  # an instance where only a class can be stood in for
+        return _unsafe(", ".join(sorted(needs)))
+    if "GLOBAL" in text:
+        return _unsafe(text.partition("GLOBAL ")[2].split(" ")[0])
+    return f"is damaged, cut off, or no file of PyTorch: {type(error).__name__}: {text[:200]}"
+
+
 def _unsafe(needs: str) -> str:
     return (
         f"is a pickle that needs more than tensors and plain values, and could run code: {needs}. If you trust it, load"
-        " it elsewhere with weights_only=False and keep its tensors alone: torch.save({'model': loaded['model']}, ...)"
+        " it elsewhere with weights_only=False and keep its tensors alone: torch.save({'model': loaded['model']}, ...),"
+        " or loaded['state_dict'] of a Lightning file"
     )
 
 

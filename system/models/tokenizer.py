@@ -1,39 +1,47 @@
 """Frozen tokenizers: images to a grid of discrete codes, the labels of a method that predicts codes.
 
-Three kinds. `vqgan`: the VQGANs of Esser et al. (arXiv:2012.09841) with a code-book that the nearest entry is taken
-from. `gumbel`: their VQGAN whose codes are the largest of a convolution's outputs; where theirs draws Gumbel noise even
-in evaluation, codes here are the plain argmax, so that an image has one label. `small`: ours, fitted to a run's own
-videos (fit_tokenizer.py). Module names are those of the authors' checkpoints. tokenizer_file.py reads and writes.
+Three kinds. `vqgan` and `gumbel`: the networks of Esser et al. (arXiv:2012.09841), with a code-book that the nearest
+entry is taken from, or with a convolution whose largest output is the code. `small`: ours, fitted to a run's own videos
+(fit_tokenizer.py). Module names are those of the authors' checkpoints (tokenizer_import.py).
 
 B images of H x W px, h x w codes, K codes of the book, C channels of a code's vector.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from system import storage
+from system.config import Positive, Section
+from system.errors import WeightsError
+from system.models.codebooks import Codebook, GumbelCodebook
 from system.models.small_vq import SmallDecoder, SmallEncoder
 from system.models.vqgan import VQGANDecoder, VQGANEncoder
 
 # Images are encoded so many pixels at a time: 32 of 224 x 224, whose first stage is 0.8 GB in float32.
 CHUNK_PIXELS = 32 * 224 * 224
+# Of a file's metadata: what it is, and its TokenizerConfig as JSON.
+FORMAT, CONFIG = "tubelet-tokenizer", "tokenizer"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizerConfig:
-    """What a tokenizer is built from.
+class TokenizerConfig(Section):
+    """What a tokenizer is built from; its defaults are the widths of the public VQGANs.
 
     Attributes:
-        kind: `vqgan`, `gumbel` or `small`.
+        kind: of network and code-book.
         num_codes: K.
-        factor: image px of one code's side, 8 or 16.
+        factor: image px of one code's side.
         width: channels of the first convolution.
         latent_width: channels between encoder and `quant_conv`.
         code_width: C.
@@ -41,63 +49,16 @@ class TokenizerConfig:
     """
 
     kind: Literal["vqgan", "gumbel", "small"]
-    num_codes: int
-    factor: int
-    width: int = 128
-    latent_width: int = 256
-    code_width: int = 256
+    num_codes: Positive
+    factor: Literal[8, 16]
+    width: Positive = 128
+    latent_width: Positive = 256
+    code_width: Positive = 256
     decoder: bool = True
 
 
-# The three that are known to be public, by the names of their authors.
-PUBLIC = {
-    "vqgan_imagenet_f16_1024": TokenizerConfig("vqgan", 1024, 16),
-    "vqgan_imagenet_f16_16384": TokenizerConfig("vqgan", 16384, 16),
-    "vqgan_gumbel_f8": TokenizerConfig("gumbel", 8192, 8),
-}
-
-
-class Codebook(nn.Module):
-    """K vectors; the code of a latent is the nearest one's index (L2)."""
-
-    def __init__(self, num_codes: int, code_width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_codes, code_width)
-
-    def indices(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, h, w) int64."""
-        book = self.embedding.weight.float()
-        # |z - e|^2 without |z|^2, which is the same for all codes.
-        distance = book.square().sum(1) - 2 * latents.float().permute(0, 2, 3, 1) @ book.T
-        return distance.argmin(-1)
-
-    def vectors(self, codes: Tensor) -> Tensor:
-        """(B, h, w) -> (B, C, h, w)."""
-        out: Tensor = self.embedding(codes)
-        return out.permute(0, 3, 1, 2)
-
-
-class GumbelCodebook(nn.Module):
-    """A 1x1 convolution scores K codes; the code of a latent is the best one's index, without noise."""
-
-    def __init__(self, num_codes: int, code_width: int, latent_width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(latent_width, num_codes, 1)
-        self.embed = nn.Embedding(num_codes, code_width)
-
-    def indices(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, h, w) int64."""
-        scores: Tensor = self.proj(latents.float())
-        return scores.argmax(1)
-
-    def vectors(self, codes: Tensor) -> Tensor:
-        """(B, h, w) -> (B, C, h, w)."""
-        out: Tensor = self.embed(codes)
-        return out.permute(0, 3, 1, 2)
-
-
 class Tokenizer(nn.Module):
-    """Images to codes and, where there is a decoder, back. Frozen: always in eval mode, and nothing wants a gradient."""
+    """Images to codes and, where there is a decoder, back. Frozen: always in eval mode, nothing wants a gradient."""
 
     quantize: Codebook | GumbelCodebook
 
@@ -108,10 +69,8 @@ class Tokenizer(nn.Module):
         size = (config.factor, config.width, config.latent_width)
         self.encoder: nn.Module = towers[0](*size)
         self.quant_conv = nn.Conv2d(config.latent_width, config.code_width, 1)
-        if config.kind == "gumbel":
-            self.quantize = GumbelCodebook(config.num_codes, config.code_width, config.latent_width)
-        else:
-            self.quantize = Codebook(config.num_codes, config.code_width)
+        book = GumbelCodebook if config.kind == "gumbel" else Codebook
+        self.quantize = book(config.num_codes, config.code_width)
         self.decoder: nn.Module | None = None
         if config.decoder:
             self.post_quant_conv = nn.Conv2d(config.code_width, config.latent_width, 1)
@@ -129,8 +88,8 @@ class Tokenizer(nn.Module):
         """Image px of one code's side."""
         return self.config.factor
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002  frozen, whatever the model around it does
-        """Stay in eval mode."""
+    def train(self, _mode: bool = True) -> Self:
+        """Stay in eval mode, whatever the model around it does."""
         return super().train(False)
 
     def latents(self, images: Tensor) -> Tensor:
@@ -142,8 +101,8 @@ class Tokenizer(nn.Module):
     def codes(self, images: Tensor, rows: int, cols: int) -> Tensor:
         """Give every place of a grid its code.
 
-        The encoder computes in the precision around it (bf16 autocast is much faster and moves some codes); the choice
-        of a code is float32.
+        The encoder computes in the precision around it (bf16 autocast is faster and moves some codes); the choice of a
+        code is float32.
 
         Args:
             images: (B, 3, H, W) float in [0, 1]; scaled to (rows * factor, cols * factor) px if they are of another
@@ -169,10 +128,10 @@ class Tokenizer(nn.Module):
         """Decode codes' vectors: (B, C, h, w) -> (B, 3, H, W), about [0, 1] and not cut.
 
         Raises:
-            ValueError: if the tokenizer was made without a decoder.
+            WeightsError: if the tokenizer has no decoder.
         """
         if self.decoder is None:
-            raise ValueError("this tokenizer has no decoder: its file was written without one")
+            raise WeightsError("this tokenizer has no decoder, so its codes cannot be shown as images")
         out: Tensor = self.decoder(self.post_quant_conv(vectors))
         return (out + 1) / 2
 
@@ -181,7 +140,7 @@ class Tokenizer(nn.Module):
         """Turn codes into images: (B, rows, cols) int64 -> (B, 3, rows * factor, cols * factor) in [0, 1].
 
         Raises:
-            ValueError: if the tokenizer was made without a decoder.
+            WeightsError: if the tokenizer has no decoder.
         """
         return self.decode(self.quantize.vectors(codes)).clamp(0, 1)
 
@@ -194,6 +153,83 @@ class Tokenizer(nn.Module):
 def tokenizer_flops(config: TokenizerConfig, rows: int, cols: int) -> int:
     """Count the operations (2 per multiply-add) of one image's codes; PyTorch counts, on a device without values."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = Tokenizer(replace(config, decoder=False))
+        network = Tokenizer(config.model_copy(update={"decoder": False}))
         network.quantize.indices(network.latents(torch.empty(1, 3, rows * config.factor, cols * config.factor)))
     return int(counter.get_total_flops())
+
+
+def build_tokenizer(config: TokenizerConfig, tensors: Mapping[str, Tensor], where: str) -> Tokenizer:
+    """Build a tokenizer with given weights, on the CPU in float32.
+
+    Args:
+        config: of the network.
+        tensors: every weight by name, and no others.
+        where: they come from, for messages.
+
+    Raises:
+        WeightsError: names the weights that are missing, belong to no such tokenizer or have another shape.
+    """
+    with torch.device("meta"):
+        tokenizer = Tokenizer(config)
+    own = {name: tuple(value.shape) for name, value in tokenizer.state_dict().items()}
+    shapes = {name: (own[name], tuple(tensors[name].shape)) for name in own.keys() & tensors.keys()}
+    problems = [
+        _few("missing", own.keys() - tensors.keys()),
+        _few("of no such tokenizer", tensors.keys() - own.keys()),
+        _few(
+            "of another shape",
+            {f"{name} is {got}, not {wanted}" for name, (wanted, got) in shapes.items() if got != wanted},
+        ),
+    ]
+    if any(problems):
+        kind = f"{config.kind} tokenizer with {config.num_codes} codes of {config.factor} px"
+        raise WeightsError(f"{where} is no {kind}: " + "; ".join(filter(None, problems)))
+    tokenizer.load_state_dict({name: value.float().contiguous() for name, value in tensors.items()}, assign=True)
+    return tokenizer.requires_grad_(False)
+
+
+def _few(what: str, names: set[str]) -> str:
+    """Describe a set of names by its size and its first members; empty if there are none."""
+    if not names:
+        return ""
+    shown = ", ".join(sorted(names)[:4])
+    return f"{len(names)} {what} ({shown}{', ...' if len(names) > 4 else ''})"
+
+
+def save_tokenizer(tokenizer: Tokenizer, uri: str) -> None:
+    """Write a tokenizer as one safetensors file that says what it is."""
+    tensors = {name: value.cpu().contiguous() for name, value in tokenizer.state_dict().items()}
+    storage.write(uri, save(tensors, {"format": FORMAT, CONFIG: tokenizer.config.model_dump_json()}))
+
+
+def load_tokenizer(uri: str, *, decoder: bool = True) -> Tokenizer:
+    """Read a tokenizer that `save_tokenizer` wrote; without its decoder on request.
+
+    Raises:
+        WeightsError: if there is no such file, it is damaged, is no tokenizer of ours, or its weights do not fit.
+        StorageFault: if storage does not answer.
+    """
+    try:
+        data = storage.read(uri)
+    except storage.MissingError as error:
+        raise WeightsError(
+            f"{uri}: there is no such file; jobs.train_tokenizer fits a tokenizer, jobs.import_tokenizer brings one"
+        ) from error
+    try:
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        tensors = load(data)
+    except (SafetensorError, ValueError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{uri} is damaged, cut off, or no safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{uri} is no tokenizer that this system wrote; python -m jobs.import_tokenizer makes one of a VQGAN"
+        )
+    try:
+        config = TokenizerConfig.model_validate_json(metadata.get(CONFIG, ""))
+    except ValidationError as error:
+        raise WeightsError(f"{uri} was written by another version: {' '.join(str(error).split())[:200]}") from error
+    if not decoder and config.decoder:
+        config = config.model_copy(update={"decoder": False})
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(("decoder.", "post_quant"))}
+    return build_tokenizer(config, tensors, uri)

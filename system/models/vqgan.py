@@ -10,7 +10,6 @@ B images, h x w a stage's resolution, C its channels.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,7 +85,7 @@ class _Double(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Residual blocks of one resolution, each followed by attention if the stage has it, then a change of resolution."""
+    """Residual blocks of one resolution, each followed by attention if wanted, then a change of resolution."""
 
     def __init__(self, channels: int, out_channels: int, blocks: int, *, attention: bool) -> None:
         super().__init__()
