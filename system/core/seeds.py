@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     WEIGHTS = 7
     SYNTHETIC = 8
     DECODER_MASK = 9
+    TOKENIZER = 10
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0, part: int = 0) -> np.random.Generator:

@@ -1,0 +1,108 @@
+"""The authors' VQGAN checkpoints, once, to a tokenizer file of ours.
+
+Which network a file holds follows from its names and shapes. A pickle is opened in a process of its own (pickles.py),
+which hands over nothing but tensors.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from system import storage
+from system.errors import WeightsError
+from system.models.pickles import unpickle
+from system.models.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer, save_tokenizer
+from system.models.vqgan import factor_of
+
+# What a training checkpoint holds besides: the perceptual loss and the discriminator.
+IGNORED = "loss."
+# Bytes of one request.
+_PIECE = 64 << 20
+
+
+def import_tokenizer(source: str, out: str) -> Tokenizer:
+    """Bring a VQGAN checkpoint into our form.
+
+    Args:
+        source: URI of a Lightning `.ckpt`, a plain state dict, or a safetensors file with the authors' names.
+        out: URI of the tokenizer file to write. Nothing is written unless every weight is there and fits.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, needs to run code, or holds another network.
+        StorageFault: if storage does not answer.
+    """
+    tensors = {name: value for name, value in _tensors(source).items() if not name.startswith(IGNORED)}
+    tokenizer = build_tokenizer(config_of(tensors, source), tensors, source)
+    save_tokenizer(tokenizer, out)
+    return tokenizer
+
+
+def config_of(tensors: Mapping[str, Tensor], where: str) -> TokenizerConfig:
+    """Say which network has these weights.
+
+    Raises:
+        WeightsError: if it is none that is supported.
+    """
+    gumbel = "quantize.proj.weight" in tensors
+    book = tensors.get("quantize.embed.weight" if gumbel else "quantize.embedding.weight")
+    first, last = tensors.get("encoder.conv_in.weight"), tensors.get("encoder.conv_out.weight")
+    stages = {name.split(".")[2] for name in tensors if name.startswith("encoder.down.")}
+    factor = factor_of(len(stages))
+    if book is None or first is None or last is None or book.ndim != 2 or first.ndim != 4 or last.ndim != 4:
+        shown = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise WeightsError(
+            f"{where} is no VQGAN: encoder.conv_in.weight, encoder.conv_out.weight and quantize.embedding.weight (or,"
+            f" for Gumbel, quantize.embed.weight) are wanted, it has {shown}"
+        )
+    if factor is None:
+        raise WeightsError(
+            f"{where}: its encoder has {len(stages)} stages; those with 4 (a code for 8 px) and 5 (16 px) are supported"
+        )
+    return TokenizerConfig(
+        kind="gumbel" if gumbel else "vqgan",
+        num_codes=len(book),
+        factor=8 if factor == 8 else 16,
+        width=len(first),
+        latent_width=len(last),
+        code_width=book.shape[1],
+        decoder=any(name.startswith("decoder.") for name in tensors),
+    )
+
+
+def _tensors(source: str) -> dict[str, Tensor]:
+    with _local(source) as path, tempfile.TemporaryDirectory() as folder:
+        plain = path
+        if not source.endswith(".safetensors"):
+            plain = Path(folder) / "tensors.safetensors"
+            unpickle(path, plain, source)
+        try:
+            return dict(load_file(plain))
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{source} is damaged, cut off, or no safetensors file: {error}") from error
+
+
+@contextmanager
+def _local(uri: str) -> Iterator[Path]:
+    """Yield a path where an object can be read: the file itself, or a copy that is gone afterwards."""
+    try:
+        size = storage.size(uri)
+    except storage.MissingError as error:
+        raise WeightsError(f"{uri}: there is no such file") from error
+    if not storage.is_s3(uri):
+        yield storage.local_path(uri)
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        for start in range(0, size, _PIECE):
+            file.write(storage.read(uri, start, min(start + _PIECE, size)))
+        file.flush()
+        yield Path(file.name)
