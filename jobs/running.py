@@ -19,6 +19,7 @@ from system.train.checkpoint import open_checkpoint
 from system.train.launch import RunState, connect, open_run, train
 from system.train.loop import Schedule
 from system.train.manifest import step_uri
+from system.train.own_tokenizer import ensure_tokenizer
 from system.train.session import load_model
 from system.train.summary import write_summary
 
@@ -71,6 +72,9 @@ def run_to_end(
         say(f"the run {recipe.run.name} is {what}: {folder}")
         return {"status": "complete" if state.complete else "stopped"}
     say(_opening(recipe, state))
+    fitted = recipe.record.to_fit(recipe.method, folder)
+    if fitted is not None:
+        ensure_tokenizer(recipe, index_uri, fitted, say)
     here = connect(recipe, address, verbose=verbose)
     if preflight:
         after_connecting(recipe, say, fixed=here)

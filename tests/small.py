@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from system.core.plan import StepLayout
 from system.data.assemble import StreamSpec, layout_for
-from system.data.dataset import ensure_index
+from system.data.dataset import ensure_index, run_uri
+from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
 from system.recipe import Recipe, load_recipe
 from tests.conftest import RECIPES, TINY
 
@@ -14,6 +17,19 @@ from tests.conftest import RECIPES, TINY
 def tiny_recipe(storage: Path | str, *overrides: str) -> Recipe:
     """Return the tiny recipe with its runs under `storage`."""
     return load_recipe(RECIPES / "smoke.yaml", [*TINY, f"run.storage={storage}", *overrides])
+
+
+def fit_first(recipe: Recipe) -> None:
+    """Put the tokenizer in place that the recipe's method wants fitted, with random weights: quick, and none the worse
+    for tests that do not look at its codes."""
+    uri = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if uri is not None:
+        codes = getattr(recipe.method, "codes")  # noqa: B009  which methods have it, this file does not know
+        torch.manual_seed(0)
+        save_tokenizer(
+            Tokenizer(TokenizerConfig(kind="small", num_codes=codes, factor=16, width=8, latent_width=8, code_width=8)),
+            uri,
+        )
 
 
 def stream_spec(recipe: Recipe, ranks: int, last_step: int | None = None) -> StreamSpec:

@@ -7,12 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from system.methods.base import Method
+from system.methods.mam2 import MAM2, MAM2Options
 from system.methods.mgm import MGM, MGMOptions
 from system.methods.mgmae import MGMAE, MGMAEOptions
 from system.methods.motionmae import MOTIONMAE, MotionMAEOptions
 from system.methods.videomae import VIDEOMAE, VideoMAEOptions
 
-METHODS: dict[str, Method] = {method.name: method for method in (VIDEOMAE, MGMAE, MOTIONMAE, MGM)}
+METHODS: dict[str, Method] = {method.name: method for method in (VIDEOMAE, MGMAE, MOTIONMAE, MAM2, MGM)}
 
 # The section `method` of a recipe: which of these it is, its `name` says.
-AnyOptions = Annotated[VideoMAEOptions | MGMAEOptions | MotionMAEOptions | MGMOptions, Field(discriminator="name")]
+AnyOptions = Annotated[
+    VideoMAEOptions | MGMAEOptions | MotionMAEOptions | MAM2Options | MGMOptions, Field(discriminator="name")
+]

@@ -18,8 +18,6 @@ from system.recipe import Recipe
 NUM_IMAGES = 2048
 # A book of which less than this share is in use has collapsed, or the videos show next to nothing.
 FEW_CODES = 0.05
-
-
 # Optimizer steps where nothing is said: about ten seconds on one core. More make it better, see jobs.train_tokenizer.
 QUICK_STEPS = 200
 

@@ -20,6 +20,7 @@ from system.core.masks import Noise
 from system.methods import METHODS
 from system.methods.base import Clips, Method
 from system.models.blocks import gather_tokens
+from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
 from system.train.batch import MicroBatch, predicted_tokens, split_tokens
 
 GRID = token_grid(4, 64, 2, 16)
@@ -29,6 +30,11 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 # Options that change what a method computes, besides its defaults.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "mam2": [
+        {"alignment_weight": 2.0, "code_frames": "both"},
+        {"regressor_sees": "visible", "decoders_see": "all", "motion_target": "hog"},
+        {"motion_target": "flow", "mask": "random"},
+    ],
     "motionmae": [
         {"decoder": "independent", "normalize_motion": False},
         {"neighbour": "raw", "difference": "signed", "positions": "learned"},
@@ -73,6 +79,15 @@ def motion(method: Method, clips: int, **values: Any) -> Tensor | None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run's folder with what its methods fit before training."""
     place = tmp_path_factory.mktemp("run")
+    for method in METHODS.values():
+        chosen = options(method)
+        uri = method.to_fit(chosen, str(place))
+        if uri is not None:
+            config = TokenizerConfig(
+                kind="small", num_codes=chosen.codes, factor=16, width=8, latent_width=8, code_width=8
+            )  # type: ignore[attr-defined]
+            torch.manual_seed(0)
+            save_tokenizer(Tokenizer(config), uri)
     return str(place)
 
 
