@@ -6,7 +6,7 @@ Written for transformers 5, whose biases are `query.bias` and `value.bias`; `old
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,14 +69,26 @@ def pretraining(model: Model, *, normalize_target: bool, old_biases: bool = Fals
             f"VideoMAEForPreTraining is an encoder and VideoMAE's pixel decoder, which this model is not: {what};"
             " export it with --format tubelet, or its encoder with --format hf-classification"
         )
+    left = _left(model, names)
     kept = {name: model.tensors[name] for name in sorted(names)}
     config = _config(model, "VideoMAEForPreTraining") | {
         # Without it Hugging Face's model has no norm after the encoder, and its decoder sees other numbers.
         "use_mean_pooling": False,
         "norm_pix_loss": normalize_target,
     }
-    left = tuple(sorted(model.tensors.keys() - names))
     return Exported(to_hugging_face(kept, old_biases=old_biases), config, left)
+
+
+def _left(model: Model, names: Collection[str]) -> tuple[str, ...]:
+    """Return the names that have no place in Hugging Face's model, and refuse those without which it is another one."""
+    left = sorted(model.tensors.keys() - set(names))
+    needed = [name for name in left if "positions" in name]
+    if needed:
+        raise WeightsError(
+            f"Hugging Face's VideoMAE has the fixed position table, this model has learnt its own: {some(needed)};"
+            " export it with --format tubelet"
+        )
+    return tuple(left)
 
 
 def classification(model: Model, labels: int, *, old_biases: bool = False) -> Exported:
@@ -97,7 +109,7 @@ def classification(model: Model, labels: int, *, old_biases: bool = False) -> Ex
     missing = names - model.tensors.keys()
     if missing:
         raise WeightsError(f"this model has no encoder of VideoMAE's form: it has no {some(missing)}")
-    width = model.encoder.width
+    left, width = _left(model, names), model.encoder.width
     head = {
         "fc_norm.weight": torch.ones(width),
         "fc_norm.bias": torch.zeros(width),
@@ -111,7 +123,6 @@ def classification(model: Model, labels: int, *, old_biases: bool = False) -> Ex
         "id2label": classes,
         "label2id": {label: int(number) for number, label in classes.items()},
     }
-    left = tuple(sorted(model.tensors.keys() - names))
     return Exported(to_hugging_face(kept, old_biases=old_biases), config, left)
 
 

@@ -93,13 +93,13 @@ def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
         WeightsError: if they do not fit; names the file and the keys.
     """
     found = fit(model.state_dict(), weights.tensors, weights.uri)
-    fields = ("model.heads", "encoder."), ("model.decoder_heads", "decoder.blocks.")
-    for (field, part), theirs, mine in zip(fields, weights.heads, heads_of(recipe.model), strict=True):
-        used = any(name.startswith(part) for name in found.take)
-        if used and theirs is not None and theirs != mine:
+    used = {name.split(".")[0] for name in found.take if ".blocks." in name}
+    fields = [("model.heads", True), ("model.decoder_heads", any("decoder" in part for part in used))]
+    for (field, matters), theirs, mine in zip(fields, weights.heads, heads_of(recipe.model), strict=True):
+        if matters and theirs is not None and theirs != mine:
             raise WeightsError(
-                f"{weights.uri} has {theirs} heads in {part}*, the recipe {mine}: the shapes agree, and the model would"
-                f" compute something else; set {field}={theirs}"
+                f"{weights.uri} has {theirs} heads where the recipe's {field} is {mine}: the shapes agree, and the"
+                f" model would compute something else; set {field}={theirs}"
             )
     return found
 

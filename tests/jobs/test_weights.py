@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_stop_a_fresh_run_before_its_first_step(trained:
     source = step_uri(run_uri(trained), 4)
     for more, says in (
         (["model.depth=3"], "does not fit the model"),
-        (["model.heads=4"], "has 3 heads in encoder.*, the recipe 4: .*; set model.heads=3"),
+        (["model.heads=4"], "has 3 heads where the recipe's model.heads is 4: .*; set model.heads=3"),
         (["model.decoder_heads=2"], "set model.decoder_heads=3"),
     ):
         recipe = fresh(trained, "cold", source, *more)
