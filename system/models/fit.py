@@ -57,7 +57,7 @@ def fit(model: Tensors, tensors: Tensors, where: str) -> Fit:
     shared = mine & theirs | {"encoder"}
     problems = [
         f"{name} is {list(tensors[name].shape)} in the file and {list(model[name].shape)} in the model"
-        for name in sorted(model.keys() & tensors.keys())
+        for name in sorted(model.keys() & tensors.keys(), key=lambda name: (part_of(name) != "encoder", name))
         if tensors[name].shape != model[name].shape
     ]
     for names, others, says in ((model, tensors, "not in the file"), (tensors, model, "not in the model")):

@@ -26,7 +26,7 @@ from system.models.weights import Tensors, to_ours
 # In a safetensors file's metadata: `tubelet` says that the names are ours, `pt` is what Hugging Face looks for.
 OURS = "tubelet"
 MODEL_FILE = "model.safetensors"
-PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # In this order: a folder that has both was pickled first and converted later.
 _FOLDER_FILES = (MODEL_FILE, "pytorch_model.bin")
 # Bytes of one request.
@@ -51,8 +51,8 @@ class Weights:
 
 
 def is_file(uri: str) -> bool:
-    """Say whether a URI names a file of weights, and not a folder."""
-    return uri.endswith((".safetensors", *PICKLES))
+    """Say whether a URI names a file, and not a folder."""
+    return uri.endswith(ENDINGS) or (not storage.is_s3(uri) and storage.local_path(uri).is_file())
 
 
 def read_weights(uri: str) -> Weights:
@@ -69,8 +69,8 @@ def _read_folder(uri: str) -> Weights:
     file = next((name for name in _FOLDER_FILES if _exists(storage.join(uri, name))), None)
     if file is None:
         raise WeightsError(
-            f"{uri}: there are no weights; wanted is a file that ends in .safetensors, {', '.join(PICKLES)}, a folder"
-            f" with {' or '.join(_FOLDER_FILES)}, or a checkpoint, such as runs/NAME/checkpoints/step_00000500"
+            f"{uri}: there are no weights; wanted is a file that ends in {', '.join(ENDINGS)}, a folder with"
+            f" {' or '.join(_FOLDER_FILES)}, or a checkpoint, such as runs/NAME/checkpoints/step_00000500"
         )
     config_uri = storage.join(uri, "config.json")
     config: Any = {}
@@ -93,6 +93,8 @@ def _exists(uri: str) -> bool:
 
 
 def _read_file(uri: str, config: Mapping[str, Any]) -> Weights:
+    if not uri.endswith(ENDINGS):
+        raise WeightsError(f"{uri}: a file of weights ends in {', '.join(ENDINGS)}; rename it")
     with local_copy(uri) as path:
         if uri.endswith(".safetensors"):
             tensors, metadata = _read_safetensors(path, uri)

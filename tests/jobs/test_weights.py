@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from jobs import checks, export, import_weights
+from jobs.running import settled
 from system.core.losses import mean_squared
 from system.core.masks import tube_visible
 from system.core.targets import IMAGENET_MEAN, IMAGENET_STD, normalized_pixels
@@ -243,3 +244,9 @@ def test_what_a_run_started_from_is_a_part_of_its_identity(trained: Recipe) -> N
     assert resume_conflicts(fresh(trained, "one", "a.pth"), fresh(trained, "one", "b.pth")) == [
         "train.init_from: the run has 'a.pth', the recipe says 'b.pth'"
     ]
+
+
+def test_a_relative_path_to_weights_means_the_same_in_every_process(trained: Recipe) -> None:
+    for given, wanted in (("a.pth", str(Path("a.pth").absolute())), ("s3://b/a.pth", "s3://b/a.pth"), (None, None)):
+        train = trained.train.model_copy(update={"init_from": given})
+        assert settled(trained.model_copy(update={"train": train}), print).train.init_from == wanted

@@ -41,7 +41,7 @@ def test_a_second_head_is_left_behind_and_told(*, independent: bool, part: str) 
 
 def test_a_model_without_pixel_decoder_has_an_encoder_to_give_and_no_more() -> None:
     regressor = given(RegressorModel(GRID, ENCODER, DECODER, regressor_depth=1, values={"codes": 8, "motion": 4}))
-    with pytest.raises(WeightsError, match="this model is not: it has no decoder.blocks.0.*--format tubelet"):
+    with pytest.raises(WeightsError, match=r"this model is not: it has no decoder.blocks.0.*--format tubelet"):
         pretraining(regressor, normalize_target=True)
     exported = classification(regressor, 3)
     assert exported.tensors.keys() == classification(given(model()), 3).tensors.keys()
@@ -50,9 +50,10 @@ def test_a_model_without_pixel_decoder_has_an_encoder_to_give_and_no_more() -> N
 
 def test_learnt_positions_are_not_dropped_silently() -> None:
     learnt = given(motion_model(learned_positions=True))
-    for export in (lambda: pretraining(learnt, normalize_target=True), lambda: classification(learnt, 3)):
-        with pytest.raises(WeightsError, match="has learnt its own: decoder_positions, encoder.positions"):
-            export()
+    with pytest.raises(WeightsError, match=r"has learnt its own: decoder_positions, encoder\.positions"):
+        pretraining(learnt, normalize_target=True)
+    with pytest.raises(WeightsError, match="has learnt its own"):
+        classification(learnt, 3)
 
 
 def test_a_head_of_other_values_is_no_pixel_decoder() -> None:

@@ -122,6 +122,9 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         read_weights(str(tmp_path / "none.pth"))
     with pytest.raises(WeightsError, match="there are no weights; wanted is a file that ends in"):
         read_weights(str(tmp_path))
+    (tmp_path / "weights").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"a file of weights ends in \.safetensors, \.pth"):
+        read_weights(str(tmp_path / "weights"))
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(WeightsError, match="a file is wanted, this is a folder"):
         read_weights(str(tmp_path / "folder.pth"))
