@@ -18,7 +18,9 @@ from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, StorageFault
 from system.motion.base import motion_source
 from system.recipe import Recipe
+from system.train.checkpoint import complete_steps
 from system.train.launch import cluster_resources
+from system.train.warm_start import check_fit, read_any
 
 Say = Callable[[str], None]
 # Videos that are decoded to see whether the data can be read.
@@ -108,6 +110,24 @@ def check_motion_weights(recipe: Recipe) -> Finding:
     return Finding("motion", recipe.flow.source)
 
 
+def check_init_from(recipe: Recipe) -> Finding:
+    """See whether the weights that a fresh run starts from can be read and fit the model; later nobody reads them.
+
+    Raises:
+        WeightsError: they are missing, damaged, could run code, or are of another model.
+        DataError: storage refuses them.
+    """
+    if recipe.train.init_from is None:
+        return Finding("weights", "drawn from the seed")
+    try:
+        if complete_steps(run_uri(recipe)):
+            return Finding("weights", "the run's own: it has a checkpoint, train.init_from is not read again")
+        weights = read_any(recipe.train.init_from)
+        return Finding("weights", f"{weights.kind}, {check_fit(recipe, weights)}: {weights.uri}")
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+
+
 def check_layout(recipe: Recipe) -> Finding:
     """See whether the workers can share a step.
 
@@ -167,12 +187,15 @@ def check_cluster(recipe: Recipe, *, fixed: bool) -> Finding:
     raise ClusterError(f"this machine is too small: {'; '.join(short)}; ask for less in `resources`")
 
 
-def before_connecting(recipe: Recipe, _say: Say) -> None:
+def before_connecting(recipe: Recipe, say: Say) -> None:
     """Run the checks that need no cluster."""
     check_layout(recipe)
     check_data(recipe)
     check_storage(recipe)
     check_motion_weights(recipe)
+    weights = check_init_from(recipe)
+    if recipe.train.init_from is not None:
+        say(f"{weights.check}: {weights.says}")
 
 
 def after_connecting(recipe: Recipe, say: Say, *, fixed: bool) -> None:

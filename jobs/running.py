@@ -33,7 +33,7 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
     A submitted job works in a folder that is deleted with it, so there a relative `run.storage` is put under the home
     folder of the machine that the job runs on.
     """
-    where, motion = recipe.run.storage, recipe.motion
+    where, motion, start = recipe.run.storage, recipe.motion, recipe.train.init_from
     if not storage.is_s3(where):
         path = storage.local_path(where)
         if not path.is_absolute() and SUBMITTED in os.environ:
@@ -42,11 +42,13 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
         where = str(path.absolute())
     uri = recipe.data.uri if "://" in recipe.data.uri else storage.absolute(recipe.data.uri)
     weights = storage.absolute(motion.weights) if motion.weights and "://" not in motion.weights else motion.weights
+    start = storage.absolute(start) if start and "://" not in start else start
     return recipe.model_copy(
         update={
             "run": recipe.run.model_copy(update={"storage": where}),
             "data": recipe.data.model_copy(update={"uri": uri}),
             "motion": motion.model_copy(update={"weights": weights}),
+            "train": recipe.train.model_copy(update={"init_from": start}),
         }
     )
 

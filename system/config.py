@@ -107,6 +107,9 @@ class TrainSection(Section):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     clip_grad: float | None = Field(None, gt=0, description="Largest global gradient norm. Default: no clipping.")
+    init_from: str | None = Field(
+        None, description="Weights to start from: a file, a folder of Hugging Face, or a checkpoint. Default: drawn."
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSection:

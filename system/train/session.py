@@ -31,6 +31,7 @@ from system.train.manifest import commit, write_rank_file
 from system.train.progress import Progress, progress_from
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size
+from system.train.warm_start import warm_start, write_start
 
 Values = dict[str, Any]
 
@@ -72,6 +73,7 @@ def train_rank(
     Raises:
         CheckpointFault: if the checkpoint is damaged.
         ResumeError: if it is not the recipe's.
+        WeightsError: if a fresh run cannot start from `train.init_from`.
     """
     device, watchers = device or torch.device("cpu"), watchers or Watchers()
     rank, size = rank_and_size()
@@ -116,6 +118,10 @@ def _engine(
     recipe: Recipe, layout: StepLayout, checkpoint: Checkpoint | None, device: torch.device
 ) -> tuple[Engine, dict[str, list[int]]]:
     module = build_model(recipe, device)
+    if checkpoint is None and recipe.train.init_from is not None:
+        taken = warm_start(recipe.train.init_from, recipe, module)
+        if rank_and_size()[0] == 0:
+            write_start(run_uri(recipe), taken)
     shapes = {name: list(param.shape) for name, param in module.named_parameters()}
     clips = min(recipe.train.micro_batch, layout.clips_per_block)
     shape = BatchShape(clips, num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, clips))

@@ -80,6 +80,24 @@ def test_a_missing_bucket_and_an_empty_prefix_are_named(
 
 
 @pytest.mark.slow
+def test_weights_of_every_kind_are_read_from_a_bucket(bucket: str, tmp_path: Path) -> None:
+    import torch
+
+    from system.models.weight_files import our_metadata, write_weights
+    from system.models.weights import to_hugging_face
+    from system.train.warm_start import read_any
+    from tests.models.test_weights import same, state
+
+    torch.save({"model": state()}, tmp_path / "released.pth")
+    storage.upload(tmp_path / "released.pth", f"{bucket}/released.pth")
+    write_weights(f"{bucket}/ours.safetensors", state(), our_metadata((3, 3)))
+    write_weights(f"{bucket}/theirs/model.safetensors", to_hugging_face(state()), {"format": "pt"})
+    storage.write(f"{bucket}/theirs/config.json", b'{"model_type": "videomae"}')
+    for name in ("released.pth", "ours.safetensors", "theirs", "theirs/"):
+        assert same(dict(read_any(f"{bucket}/{name}").tensors), state())
+
+
+@pytest.mark.slow
 def test_a_wrong_endpoint_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

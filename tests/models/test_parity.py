@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from system.config import ModelSection
 from system.core.clip import token_grid
@@ -17,36 +14,11 @@ from system.core.targets import IMAGENET_MEAN, IMAGENET_STD, normalized_pixels
 from system.models.blocks import gather_tokens
 from system.models.decoders import PixelModel
 from system.models.sizes import shapes
+from system.models.weights import to_hugging_face
 from system.train.batch import split_tokens
 
 GRID = token_grid(16, 64, 2, 16)
 MODEL = ModelSection(size="tiny", depth=3, decoder_depth=2)
-
-
-def their_weights(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our weights to Hugging Face's names (transformers 5): a qkv matrix becomes three without key bias."""
-    theirs: dict[str, Tensor] = {}
-    for name, value in ours.items():
-        new = name.replace("encoder.patch_embed.proj", "videomae.embeddings.patch_embeddings.projection")
-        new = new.replace("encoder.norm", "videomae.layernorm")
-        new = re.sub(r"^encoder\.blocks\.", "videomae.encoder.layer.", new)
-        new = re.sub(r"^decoder\.blocks\.", "decoder.decoder_layers.", new)
-        for old, renamed in (
-            ("norm1", "layernorm_before"),
-            ("norm2", "layernorm_after"),
-            ("mlp.fc1", "intermediate.dense"),
-            ("mlp.fc2", "output.dense"),
-            ("attn.proj", "attention.output.dense"),
-            ("attn.q_bias", "attention.attention.query.bias"),
-            ("attn.v_bias", "attention.attention.value.bias"),
-        ):
-            new = new.replace(old, renamed)
-        if "attn.qkv.weight" in new:
-            for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                theirs[new.replace("attn.qkv", f"attention.attention.{part}")] = piece
-        else:
-            theirs[new] = value
-    return theirs
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +50,7 @@ def pair() -> tuple[PixelModel, torch.nn.Module]:
     )
     theirs = VideoMAEForPreTraining(config)
     theirs.train(False)
-    missing, unexpected = theirs.load_state_dict(their_weights(ours.state_dict()), strict=False)
+    missing, unexpected = theirs.load_state_dict(to_hugging_face(ours.state_dict()), strict=False)
     assert not missing
     assert not unexpected
     return ours, theirs

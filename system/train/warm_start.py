@@ -1,0 +1,141 @@
+"""The weights that a fresh run starts from: `train.init_from`, a file, a folder, or a checkpoint of another run.
+
+Read once, before step 0. A run that has a checkpoint never reads it again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from system import storage
+from system.config import ModelSection
+from system.errors import CheckpointFault, RecipeError, ResumeError, WeightsError
+from system.models.fit import Fit, fit, take
+from system.models.sizes import shapes
+from system.models.weight_files import Weights, is_file, read_weights
+from system.recipe import Recipe, recipe_from
+from system.recipe_tree import parse_yaml
+from system.train.checkpoint import Checkpoint, open_checkpoint
+from system.train.fragments import WEIGHTS, Fragment
+from system.train.loop import build_model
+from system.train.manifest import FOLDER, MANIFEST
+
+
+def checkpoint_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint by name, float32, whatever the method.
+
+    Raises:
+        CheckpointFault: if a piece is missing or does not match its checksum.
+    """
+    tensors = {name: torch.empty(shape, dtype=torch.float32) for name, shape in checkpoint.shapes.items()}
+    checkpoint.fill([Fragment(name, WEIGHTS, 0, values.view(-1)) for name, values in tensors.items()])
+    return tensors
+
+
+def heads_of(model: ModelSection) -> tuple[int, int]:
+    """Return the numbers of heads of encoder and decoder."""
+    encoder, decoder = shapes(model)
+    return encoder.heads, decoder.heads
+
+
+def run_recipe(run: str) -> Recipe:
+    """Return the recipe that a run's folder keeps.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    uri = storage.join(run, "recipe.yaml")
+    try:
+        return recipe_from(parse_yaml(storage.read(uri).decode(), uri), uri)
+    except storage.MissingError as error:
+        raise WeightsError(f"{run} is no run's folder: there is no recipe.yaml in it") from error
+
+
+def read_any(uri: str) -> Weights:
+    """Read a file or folder of weights, or a checkpoint's folder.
+
+    Raises:
+        WeightsError: if it cannot be read; says why.
+        DataError: if storage refuses it.
+        StorageFault: if storage does not answer.
+    """
+    uri = uri.rstrip("/")
+    if is_file(uri) or not storage.exists(storage.join(uri, MANIFEST)):
+        return read_weights(uri)
+    run, _, name = uri.rpartition(f"/{FOLDER}/")
+    number = name.removeprefix("step_")
+    if not run or not number.isdigit():
+        raise WeightsError(f"{uri}: a checkpoint lies in its run's folder: RUN/{FOLDER}/step_00000500")
+    try:
+        tensors = checkpoint_tensors(open_checkpoint(run, int(number)))
+    except (CheckpointFault, ResumeError) as error:
+        raise WeightsError(str(error)) from error
+    try:
+        heads: tuple[int | None, int | None] = heads_of(run_recipe(run).model)
+    except (WeightsError, RecipeError):
+        heads = (None, None)  # copied without its recipe, or of another version: the tensors are what counts
+    return Weights(uri, "a checkpoint", tensors, heads)
+
+
+def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
+    """Find what a recipe's model takes of weights.
+
+    Args:
+        recipe: of the run.
+        weights: in our naming.
+        model: the recipe's; may be on the meta device.
+
+    Raises:
+        WeightsError: if they do not fit; names the file and the keys.
+    """
+    found = fit(model.state_dict(), weights.tensors, weights.uri)
+    used = {name.split(".")[0] for name in found.take if ".blocks." in name}
+    fields = [("model.heads", True), ("model.decoder_heads", any("decoder" in part for part in used))]
+    for (field, matters), theirs, mine in zip(fields, weights.heads, heads_of(recipe.model), strict=True):
+        if matters and theirs is not None and theirs != mine:
+            raise WeightsError(
+                f"{weights.uri} has {theirs} heads where the recipe's {field} is {mine}: the shapes agree, and the"
+                f" model would compute something else; set {field}={theirs}"
+            )
+    return found
+
+
+def check_fit(recipe: Recipe, weights: Weights) -> Fit:
+    """Find what a recipe's model would take of weights, without the memory of a model.
+
+    Raises:
+        WeightsError: if they do not fit.
+    """
+    with torch.device("meta"):
+        model = build_model(recipe, torch.device("meta"))
+    return fit_recipe(recipe, weights, model)
+
+
+def warm_start(uri: str, recipe: Recipe, module: nn.Module) -> dict[str, Any]:
+    """Give a fresh model the weights of `train.init_from`.
+
+    Returns:
+        What was taken and what was not, in plain values.
+
+    Raises:
+        WeightsError: if they cannot be read or do not fit; the model is as it was then.
+    """
+    weights = read_any(uri)
+    found = fit_recipe(recipe, weights, module)
+    take(module, found)
+    return {
+        "uri": uri,
+        "kind": weights.kind,
+        "tensors": len(found.take),
+        "drawn_anew": list(found.fresh),
+        "not_used": list(found.unused),
+    }
+
+
+def write_start(run: str, taken: dict[str, Any]) -> None:
+    """Keep what a run started from in its folder, warm_start.json."""
+    storage.write(storage.join(run, "warm_start.json"), json.dumps(taken, indent=1).encode())
