@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -25,6 +25,22 @@ class Section(BaseModel):
 def free(default: Any, **rules: Any) -> Any:
     """Declare a field that a resumed run may change: it alters how a step is computed or kept, not what it computes."""
     return Field(default, json_schema_extra={"free": True}, **rules)
+
+
+def _range(value: int | tuple[int, int]) -> int | tuple[int, int]:
+    low, high = value if isinstance(value, tuple) else (value, value)
+    if not 1 <= low <= high:
+        raise ValueError(f"needs 1 <= min <= max, got [{low}, {high}]")
+    return value
+
+
+# The size of a pool of actors: so many, or [min, max].
+Actors = Annotated[int | tuple[int, int], AfterValidator(_range)]
+
+
+def fewest(actors: int | tuple[int, int]) -> int:
+    """Return the smallest size of a pool of actors."""
+    return actors[0] if isinstance(actors, tuple) else actors
 
 
 class RunSection(Section):
@@ -74,6 +90,9 @@ class MotionSection(Section):
     updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
     preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(
         "fast", description="dis: OpenCV's presets, and `fine` of ours between fast and medium."
+    )
+    device: Literal["auto", "cpu", "cuda"] = free(
+        "auto", description="raft: `auto` is cuda where resources.mask.gpus_per_actor is above 0, else cpu."
     )
 
 
@@ -131,18 +150,39 @@ class EngineSection(Section):
     compile: bool = free(False, description="torch.compile the model.")
 
 
+class MaskResources(Section):
+    """What the stage asks for that computes flow on its own; sources that run beside the decoder ask for nothing."""
+
+    actors: Actors = free(1, description="Actors that compute flow; or [min, max].")
+    gpus_per_actor: float = free(0.0, ge=0, le=1, description="Share of a GPU of each; 0: one CPU core of each.")
+    accelerator: str | None = free(
+        None, min_length=1, description="Only on machines of this accelerator type as Ray calls it, e.g. L4."
+    )
+
+    @model_validator(mode="after")
+    def _accelerator_is_used(self) -> MaskResources:
+        if self.accelerator is not None and not self.gpus_per_actor:
+            raise ValueError(
+                f"accelerator={self.accelerator} names the machines whose GPUs are used, and gpus_per_actor=0 uses none;"
+                " use gpus_per_actor=1, or accelerator=null"
+            )
+        return self
+
+
 class ResourcesSection(Section):
     """What each stage asks of the cluster."""
 
     num_workers: int = free(1, ge=1, description="Ray Train workers (ranks).")
     use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
     cpus_per_worker: float = free(1.0, gt=0)
+    train_gpus_per_worker: float = free(
+        1.0, description="Share of a GPU of each worker, above 0.5; what is left is for resources.mask."
+    )
     read_actors: int = free(
         1, ge=1, description="Actors that fetch bytes, a block at a time with 16 requests in flight."
     )
-    decode_actors: int | tuple[int, int] = free(1, description="Actors that decode, one core each; or [min, max].")
-    mask_actors: int = free(1, ge=1, description="Actors of a motion source that wants a GPU.")
-    gpus_per_mask_actor: float = free(0.0, ge=0)
+    decode_actors: Actors = free(1, description="Actors that decode, one core each; or [min, max].")
+    mask: MaskResources = Field(default_factory=MaskResources, description="Actors of motion.source=raft.")
     decode_resources: dict[str, float] = free({}, description="Custom resources of a decode actor, e.g. {decode: 1}.")
     worker_resources: dict[str, float] = free({}, description="Custom resources of a train worker, e.g. {train: 1}.")
     max_padding: Annotated[float, Field(ge=0.0, lt=1.0)] = free(
@@ -153,12 +193,14 @@ class ResourcesSection(Section):
         900.0, gt=0, description="Longest wait in a collective; a video that hangs makes one of 6 x data.deadline_s."
     )
 
-    @field_validator("decode_actors")
+    @field_validator("train_gpus_per_worker")
     @classmethod
-    def _range(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
-        low, high = value if isinstance(value, tuple) else (value, value)
-        if not 1 <= low <= high:
-            raise ValueError(f"needs 1 <= min <= max, got [{low}, {high}]")
+    def _own_gpu(cls, value: float) -> float:
+        if not 0.5 < value <= 1:
+            raise ValueError(
+                f"each worker trains on a GPU that no other one has, so it takes more than 0.5 and at most 1, got"
+                f" {value:g}; use 0.75, which leaves 0.25 to resources.mask.gpus_per_actor, or 1"
+            )
         return value
 
 

@@ -18,6 +18,7 @@ from system.config import (
     CheckpointSection,
     DataSection,
     EngineSection,
+    MaskResources,
     ModelSection,
     MotionSection,
     ResourcesSection,
@@ -32,7 +33,7 @@ from system.errors import RecipeError, ResumeError
 from system.methods import METHODS, AnyOptions
 from system.methods.base import Method
 from system.models.sizes import shapes
-from system.motion.base import check_motion
+from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
 
 
@@ -69,6 +70,7 @@ class Recipe(Section):
         if self.needs_motion:
             self._source_fits()
             check_motion(self.flow, self.data.size)
+            _check_device(self.flow, self.resources.mask)
         return self
 
     def _source_fits(self) -> None:
@@ -134,6 +136,25 @@ class Recipe(Section):
         return scaled_lr(self.train.base_lr, counted), scaled_lr(self.train.min_lr, counted)
 
 
+def _check_device(motion: MotionSection, mask: MaskResources) -> None:
+    """Refuse a device that the actors which compute flow would not have."""
+    if motion.device == "cuda" and motion.source in CPU_SOURCES:
+        raise ValueError(
+            f"motion.device=cuda, and motion.source={motion.source} computes on CPUs; use motion.device=auto, or"
+            " motion.source=raft"
+        )
+    if motion.device == "cuda" and not mask.gpus_per_actor:
+        raise ValueError(
+            "motion.device=cuda needs GPUs, got resources.mask.gpus_per_actor=0; use resources.mask.gpus_per_actor=0.25"
+            " (of a GPU for each actor), or motion.device=auto"
+        )
+    if motion.device == "cpu" and motion.source not in CPU_SOURCES and mask.gpus_per_actor:
+        raise ValueError(
+            f"motion.device=cpu would hold GPUs idle, got resources.mask.gpus_per_actor={mask.gpus_per_actor:g}; use"
+            " resources.mask.gpus_per_actor=0, or motion.device=auto"
+        )
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, told: list[str] | None = None) -> Recipe:
     """Read and check a recipe.
 
@@ -165,8 +186,7 @@ def recipe_from(tree: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _in_our_words(problem: Any, tree: Mapping[str, Any]) -> str:
-    # A union's branch (the method's name) appears in the path; it is not a key of the recipe.
-    path = [str(part) for part in problem["loc"] if not (part in METHODS and problem["loc"][0] == "method")][:2]
+    path = _key_path(problem["loc"])
     name = ".".join(path)
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -180,24 +200,65 @@ def _in_our_words(problem: Any, tree: Mapping[str, Any]) -> str:
         return f"{name}: is required"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"method.name: is one of {', '.join(METHODS)}, got {_value_at(tree, ['method', 'name'])!r}"
+    if problem["type"] == "model_type":
+        return f"{name}: is a section of {', '.join(_known_keys(path, tree))}, got {problem['input']!r}"
     if problem["type"] == "value_error":
         return f"{name}: {message}" if name else message
     return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
 
 
+def _key_path(loc: Sequence[int | str]) -> list[str]:
+    """Return the keys of a place in a recipe, without what pydantic adds: a union's branch, an index of a list."""
+    parts = [str(part) for part in loc if not (part in METHODS and loc[0] == "method")]
+    depth = 1
+    while depth < len(parts) and (parts[:depth] == ["method"] or _section_at(parts[:depth])):
+        depth += 1
+    return parts[:depth]
+
+
+def _section_at(path: Sequence[str]) -> type[BaseModel] | None:
+    """Return the section that a path of keys leads to, if it is one; a method's own is not found here."""
+    section: type[BaseModel] = Recipe
+    for key in path:
+        field = section.model_fields.get(key)
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        section = kind
+    return section
+
+
+def _section_paths(section: type[BaseModel], above: Sequence[str] = ()) -> Iterator[list[str]]:
+    for name in section.model_fields:
+        path = [*above, name]
+        inner = _section_at(path)
+        if inner or path == ["method"]:
+            yield path
+        if inner:
+            yield from _section_paths(inner, path)
+
+
 def _nearest(path: list[str], tree: Mapping[str, Any]) -> str | None:
-    """Return the known key that was probably meant: of the same section, else of another one."""
-    name, known = path[-1], _known_keys(path[:-1], tree)
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    """Return the known key that was probably meant: of the same section or one inside it, else of another one."""
+    name, above = path[-1], path[:-1]
+    known = _known_keys(above, tree)
+    # A nested key is meant by its own name, and with its section's name in front: mask_actors is mask.actors.
+    meant = {
+        written: [below, key]
+        for below in known
+        for key in (_known_keys([*above, below], tree) if above else [])
+        for written in (key, f"{below}_{key}")
+    } | {key: [key] for key in known}
+    found = difflib.get_close_matches(name, meant, n=1, cutoff=0.6)
     parts = set(name.split("_"))
     found = found or [key for key in known if name in key or parts & set(key.split("_"))]
     if found:
-        return ".".join([*path[:-1], found[0]])
-    if len(path) != 2:
+        return ".".join([*above, *meant[found[0]]])
+    if len(path) < 2:
         return None
-    others = {key: section for section in Recipe.model_fields for key in _known_keys([section], tree)}
+    others = {key: where for where in _section_paths(Recipe) for key in _known_keys(where, tree)}
     elsewhere = difflib.get_close_matches(name, others, n=1, cutoff=0.75)
-    return f"{others[elsewhere[0]]}.{elsewhere[0]}" if elsewhere else None
+    return ".".join([*others[elsewhere[0]], elsewhere[0]]) if elsewhere else None
 
 
 def _value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -208,14 +269,11 @@ def _value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def _known_keys(path: Sequence[str], tree: Mapping[str, Any]) -> list[str]:
-    if not path:
-        return list(Recipe.model_fields)
-    if path[0] == "method":
+    if list(path) == ["method"]:
         name = _value_at(tree, ["method", "name"])
         return list(METHODS[name].options.model_fields) if name in METHODS else ["name"]
-    field = Recipe.model_fields.get(path[0])
-    kind = field.annotation if field else None
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    section = _section_at(path)
+    return list(section.model_fields) if section else []
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -224,13 +282,19 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def fields(recipe: Recipe) -> Iterator[tuple[str, Any, bool]]:
-    """Yield (section.field, value, whether a resumed run may change it)."""
-    for section_name in type(recipe).model_fields:
-        section = getattr(recipe, section_name)
-        for name, info in type(section).model_fields.items():
-            extra = info.json_schema_extra
-            is_free = isinstance(extra, dict) and bool(extra.get("free"))
-            yield f"{section_name}.{name}", getattr(section, name), is_free
+    """Yield (section.field, value, whether a resumed run may change it); a nested section's as section.section.field."""
+    for name in type(recipe).model_fields:
+        yield from _fields(name, getattr(recipe, name))
+
+
+def _fields(where: str, section: BaseModel) -> Iterator[tuple[str, Any, bool]]:
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _fields(f"{where}.{name}", value)
+            continue
+        extra = info.json_schema_extra
+        yield f"{where}.{name}", value, isinstance(extra, dict) and bool(extra.get("free"))
 
 
 def resume_conflicts(old: Recipe, new: Recipe) -> list[str]:
