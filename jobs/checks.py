@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from system import storage
-from system.data.assemble import clip_maker, layout_for, limits_of, masks_beside_decoding
+from system.config import fewest
+from system.data.assemble import clip_maker, flow_device, layout_for, limits_of
 from system.data.clips import fetch
 from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sandbox import Sandbox
@@ -19,7 +20,8 @@ from system.errors import ClusterError, DataError, DecodeError, StorageFault
 from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
-from system.train.launch import cluster_resources
+from system.train.launch import cluster_nodes, flow_cpus, use_gpu
+from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
 from system.train.warm_start import check_fit, read_any
 
 Say = Callable[[str], None]
@@ -142,23 +144,54 @@ def check_layout(recipe: Recipe) -> Finding:
     )
 
 
+def gpu_asks(recipe: Recipe, *, gpu: bool) -> tuple[Ask | None, Ask | None]:
+    """Return what the trainers and the actors that compute flow want of GPUs, at their fewest; None: nothing."""
+    resources, mask = recipe.resources, recipe.resources.mask
+    trainers = Ask("workers", resources.num_workers, resources.train_gpus_per_worker, resources.worker_resources)
+    kind = {f"{ACCELERATOR}{mask.accelerator}": ACCELERATOR_SHARE} if mask.accelerator else {}
+    flow = Ask("actors of resources.mask", fewest(mask.actors), mask.gpus_per_actor, kind)
+    return trainers if gpu else None, flow if flow_device(recipe) == "cuda" else None
+
+
 def wanted_resources(recipe: Recipe, *, gpu: bool) -> dict[str, float]:
     """Return what the stages hold while the run trains, at their smallest sizes."""
-    resources = recipe.resources
-    decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
-    raft = not masks_beside_decoding(recipe)
+    resources, decode = recipe.resources, fewest(recipe.resources.decode_actors)
+    asks = [ask for ask in gpu_asks(recipe, gpu=gpu) if ask]
     wanted = {
-        "CPU": resources.num_workers * resources.cpus_per_worker + decode,
-        "GPU": float(resources.num_workers if gpu else 0),
+        "CPU": resources.num_workers * resources.cpus_per_worker + decode + flow_cpus(recipe),
+        "GPU": sum(ask.count * ask.gpus for ask in asks),
     }
-    if raft and resources.gpus_per_mask_actor:
-        wanted["GPU"] += resources.mask_actors * resources.gpus_per_mask_actor
-    elif raft:
-        wanted["CPU"] += resources.mask_actors
     for each, count in ((resources.worker_resources, resources.num_workers), (resources.decode_resources, decode)):
         for name, amount in each.items():
             wanted[name] = wanted.get(name, 0.0) + amount * count
     return {name: amount for name, amount in wanted.items() if amount}
+
+
+def short_of(recipe: Recipe, nodes: Sequence[Mapping[str, float]], *, gpu: bool) -> list[str]:
+    """Return a line for each resource that a run wants more of than nodes have, or cannot have in the shares it wants.
+
+    Args:
+        recipe: of the run.
+        nodes: what each machine of the cluster has.
+        gpu: the trainers take GPUs.
+    """
+    have: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            have[name] = have.get(name, 0.0) + amount
+    short = [
+        f"{name}: {amount:g} wanted, {have.get(name, 0):g} there"
+        for name, amount in wanted_resources(recipe, gpu=gpu).items()
+        if name != "GPU" and have.get(name, 0) < amount
+    ]
+    trainers, flow = gpu_asks(recipe, gpu=gpu)
+    kind = recipe.resources.mask.accelerator
+    if flow and kind and not have.get(f"{ACCELERATOR}{kind}"):
+        there = [name.removeprefix(ACCELERATOR) for name in sorted(have) if name.startswith(ACCELERATOR)]
+        short.append(f"resources.mask.accelerator={kind}: no machine has it; there: {', '.join(there) or 'none'}")
+        return short
+    told = shortage(nodes, trainers, flow)
+    return [*short, told] if told else short
 
 
 def check_cluster(recipe: Recipe, *, fixed: bool) -> Finding:
@@ -171,16 +204,10 @@ def check_cluster(recipe: Recipe, *, fixed: bool) -> Finding:
     Raises:
         ClusterError: if it has too little and cannot grow.
     """
-    have = cluster_resources()
-    gpu = recipe.resources.use_gpu is True or (recipe.resources.use_gpu == "auto" and have.get("GPU", 0) > 0)
-    wanted = wanted_resources(recipe, gpu=gpu)
-    short = [
-        f"{name}: {amount:g} wanted, {have.get(name, 0):g} there"
-        for name, amount in wanted.items()
-        if have.get(name, 0) < amount
-    ]
+    gpu = use_gpu(recipe)
+    short = short_of(recipe, cluster_nodes(), gpu=gpu)
     if not short:
-        there = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+        there = ", ".join(f"{amount:g} {name}" for name, amount in wanted_resources(recipe, gpu=gpu).items())
         return Finding("cluster", f"{there} wanted and there")
     if not fixed:
         return Finding("cluster", f"has to grow before all workers run: {'; '.join(short)}")

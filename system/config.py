@@ -163,7 +163,7 @@ class MaskResources(Section):
     def _accelerator_is_used(self) -> MaskResources:
         if self.accelerator is not None and not self.gpus_per_actor:
             raise ValueError(
-                f"accelerator={self.accelerator} names the machines whose GPUs are used, and gpus_per_actor=0 uses none;"
+                f"accelerator={self.accelerator} names machines for their GPUs, and gpus_per_actor=0 takes none;"
                 " use gpus_per_actor=1, or accelerator=null"
             )
         return self

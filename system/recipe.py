@@ -282,7 +282,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def fields(recipe: Recipe) -> Iterator[tuple[str, Any, bool]]:
-    """Yield (section.field, value, whether a resumed run may change it); a nested section's as section.section.field."""
+    """Yield (section.field, value, whether a resumed run may change it); of a nested section: section.section.field."""
     for name in type(recipe).model_fields:
         yield from _fields(name, getattr(recipe, name))
 

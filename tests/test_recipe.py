@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from system.errors import RecipeError, ResumeError
-from system.recipe import check_resume, dump_recipe, load_recipe, recipe_from
+from system.recipe import check_resume, dump_recipe, fields, load_recipe, recipe_from
 from system.recipe_tree import parse_yaml
 from tests.conftest import RECIPES
 
@@ -36,6 +36,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         ("train.batch_size", "train.global_batch"),
         ("data.micro_batch", "train.micro_batch"),
         ("engine.zero", "engine.zero_stage"),
+        ("resources.mask_actors", "resources.mask.actors"),
+        ("resources.gpus_per_mask_actor", "resources.mask.gpus_per_actor"),
+        ("resources.mask.gpus", "resources.mask.gpus_per_actor"),
+        ("resources.mask.num_workers", "resources.num_workers"),
+        ("motion.accelerator", "resources.mask.accelerator"),
     ],
 )
 def test_what_people_write_finds_what_it_is_called_here(written: str, meant: str) -> None:
@@ -63,7 +68,12 @@ def test_all_problems_are_told_at_once() -> None:
         ("motion.weights=null", "needs motion.weights"),
         ("method.mask_ratio=0.999", "a slot needs both visible and hidden ones"),
         ("model.heads=7", "width must be a multiple of twice the heads"),
-        ("resources.decode_actors=[4,2]", "needs 1 <= min <= max, got [4, 2]"),
+        ("resources.decode_actors=[4,2]", "resources.decode_actors: needs 1 <= min <= max, got [4, 2]"),
+        ("resources.mask.actors=[4,2]", "resources.mask.actors: needs 1 <= min <= max, got [4, 2]"),
+        ("resources.mask.gpus_per_actor=2", "resources.mask.gpus_per_actor: input should be less than or equal to 1"),
+        ("resources.mask=4", "resources.mask: is a section of actors, gpus_per_actor, accelerator, got 4"),
+        ("resources.train_gpus_per_worker=0.5", "more than 0.5 and at most 1, got 0.5; use 0.75"),
+        ("motion.device=cpu", "got resources.mask.gpus_per_actor=0.5; use resources.mask.gpus_per_actor=0"),
         ("run.name=a/b", "run.name"),
     ],
 )
@@ -73,6 +83,33 @@ def test_a_rule_is_told_with_the_value_and_the_way_out(override: str, sentence: 
 
 def test_raft_below_its_smallest_size_is_refused_with_the_way_out() -> None:
     assert "use data.size=128 or motion.source=dis" in refusal("data.size=112")
+
+
+def test_overrides_reach_into_a_section_of_a_section() -> None:
+    mask = load_recipe(MGMAE, ["resources.mask.actors=[1, 4]", "resources.mask.accelerator=L4"]).resources.mask
+    assert (mask.actors, mask.gpus_per_actor, mask.accelerator) == ((1, 4), 0.5, "L4")
+    assert load_recipe(SMOKE, ["resources.mask.actors=3"]).resources.mask.actors == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["resources.mask.gpus_per_actor=0"], "got resources.mask.gpus_per_actor=0; use"),
+        (["motion.source=dis"], "motion.source=dis computes on CPUs; use motion.device=auto"),
+    ],
+)
+def test_cuda_for_flow_that_gets_no_gpu_is_refused(overrides: list[str], sentence: str) -> None:
+    assert load_recipe(MGMAE, ["motion.device=cuda"]).motion.device == "cuda"
+    assert sentence in refusal("motion.device=cuda", *overrides)
+
+
+def test_where_flow_runs_does_not_matter_to_a_method_without_flow() -> None:
+    load_recipe(MGMAE, ["method.name=videomae", "motion.device=cpu", "train.lr_counts=clips"])
+
+
+def test_an_accelerator_without_a_share_of_it_is_refused() -> None:
+    text = refusal("resources.mask.accelerator=L4", "resources.mask.gpus_per_actor=0")
+    assert "resources.mask: accelerator=L4 names machines for their GPUs, and gpus_per_actor=0 takes none" in text
 
 
 @pytest.mark.parametrize("text", ["train", "train.micro_batch", "=3", "train..x=3"])
@@ -120,9 +157,19 @@ def test_the_papers_steps_and_rates_follow_from_their_recipes() -> None:
     assert mgmae.warmup_steps(240_000) == 12_500
 
 
+def test_fields_of_a_nested_section_are_named_and_may_change_on_their_own() -> None:
+    known = {name: (value, is_free) for name, value, is_free in fields(load_recipe(MGMAE))}
+    assert known["resources.mask.actors"] == (8, True)
+    assert known["resources.mask.gpus_per_actor"] == (0.5, True)
+    assert known["motion.device"] == ("auto", True)
+    assert "resources.mask" not in known
+
+
 def test_a_resumed_run_may_change_how_but_not_what() -> None:
     before = load_recipe(SMOKE)
     check_resume(before, load_recipe(SMOKE, ["train.micro_batch=2", "resources.num_workers=1", "run.storage=/else"]))
+    moved = ["resources.mask.actors=[2,9]", "resources.mask.gpus_per_actor=0.25", "resources.mask.accelerator=L4"]
+    check_resume(before, load_recipe(SMOKE, [*moved, "resources.train_gpus_per_worker=0.75"]))
     check_resume(before, load_recipe(SMOKE, ["data.uri=/elsewhere/index.parquet"]))
     with pytest.raises(ResumeError, match=r"data.uri: the run has"):
         check_resume(before, load_recipe(SMOKE, ["data.uri=/elsewhere"]))

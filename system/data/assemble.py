@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -100,8 +101,15 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
 
 
 def masks_beside_decoding(recipe: Recipe) -> bool:
-    """Say whether masks are made in the decode actor: no motion, or motion that comes from a CPU."""
+    """Say whether masks are made in the decode actor: no motion, or a source that is at home on a CPU."""
     return not recipe.needs_motion or recipe.flow.source in CPU_SOURCES
+
+
+def flow_device(recipe: Recipe) -> Literal["cpu", "cuda"]:
+    """Return what the actors that compute flow are given: a share of a GPU each (`cuda`), or a CPU core each."""
+    if masks_beside_decoding(recipe) or not recipe.resources.mask.gpus_per_actor:
+        return "cpu"
+    return "cuda"
 
 
 def stage_specs(recipe: Recipe) -> list[StageSpec]:

@@ -29,12 +29,14 @@ from system.data.assemble import (
     StreamSpec,
     clip_bytes,
     decode_stage,
+    flow_device,
     mask_stage,
     masks_beside_decoding,
     read_stage,
     stage_specs,
 )
 from system.data.columns import Batch, check_chain
+from system.data.placing import Place, Role, device_kind
 from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
 
@@ -76,6 +78,7 @@ class Clock:
         self._step = 0
         self._moved = asyncio.Condition()
         self._progress: dict[str, Any] = {}
+        self._places: dict[tuple[str, str], Place] = {}
 
     async def open(self, step: int, block: int) -> int:
         """Begin a new stream at a step's first block; return its number."""
@@ -110,6 +113,14 @@ class Clock:
         """Return what the trainers said last."""
         return self._progress
 
+    async def landed(self, place: Place) -> None:
+        """Take down where a process landed."""
+        self._places[place.role, place.name] = place
+
+    async def places(self) -> list[Place]:
+        """Return where the processes landed that have said so."""
+        return list(self._places.values())
+
 
 def make_clock() -> ClockHandle:
     """Start a clock on the driver's node: it lives as long as the driver, whatever other nodes do."""
@@ -117,6 +128,17 @@ def make_clock() -> ClockHandle:
     options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
     handle: ClockHandle = _untyped_ray.remote(**options)(Clock).remote()
     return handle
+
+
+def my_gpus() -> tuple[str, ...]:
+    """Return the GPUs that Ray gave this process a share of."""
+    return tuple(str(each) for each in ray.get_gpu_ids())
+
+
+def my_place(role: Role, name: str, device: str) -> Place:
+    """Return where this process landed."""
+    node = ray.get_runtime_context().get_node_id()
+    return Place(role, name, _untyped_ray.util.get_node_ip_address(), node, my_gpus(), device)
 
 
 class BlockNumbers(Datasource):
@@ -201,8 +223,12 @@ class _Decode:
 
 
 class _Mask:
-    def __init__(self, spec: StreamSpec) -> None:
-        device = "cuda" if spec.recipe.resources.gpus_per_mask_actor else "cpu"
+    def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
+        import torch  # noqa: PLC0415  only where masks are made
+
+        insists = "motion.device=cuda" if spec.recipe.motion.device == "cuda" else None
+        device = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
+        clock.landed.remote(my_place("flow", ray.get_runtime_context().get_actor_id() or "", device))
         self._stage = mask_stage(spec, device)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -243,14 +269,15 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
         resources=resources.decode_resources or None,
     )
     if not masks_beside_decoding(recipe):
-        gpus = resources.gpus_per_mask_actor
+        on_gpus = flow_device(recipe) == "cuda"
         stream = stream.map_batches(
             _Mask,
-            fn_constructor_args=(spec,),
+            fn_constructor_args=(spec, clock),
             batch_size=spec.layout.clips_per_block,
-            compute=_pool(resources.mask_actors),
-            num_cpus=0 if gpus else 1,
-            num_gpus=gpus or None,
+            compute=_pool(resources.mask.actors),
+            num_cpus=0 if on_gpus else 1,
+            num_gpus=resources.mask.gpus_per_actor if on_gpus else None,
+            accelerator_type=resources.mask.accelerator,
         )
     made: Dataset = stream
     return made

@@ -20,13 +20,15 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from system import storage
-from system.data.assemble import clip_bytes, layout_for, masks_beside_decoding
+from system.config import fewest
+from system.data.assemble import clip_bytes, flow_device, layout_for, masks_beside_decoding
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.data.pipeline import lookahead_blocks, make_clock
+from system.data.placing import placing_lines
 from system.errors import ResumeError, SystemFault, UserError
 from system.recipe import Recipe, check_resume, dump_recipe, recipe_from
 from system.recipe_tree import parse_yaml
@@ -34,7 +36,7 @@ from system.train import checkpoint
 from system.train.failures import decide, pause_after, root
 from system.train.loop import Schedule, schedule_of
 from system.train.progress import Progress, progress_from
-from system.train.worker import STREAM, ClipDataConfig, Job, stand_in, train_worker
+from system.train.worker import STREAM, ClipDataConfig, GroupConfig, Job, stand_in, train_worker
 
 Say = Callable[[str], None]
 Show = Callable[[dict[str, Any], Schedule], None]
@@ -55,15 +57,20 @@ WAITING_S = 120.0
 SPARE_CPUS = 2
 
 
+def flow_cpus(recipe: Recipe) -> int:
+    """Return the CPU cores that the actors hold which compute flow, at their fewest."""
+    if masks_beside_decoding(recipe) or flow_device(recipe) == "cuda":
+        return 0
+    return fewest(recipe.resources.mask.actors)
+
+
 def local_resources(recipe: Recipe) -> tuple[int, int]:
     """Return logical CPUs and bytes of object store for a cluster on this machine: what the recipe's stages hold."""
     resources = recipe.resources
-    decode = resources.decode_actors[0] if isinstance(resources.decode_actors, tuple) else resources.decode_actors
-    mask = 0 if masks_beside_decoding(recipe) else resources.mask_actors
-    cpus = int(resources.num_workers * resources.cpus_per_worker + decode + mask) + SPARE_CPUS
+    cpus = resources.num_workers * resources.cpus_per_worker + flow_cpus(recipe) + fewest(resources.decode_actors)
     block = layout_for(recipe, resources.num_workers).clips_per_block * clip_bytes(recipe)
     blocks = lookahead_blocks(recipe, resources.num_workers) + 4 * resources.num_workers
-    return max(cpus, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
+    return max(int(cpus) + SPARE_CPUS, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
 
 
 def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> bool:
@@ -168,6 +175,11 @@ def cluster_resources() -> dict[str, float]:
     return have
 
 
+def cluster_nodes() -> list[dict[str, float]]:
+    """Return what each machine of the cluster has now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
 def _free_resources() -> dict[str, float]:
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     return free
@@ -180,8 +192,8 @@ def use_gpu(recipe: Recipe) -> bool:
 
 
 def runs_raft_on_cpus(recipe: Recipe) -> bool:
-    """Say whether a network computes the flow and has no GPU for it."""
-    return not masks_beside_decoding(recipe) and not recipe.resources.gpus_per_mask_actor
+    """Say whether a network computes the flow on CPUs, and nobody said that it should."""
+    return flow_cpus(recipe) > 0 and recipe.motion.device == "auto"
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
@@ -200,13 +212,13 @@ def train(recipe: Recipe, state: RunState, *, say: Say, show: Show) -> None:
     # Once: a later attempt may begin while the cluster still replaces its only node with GPUs.
     gpu = use_gpu(recipe)
     if gpu and runs_raft_on_cpus(recipe):
-        say("motion.source=raft runs on CPUs, many times slower than training: set resources.gpus_per_mask_actor")
+        say("motion.source=raft runs on CPUs, many times slower than training: set resources.mask.gpus_per_actor")
     failures, reached = 0, state.progress.step
     while True:
         clock = make_clock()
         job = Job(recipe, state.index.uri, clock)
         try:
-            with _watching(clock, state.schedule, show, say):
+            with _watching(clock, recipe, state.schedule, show, say):
                 _attempt(job, gpu=gpu)
             return
         except Exception as error:
@@ -231,13 +243,13 @@ def _attempt(job: Job, *, gpu: bool) -> None:
     recipe, resources = job.recipe, job.recipe.resources
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker, **resources.worker_resources}
     if gpu:
-        per_worker["GPU"] = 1
+        per_worker["GPU"] = resources.train_gpus_per_worker
     with tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
         # Ray's annotations: a function of a dict, and the configuration of Train v1. Any one value does, and v2 runs.
         trainer = TorchTrainer(
             train_worker,  # type: ignore[arg-type]
             train_loop_config=job,  # type: ignore[arg-type]
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(resources.worker_timeout_s)),
+            torch_config=GroupConfig(timeout_s=int(resources.worker_timeout_s)),
             scaling_config=ScalingConfig(
                 num_workers=resources.num_workers, use_gpu=gpu, resources_per_worker=per_worker
             ),
@@ -255,18 +267,22 @@ def _attempt(job: Job, *, gpu: bool) -> None:
 
 
 @contextmanager
-def _watching(clock: Any, schedule: Schedule, show: Show, say: Say) -> Iterator[None]:
+def _watching(clock: Any, recipe: Recipe, schedule: Schedule, show: Show, say: Say) -> Iterator[None]:
     """Pass on what the trainers say while an attempt is under way."""
     ended = threading.Event()
 
     def watch() -> None:
-        told = time.monotonic()
+        told, begun = time.monotonic(), False
         while not ended.wait(0.5):
             try:
                 values = ray.get(clock.progress.remote(), timeout=10)
+                places = ray.get(clock.places.remote(), timeout=10) if values and not begun else []
             except (ray.exceptions.RayError, TimeoutError):
                 continue
             if values:
+                begun = True
+                for line in placing_lines(places, all_roles=flow_device(recipe) == "cuda"):
+                    say(line)
                 show(values, schedule)
             elif time.monotonic() - told > WAITING_S:
                 told = time.monotonic()

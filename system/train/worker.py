@@ -7,21 +7,25 @@ starts at its step, and the workers load it. So stream and weights cannot disagr
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray.data
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train import DataConfig
-from ray.train.torch import get_device
+from ray.train.torch import TorchConfig, get_device
+from ray.train.torch.config import _TorchBackend
 
 from system.data.assemble import StreamSpec, layout_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.data.pipeline import ClockHandle, clip_stream, execution_options, split, wait_for
+from system.data.pipeline import ClockHandle, clip_stream, execution_options, my_gpus, my_place, split, wait_for
+from system.data.placing import device_kind
 from system.errors import StreamFault
 from system.recipe import Recipe
 from system.train import checkpoint
@@ -72,6 +76,35 @@ class ClipDataConfig(DataConfig):
         stream = clip_stream(spec, clock)
         stream.context.execution_options = execution_options(recipe, spec)
         return [{STREAM: iterator} for iterator in split(stream, world_size)]
+
+
+class GroupConfig(TorchConfig):
+    """The workers' process group: NCCL where every one of them was given a GPU and sees it, else gloo.
+
+    Ray's own rule looks at what was asked for alone, and a GPU that Ray counts is not one that torch can use.
+    """
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """Return what Ray Train sets the group up with."""
+        return _GroupBackend
+
+
+class _GroupBackend(_TorchBackend):
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        given = worker_group.get_resources_per_worker().get("GPU", 0) > 0
+        sees = given and all(worker_group.execute(torch.cuda.is_available))
+        super().on_start(worker_group, replace(backend_config, backend="nccl" if sees else "gloo"))
+
+
+def _device(recipe: Recipe) -> torch.device:
+    """Return this worker's device: of the kind that its process group speaks for."""
+    insists = "resources.use_gpu=true" if recipe.resources.use_gpu is True else None
+    kind = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
+    device = get_device() if kind == "cuda" and dist.get_backend() == "nccl" else torch.device("cpu")
+    # Machines with GPUs show them to processes that have none, and DeepSpeed would take one.
+    os.environ["DS_ACCELERATOR"] = device.type
+    return device
 
 
 def stand_in() -> Dataset:
@@ -127,7 +160,8 @@ def train_worker(job: Job) -> None:
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
 
-    device = get_device()
+    device = _device(job.recipe)
+    job.clock.landed.remote(my_place("trainers", str(rank), device.type))
     train_rank(
         job.recipe,
         job.index_uri,

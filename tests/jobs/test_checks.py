@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.checks import short_of, wanted_resources
+from system.recipe import Recipe, load_recipe
+from system.train.launch import flow_cpus
+from tests.conftest import RECIPES
+
+
+def recipe(*overrides: str) -> Recipe:
+    few = ["resources.num_workers=2", "resources.decode_actors=[2,9]", "resources.mask.actors=[2,8]"]
+    return load_recipe(Path(RECIPES / "mgmae-vitb-k400.yaml"), [*few, *overrides])
+
+
+def test_shares_of_gpus_are_counted_at_the_fewest_actors() -> None:
+    wanted = wanted_resources(recipe("resources.train_gpus_per_worker=0.75"), gpu=True)
+    assert wanted == {"CPU": 2 * 4 + 2, "GPU": 2 * 0.75 + 2 * 0.5}
+
+
+def test_flow_without_gpus_takes_a_core_for_each_actor() -> None:
+    on_cpus = recipe("resources.mask.gpus_per_actor=0", "resources.worker_resources.train=1")
+    assert wanted_resources(on_cpus, gpu=False) == {"CPU": 2 * 4 + 2 + 2, "train": 2}
+    assert flow_cpus(on_cpus) == 2
+
+
+def test_flow_beside_decoding_takes_nothing() -> None:
+    beside = recipe("motion.source=dis", "resources.mask.gpus_per_actor=0")
+    assert wanted_resources(beside, gpu=True) == {"CPU": 2 * 4 + 2, "GPU": 2}
+    assert wanted_resources(recipe("motion.source=dis"), gpu=True) == wanted_resources(beside, gpu=True)
+
+
+def test_every_resource_that_is_short_is_told() -> None:
+    asks = recipe("resources.worker_resources.train=1", "resources.train_gpus_per_worker=0.75")
+    lines = short_of(asks, [{"CPU": 4.0, "GPU": 2.0, "train": 1.0}], gpu=True)
+    assert lines[:2] == ["CPU: 10 wanted, 4 there", "train: 2 wanted, 1 there"]
+    assert lines[2].startswith("GPU: 2.5 wanted for 2 x 0.75 (workers on train) and 2 x 0.5 (actors of resources.mask)")
+
+
+def test_an_accelerator_that_no_machine_has_is_told_with_those_there() -> None:
+    asks = recipe("resources.mask.accelerator=L4")
+    node = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0}
+    assert short_of(asks, [node], gpu=True) == ["resources.mask.accelerator=L4: no machine has it; there: A100"]
+    assert short_of(asks, [node, {"GPU": 1.0, "accelerator_type:L4": 1.0}], gpu=True) == []
