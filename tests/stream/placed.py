@@ -2,7 +2,8 @@
 
     python -m tests.stream.placed FOLDER
 
-FOLDER takes the runs, and what is found: `placed.json`. Started by test_placement.py: a Ray with GPUs cannot stand beside the tests' session.
+FOLDER takes the runs, and what is found: `placed.json`. Started by test_placement.py: a Ray with GPUs cannot stand
+beside the tests' session.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jobs.checks import short_of
 from system.data.dataset import ensure_index
 from system.data.pipeline import wait_for
 from system.recipe import Recipe
+from system.train.failures import decide
 from system.train.launch import ENVIRONMENT, cluster_nodes, open_run, train
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import recording_clock, take
@@ -100,6 +102,17 @@ def on_a_labelled_group(folder: Path, cluster: Cluster) -> dict[str, Any]:
     }
 
 
+def insisting_on_cuda(folder: Path) -> str:
+    """Return the line that tells of flow which wants a CUDA device and nothing else."""
+    spec = stream_spec(flow_recipe(folder, "motion.device=cuda"), 1)
+    try:
+        with recording_clock() as clock:
+            take(spec, clock, lambda *_: True)
+    except ray.exceptions.RayError as error:
+        return decide(error, 1, 1).reason
+    return "nothing was refused"
+
+
 def main(folder: Path) -> None:
     """Start the cluster, run both, write down what was found, and leave nothing behind."""
     torch.set_num_threads(1)
@@ -114,11 +127,15 @@ def main(folder: Path) -> None:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": dict(ENVIRONMENT)},
         )
-        found = {"beside": beside_trainers(folder), "labelled": on_a_labelled_group(folder, cluster)}
+        found = {
+            "beside": beside_trainers(folder),
+            "insisting": insisting_on_cuda(folder),
+            "labelled": on_a_labelled_group(folder, cluster),
+        }
         (folder / "placed.json").write_text(json.dumps(found))
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
         shutil.rmtree(temp, ignore_errors=True)
 
 

@@ -51,3 +51,8 @@ def test_flow_actors_land_on_the_labelled_group_alone(placed: dict[str, Any]) ->
     assert labelled["short_with_the_machine"] == []
     assert labelled["landed"] == [labelled["labelled"]] * 2
     assert labelled["taken"] == [4, 4]
+
+
+def test_flow_that_insists_on_cuda_ends_the_attempt_with_the_way_out(placed: dict[str, Any]) -> None:
+    assert "motion.device=cuda needs a CUDA device, and torch sees none where Ray gave GPU" in placed["insisting"]
+    assert "use motion.device=auto" in placed["insisting"]
