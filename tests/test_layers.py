@@ -18,7 +18,7 @@ LAYERS = (
     ("system.report",),
     ("system.train",),
     ("system.data",),
-    ("system.recipe", "system.recipe_tree"),
+    ("system.recipe", "system.recipe_tree", "system.recipe_words"),
     ("system.methods",),
     ("system.motion", "system.models"),
     ("system.core", "system.range_file", "system.seekable"),
