@@ -25,9 +25,9 @@ from system.motion.raft_weights import load_network
 if TYPE_CHECKING:
     from system.motion.base import Frames
 
-# Working memory of one chunk of frames or pairs. At 224 px these are 37 frames and 53 pairs: more would not keep a GPU
-# busier, and a block of 48 clips (720 pairs) would want gigabytes.
-CHUNK_BYTES = 256 << 20
+# Working memory of one chunk of frames or pairs, about. At 224 px these are 18 frames and 20 pairs, so a clip is one
+# chunk. Four times as much was no faster on a CPU, and a block of 48 clips (720 pairs) would want gigabytes.
+CHUNK_BYTES = 128 << 20
 # Per px of a frame: the encoders' first maps have 32 channels of float32 on a quarter of the px, about four at a time.
 FRAME_BYTES_PER_PX = 144
 # Per pair: h x w maps of h x w correlations and their three smaller levels, float32; then about 500 numbers per place,
@@ -104,11 +104,11 @@ class RAFT:
         ys, xs = (torch.arange(side, device=self._device, dtype=torch.float32) for side in first.shape[2:])
         here = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
         flow = torch.zeros_like(here).expand(len(first), -1, -1, -1)
-        for _ in range(self._updates):
-            near = correlation.index_pyramid(here + flow)
-            with self._autocast():
+        with self._autocast():  # which leaves the look-up in fp32
+            for _ in range(self._updates):
+                near = correlation.index_pyramid(here + flow)
                 hidden, step = update(hidden, context, near, flow)
-            flow = flow + step.float()
+                flow = flow + step.float()
         correlation.corr_pyramid = []  # it would be held until the next call
         return flow
 
