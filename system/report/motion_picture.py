@@ -1,7 +1,7 @@
 """One picture of what motion sources see: frames, flow as colours and masks, a row for each source.
 
-Columns are slots of the clip. Flow of a slot is that of its first frame's pair; its strength is relative to the
-reference's fastest px, so that sources can be compared.
+Columns are slots of the clip. Flow of a slot is that of its first frame's pair, which points toward the base frame, so
+its hue turns over in the middle of the clip; its strength is relative to the reference's fastest px.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def motion_picture(clips: Sequence[Compared], reference: str, grid: TokenGrid) -
     """Draw clips as every source sees them, below each other; returns a PNG file's bytes."""
     rows = []
     for compared in clips:
-        rows += list(_rows_of(compared, reference, grid))
+        for each in _rows_of(compared, reference, grid):
+            rows += [each, np.full((2, each.shape[1], 3), 255, np.uint8)]
         rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
     done, data = cv2.imencode(".png", cv2.cvtColor(np.concatenate(rows, 0), cv2.COLOR_RGB2BGR))
     assert done
