@@ -86,7 +86,7 @@ def compare_sources(recipe: Recipe, asked: Asked, say: Say) -> tuple[str, bytes 
         return "", None
 
     def mask(clip: MotionClip, flow: torch.Tensor) -> Visible:
-        return recipe.record.mask(clip.noise, flow, grid, recipe.method)[0]
+        return recipe.record.mask(clip.noise, flow, grid, recipe.method).reshape(-1)
 
     meaningless = [name for name in sources if name.startswith("raft") and weights.random]
     scores = Scores(reference)

@@ -38,8 +38,8 @@ def _rows_of(compared: Compared, reference: str, grid: TokenGrid) -> Iterator[Im
         note = f"flow; full: {largest:.1f} px" if name == reference else "flow"
         yield row([_small(flow_colours(each, largest)) for each in shown], name, note)
     for name, visible in compared.visible.items():
-        shown = show_visible(frames, visible, grid)
-        yield row([_small(shown[start]) for start in starts], name, "visible tokens")
+        seen = show_visible(frames, visible, grid)
+        yield row([_small(seen[start]) for start in starts], name, "visible tokens")
 
 
 def motion_picture(clips: Sequence[Compared], reference: str, grid: TokenGrid) -> bytes:

@@ -175,8 +175,8 @@ def table(lines: Mapping[str, Score], reference: str) -> str:
 
     cells = [("source", "ms/clip", "error, px", "error of what moves, px", f"mask overlap with {reference}")]
     for name, score in lines.items():
-        errors = [number(score.error_px, 2), number(score.moving_error_px, 2)]
-        cells.append((name, number(1000 * score.seconds, 1), *errors, number(score.agreement, 3)))
+        error, moving = number(score.error_px, 2), number(score.moving_error_px, 2)
+        cells.append((name, number(1000 * score.seconds, 1), error, moving, number(score.agreement, 3)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rows = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells

@@ -44,7 +44,7 @@ def clip(truth: Flow | None, seed: int = 0) -> MotionClip:
 
 
 def masked(of: MotionClip, flow: torch.Tensor) -> Visible:
-    return MGMAE.mask(of.noise, flow, GRID, OPTIONS)[0]
+    return MGMAE.mask(of.noise, flow, GRID, OPTIONS).reshape(-1)
 
 
 def says(flow: Flow, seconds: float = 0.0) -> object:
@@ -67,8 +67,8 @@ def test_the_truth_agrees_with_itself() -> None:
 
 
 def test_a_known_shift_has_the_known_error() -> None:
-    assert (end_point_errors(moving(10) + np.float32([3, 4]), moving(10)) == 5).all()
-    line = scores(moving(10), TRUTH, off=moving(10) + np.float32([3, 4])).lines()["off"]
+    assert (end_point_errors(moving(10) + np.array([3, 4], np.float32), moving(10)) == 5).all()
+    line = scores(moving(10), TRUTH, off=moving(10) + np.array([3, 4], np.float32)).lines()["off"]
     assert line.error_px == 5
     assert line.moving_error_px == 5
 
@@ -141,9 +141,9 @@ def test_a_source_of_frames_is_given_one_clip_and_timed() -> None:
     ticks = count()
     given: list[tuple[int, ...]] = []
 
-    def source(frames: NDArray[np.uint8], wanted: Sequence[FramePair]) -> torch.Tensor:
+    def source(frames: NDArray[np.uint8], pairs: Sequence[FramePair]) -> torch.Tensor:
         given.append(frames.shape)
-        return torch.ones(1, len(wanted), 64, 64, 2)
+        return torch.ones(1, len(pairs), 64, 64, 2)
 
     estimate = of_frames(source, MGMAE.pairs(OPTIONS, 4), lambda: float(next(ticks)))(clip(None))
     assert given == [(1, 4, 64, 64, 3)]
