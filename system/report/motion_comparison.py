@@ -13,7 +13,7 @@ from system.errors import DataError
 from system.recipe import Recipe, recipe_from
 from system.report.motion_clips import MotionClip, motion_clips
 from system.report.motion_picture import motion_picture
-from system.report.motion_sources import Weights, estimators, reference_of
+from system.report.motion_sources import Setting, Weights, estimators, reference_of
 from system.report.motion_table import Compared, Scores, Visible, compare, table
 
 Say = Callable[[str], None]
@@ -78,10 +78,8 @@ def compare_sources(recipe: Recipe, asked: Asked, say: Say) -> tuple[str, bytes 
     """
     grid, weights = recipe.grid, asked.weights
     names, reference = reference_of(asked.names, weights, recipe.data.uri)
-    sources = estimators(names, weights, recipe.record.pairs(recipe.method, grid.num_frames), grid.height, asked.device)
-    for name in names:
-        if name not in sources:
-            say(f"{name} is left out: it needs --weights, or --random-weights for its cost alone")
+    pairs = recipe.record.pairs(recipe.method, grid.num_frames)
+    sources = estimators(names, Setting(weights, pairs, grid.height, asked.device, say))
     if not sources:
         return "", None
 

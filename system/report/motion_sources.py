@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,44 +59,60 @@ def section(name: str, weights: Weights) -> MotionSection:
         ) from error
 
 
-def estimator(motion: MotionSection, weights: Weights, pairs: Sequence[FramePair], size: int, device: str) -> Estimator:
-    """Make a source for clips of `size` px.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What sources are made for.
 
-    A source that reads the stream instead of frames gets its branch here: an estimator is given the clip's video and
-    request as well.
+    Attributes:
+        weights: RAFT's.
+        pairs: whose flow is wanted.
+        size: side of the clips, px.
+        device: torch device of sources that are networks.
+        say: takes lines about what is left out.
+    """
+
+    weights: Weights
+    pairs: tuple[FramePair, ...]
+    size: int
+    device: str
+    say: Callable[[str], None]
+
+
+def estimator(motion: MotionSection, setting: Setting) -> Estimator:
+    """Make a source. One that reads the stream gets its branch here: it is given each clip's video and request.
 
     Raises:
         RecipeError: if the source cannot work with the clips.
         WeightsError: the weights are missing or of another network.
     """
+    pairs, size = setting.pairs, setting.size
+    device = setting.device if motion.source == "raft" else "cpu"
     try:
-        if motion.source == "raft" and weights.random:
+        if motion.source == "raft" and setting.weights.random:
             check_raft_size(motion.size, size, size)
+            torch.manual_seed(0)
             network = optical_flow.raft_small(weights=None).eval().to(device)
             return of_frames(RAFT(network, motion.updates, motion.size), pairs, clock_of(device))
         check_motion(motion, size)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    used = device if motion.source == "raft" else "cpu"
-    return of_frames(motion_source(motion, used), pairs, clock_of(used))
+    return of_frames(motion_source(motion, device), pairs, clock_of(device))
 
 
-def estimators(
-    names: Sequence[str], weights: Weights, pairs: Sequence[FramePair], size: int, device: str
-) -> dict[str, Estimator]:
-    """Make the sources with these names; what needs weights is left out where there are none.
+def estimators(names: Sequence[str], setting: Setting) -> dict[str, Estimator]:
+    """Make the sources with these names; what needs weights is left out, and said, where there are none.
 
     Raises:
         RecipeError: if a name stands for no source, or a source cannot work with the clips.
         WeightsError: the weights are missing or of another network.
     """
-    sections = {name: section(name, weights) for name in names}
-    torch.manual_seed(0)  # of random weights
-    return {
-        name: estimator(motion, weights, pairs, size, device)
-        for name, motion in sections.items()
-        if motion.source != "raft" or weights.uri is not None or weights.random
-    }
+    made = {}
+    for name, motion in {name: section(name, setting.weights) for name in names}.items():
+        if motion.source == "raft" and setting.weights.uri is None and not setting.weights.random:
+            setting.say(f"{name} is left out: it needs --weights, or --random-weights for its cost alone")
+        else:
+            made[name] = estimator(motion, setting)
+    return made
 
 
 def reference_of(names: Sequence[str], weights: Weights, uri: str) -> tuple[tuple[str, ...], str]:

@@ -6,10 +6,14 @@ import pytest
 
 from system.core.pairs import FramePair
 from system.errors import RecipeError, WeightsError
-from system.report.motion_sources import ALL, Weights, estimators, reference_of, section
+from system.report.motion_sources import ALL, Setting, Weights, estimators, reference_of, section
 
 PAIRS = (FramePair(0, 1),)
 SYNTHETIC = "synthetic://moving?videos=2"
+
+
+def setting(weights: Weights, size: int = 224) -> Setting:
+    return Setting(weights, PAIRS, size, "cpu", print)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -30,19 +34,21 @@ def test_a_name_that_stands_for_nothing_is_refused_with_those_that_do(name: str)
 
 
 def test_raft_is_left_out_without_weights() -> None:
-    assert list(estimators(["raft", "dis", "raft:128"], Weights(), PAIRS, 224, "cpu")) == ["dis"]
-    assert list(estimators(["raft", "dis"], Weights(random=True), PAIRS, 224, "cpu")) == ["raft", "dis"]
+    said: list[str] = []
+    assert list(estimators(["raft", "dis", "raft:128"], Setting(Weights(), PAIRS, 224, "cpu", said.append))) == ["dis"]
+    assert [line.split()[0] for line in said] == ["raft", "raft:128"]
+    assert list(estimators(["raft", "dis"], setting(Weights(random=True)))) == ["raft", "dis"]
 
 
 @pytest.mark.parametrize("weights", [Weights("none.pth"), Weights(random=True)])
 def test_raft_on_clips_that_are_too_small_is_refused_with_the_way_out(weights: Weights) -> None:
-    with pytest.raises(RecipeError, match=r"motion.size=128"):
-        estimators(["raft"], weights, PAIRS, 96, "cpu")
+    with pytest.raises(RecipeError, match=r"motion\.size=128"):
+        estimators(["raft"], setting(weights, 96))
 
 
 def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none.pth: there is no such file"):
-        estimators(["raft"], Weights(f"{tmp_path}/none.pth"), PAIRS, 224, "cpu")
+        estimators(["raft"], setting(Weights(f"{tmp_path}/none.pth")))
 
 
 @pytest.mark.parametrize(
