@@ -86,8 +86,11 @@ class MotionSection(Section):
     source: Literal["auto", "raft", "dis", "frame_difference"] = Field(
         "auto", description="`auto`: what the method was made for where that needs no weights, else dis."
     )
-    weights: str | None = free(None, description="raft: URI of the weights (torchvision's raft_small file).")
+    weights: str | None = free(None, description="raft: URI of RAFT-small's weights, torchvision's or the original's.")
     updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
+    size: int | None = Field(
+        None, ge=128, multiple_of=8, description="raft: side at which flow is computed, px. Default: data.size."
+    )
     preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(
         "fast", description="dis: OpenCV's presets, and `fine` of ours between fast and medium."
     )

@@ -82,7 +82,7 @@ def test_a_rule_is_told_with_the_value_and_the_way_out(override: str, sentence: 
 
 
 def test_raft_below_its_smallest_size_is_refused_with_the_way_out() -> None:
-    assert "use data.size=128 or motion.source=dis" in refusal("data.size=112")
+    assert "use motion.size=128, which scales them" in refusal("data.size=112")
 
 
 def test_overrides_reach_into_a_section_of_a_section() -> None:

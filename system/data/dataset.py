@@ -100,7 +100,12 @@ def check_rejected(recipe: Recipe, index: Index) -> None:
         )
 
 
-def _synthetic_fields(uri: str) -> dict[str, int]:
+def synthetic_fields(uri: str) -> dict[str, int]:
+    """Return the numbers that a synthetic:// URI says, with defaults for the rest.
+
+    Raises:
+        RecipeError: if it means nothing.
+    """
     parts = urlsplit(uri)
     if parts.netloc != "moving":
         raise RecipeError(f"data.uri={uri}: the only generated set is synthetic://moving")
@@ -114,14 +119,14 @@ def _synthetic_fields(uri: str) -> dict[str, int]:
 
 def synthetic_folder(recipe: Recipe) -> str:
     """Return where the generated videos of a recipe lie: below the run's storage, shared by its runs."""
-    fields = _synthetic_fields(recipe.data.uri)
+    fields = synthetic_fields(recipe.data.uri)
     name = "-".join(f"{key}{value}" for key, value in fields.items())
     return storage.join(storage.absolute(recipe.run.storage), "synthetic", name)
 
 
 def make_synthetic(uri: str, folder: str, workers: int = 2, say: Progress = quiet) -> None:
     """Generate the videos that a synthetic:// URI describes, each in a folder named after its motion."""
-    fields = _synthetic_fields(uri)
+    fields = synthetic_fields(uri)
     say(f"generating {fields['videos']} videos in {folder}")
     numbers = range(fields["videos"])
     size = (fields["height"], fields["width"])

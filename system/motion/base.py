@@ -28,7 +28,8 @@ else:
 # Sources that run on a CPU core beside the decoder; the others are a stage of their own.
 CPU_SOURCES = frozenset({"dis", "frame_difference"})
 
-# RAFT's correlation pyramid has four levels over maps of 1/8 of the frame.
+# RAFT's maps have 1/8 of the frame's side, and the coarsest of their four levels of correlation needs 2 x 2 places.
+RAFT_MULTIPLE_PX = 8
 RAFT_MIN_PX = 128
 
 
@@ -44,20 +45,38 @@ def check_motion(motion: MotionSection, size: int) -> None:
     """Refuse settings that a source cannot work with.
 
     Raises:
-        ValueError: RAFT without weights, or frames below its smallest size.
+        ValueError: RAFT without weights, or frames that it cannot take as they are.
     """
     if motion.source != "raft":
         return
     if motion.weights is None:
         raise ValueError(
-            "motion.source=raft needs motion.weights, the URI of torchvision's raft_small file (C_T_V1 to match the"
-            " original RAFT-small; docs/motion.md says where to get it); or use motion.source=dis, which needs none"
+            "motion.source=raft needs motion.weights, the URI of RAFT-small's file, torchvision's (C_T_V1 to match the"
+            " original) or the original's; docs/motion.md says where to get it; or use motion.source=dis, which needs"
+            " none"
         )
-    if size < RAFT_MIN_PX:
-        raise ValueError(
-            f"motion.source=raft needs frames of at least {RAFT_MIN_PX} px, got data.size={size};"
-            f" use data.size={RAFT_MIN_PX} or motion.source=dis"
-        )
+    check_raft_size(motion.size, size, size)
+
+
+def check_raft_size(scaled_to: int | None, height: int, width: int) -> None:
+    """Refuse frames that RAFT cannot take as they are, unless they are scaled for it.
+
+    Args:
+        scaled_to: `motion.size`, which satisfies the rule itself.
+        height: of the frames, px.
+        width: of the frames, px.
+
+    Raises:
+        ValueError: names the `motion.size` that makes it work.
+    """
+    sides = (height, width)
+    if scaled_to is not None or all(side >= RAFT_MIN_PX and side % RAFT_MULTIPLE_PX == 0 for side in sides):
+        return
+    nearest = max(RAFT_MIN_PX, round(max(sides) / RAFT_MULTIPLE_PX) * RAFT_MULTIPLE_PX)
+    raise ValueError(
+        f"motion.source=raft needs frames of at least {RAFT_MIN_PX} px and a multiple of {RAFT_MULTIPLE_PX},"
+        f" got {width} x {height} px (data.size); use motion.size={nearest}, which scales them for the flow alone"
+    )
 
 
 def motion_source(motion: MotionSection, device: str = "cpu") -> MotionSource:

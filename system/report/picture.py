@@ -172,7 +172,8 @@ def _text(height: int, line: str, note: str) -> Image:
     return canvas
 
 
-def _row(images: list[Image], line: str, note: str) -> Image:
+def row(images: list[Image], line: str, note: str) -> Image:
+    """Put images of one height beside each other, with a line of text and a note on their left."""
     gap = np.full((images[0].shape[0], 2, 3), 255, np.uint8)
     parts = [_text(images[0].shape[0], line, note)]
     for image in images:
@@ -199,7 +200,7 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Ne
     for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
         made = reconstructions(recipe, module, batch, frozen)
         for line, note, images in _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], made):
-            rows.append(_row(images, line, note))
+            rows.append(row(images, line, note))
         rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
     picture = np.concatenate(rows, 0)
     done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
