@@ -208,7 +208,7 @@ def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, _options: MAM2Opti
 
 def read_codes(predicted: Tensor, options: MAM2Options) -> Tensor:
     """Return the likeliest codes: (B, K, n * codes) -> (B, K, n)."""
-    return predicted.unflatten(-1, (-1, options.codes)).argmax(-1)
+    return predicted.reshape(*predicted.shape[:-1], -1, options.codes).argmax(-1)
 
 
 def drawn(options: MAM2Options) -> dict[str, Drawing]:

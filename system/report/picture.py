@@ -120,7 +120,7 @@ def reconstructions(
 def _pixel_rows(recipe: Recipe, batch: MicroBatch, predicted: Tensor) -> list[Shown]:
     grid = recipe.grid
     patches = patchify(batch.frames, grid)
-    predicted = predicted.unflatten(-1, (-1, 3))
+    predicted = predicted.reshape(*predicted.shape[:-1], -1, 3)
 
     def whole(values: Tensor) -> Tensor:
         return unpatchify(_put(patches.flatten(2), batch, values.flatten(2)), grid).clamp(0, 1)

@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
         if uri is not None:
             config = TokenizerConfig(
                 kind="small", num_codes=chosen.codes, factor=16, width=8, latent_width=8, code_width=8
-            )  # type: ignore[attr-defined]
+            )
             torch.manual_seed(0)
             save_tokenizer(Tokenizer(config), uri)
     return str(place)
@@ -129,7 +129,8 @@ def batch(method: Method, clips: int = 8, **values: Any) -> MicroBatch:
 
 def part(data: MicroBatch, some: slice) -> MicroBatch:
     values: list[Any] = [getattr(data, each.name) for each in fields(data)]
-    return MicroBatch(*(value[some] if value is not None else None for value in values))
+    cut: list[Any] = [value[some] if value is not None else None for value in values]
+    return MicroBatch(*cut)
 
 
 class Case:

@@ -13,7 +13,7 @@ import torch
 from system.config import ModelSection
 from system.core.clip import token_grid
 from system.methods import METHODS
-from system.methods.base import Clips
+from system.methods.base import Clips, Method
 from system.methods.videomae import VIDEOMAE, VideoMAEOptions
 from system.models.blocks import gather_tokens
 from system.train.batch import predicted_tokens, split_tokens
@@ -32,11 +32,11 @@ def block(clips: int = 4) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("method", PIXEL_METHODS, ids=lambda method: method.name)
-def test_every_method_with_pixels_decodes_784_of_1568_positions(method: object) -> None:
-    chosen = method.options.model_validate({"decoder_mask": "running_cell"})  # type: ignore[attr-defined]
-    decoded = method.decoded(np.arange(6), GRID, chosen)  # type: ignore[attr-defined]
+def test_every_method_with_pixels_decodes_784_of_1568_positions(method: Method) -> None:
+    chosen = method.options.model_validate({"decoder_mask": "running_cell"})
+    decoded = method.decoded(np.arange(6), GRID, chosen)
     assert (decoded.sum(1) == 784).all()
-    assert method.num_decoded(chosen, GRID) == 784  # type: ignore[attr-defined]
+    assert method.num_decoded(chosen, GRID) == 784
 
 
 def test_every_place_is_decoded_in_half_of_the_slots_and_clips_differ_by_their_phase() -> None:
@@ -82,6 +82,8 @@ def test_the_decoder_computes_944_of_1568_tokens() -> None:
     shown, hidden = split_tokens(made["visible"])
     chosen, _ = predicted_tokens(made, hidden)
     lengths: list[int] = []
-    module.decoder.blocks[0].register_forward_hook(lambda _m, given, _o: lengths.append(given[0].shape[1]))
+    module.get_submodule("decoder.blocks.0").register_forward_hook(
+        lambda _m, given, _o: lengths.append(given[0].shape[1])
+    )
     module(torch.rand(1, 3, 16, 224, 224), torch.from_numpy(shown), torch.from_numpy(chosen))
     assert lengths == [160 + 784]

@@ -75,4 +75,4 @@ def test_checkpointing_changes_no_gradient() -> None:
         module(frames(), SHOWN, HIDDEN)["codes"].square().mean().backward()
         grads = [param.grad.flatten() for param in module.parameters() if param.grad is not None]
         gradients.append(torch.cat(grads))
-    assert torch.allclose(*gradients, atol=1e-6)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
