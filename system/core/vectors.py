@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 Points = NDArray[np.float32]
 
+# Side of a cell of the flow that a clip is given, px of the clip.
+CLIP_CELL_PX = 4
 # Cells from which the median of a frame is taken: 1,000 of them tell a background as well as all.
 MEDIAN_CELLS = 1000
 _AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
@@ -67,7 +69,7 @@ def rasterized(vectors: NDArray[Any], height: int, width: int, cell: int) -> Fie
     for dy in range(int(down.max(initial=0))):
         for dx in range(int(across.max(initial=0))):
             y, x = top + dy, left + dx
-            inside = (dy < down) & (dx < across) & (0 <= y) & (y < len(field)) & (0 <= x) & (x < field.shape[1])
+            inside = (dy < down) & (dx < across) & (y >= 0) & (y < len(field)) & (x >= 0) & (x < field.shape[1])
             field[y[inside], x[inside]] = moved[inside]
     return field
 
@@ -99,7 +101,7 @@ def pushed(velocity: Field, frames: float, cell: int) -> Field:
     order = np.abs(values - _common(velocity)).sum(1).argsort(kind="stable")
     arrive = np.rint(values * np.float32(frames / cell)).astype(np.int64)[order]
     tx, ty = xs[order] + arrive[:, 0], ys[order] + arrive[:, 1]
-    inside = (0 <= ty) & (ty < height) & (0 <= tx) & (tx < width)
+    inside = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
     out = np.full_like(velocity, np.nan)
     out[ty[inside], tx[inside]] = values[order][inside]  # of repeated indexes the last one stays
     return out
