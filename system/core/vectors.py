@@ -25,6 +25,10 @@ Points = NDArray[np.float32]
 CLIP_CELL_PX = 4
 # Cells from which the median of a frame is taken: 1,000 of them tell a background as well as all.
 MEDIAN_CELLS = 1000
+# How far the vectors of spans near each other may differ for the same motion, px; and how near they are: about so many
+# frames, at most so many spans.
+VECTOR_ERROR_PX = 0.8
+STEADY_FRAMES, STEADY_SPANS = 8, 4
 _AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
@@ -108,7 +112,7 @@ def pushed(velocity: Field, frames: float, cell: int) -> Field:
 
 
 def filled(field: Field) -> Field:
-    """Fill unknown cells from their neighbours, ring by ring, each with its most common neighbour's velocity.
+    """Fill every hole with the most common velocity at its border.
 
     What cannot be seen in both frames is behind what can: so the background is continued, not the object.
     """
@@ -120,15 +124,17 @@ def filled(field: Field) -> Field:
     common = _common(field)
     wide = np.pad(field, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     ys, xs = np.nonzero(unknown)
-    while len(ys):
+    least = np.full(len(ys), np.inf, np.float32)
+    while True:
         around = np.stack([wide[ys + 1 + dy, xs + 1 + dx] for dy, dx in _AROUND])  # (8, unknown cells, 2)
         odd = np.abs(around - common).sum(-1)
         odd[np.isnan(odd)] = np.inf
         best = odd.argmin(0)
-        ready = np.isfinite(odd.min(0))
-        wide[ys[ready] + 1, xs[ready] + 1] = around[best, np.arange(len(ys))][ready]
-        ys, xs = ys[~ready], xs[~ready]
-    return wide[1:-1, 1:-1]
+        nearer = odd.min(0) < least
+        if not nearer.any():
+            return wide[1:-1, 1:-1]
+        wide[ys[nearer] + 1, xs[nearer] + 1] = around[best, np.arange(len(ys))][nearer]
+        least[nearer] = odd.min(0)[nearer]
 
 
 def completed(spans: Sequence[Span], cell: int) -> list[Span]:
@@ -148,6 +154,28 @@ def completed(spans: Sequence[Span], cell: int) -> list[Span]:
             going = pushed(fields[index - 1], spans[index].stop - spans[index].start, cell)
             fields[index] = np.where(np.isnan(fields[index]), going, fields[index])
     return [Span(span.start, span.stop, filled(field)) for span, field in zip(spans, fields, strict=True)]
+
+
+def steadied(spans: Sequence[Span]) -> list[Span]:
+    """Average complete spans with the ones beside them, cell by cell, where those differ by no more than vectors err.
+
+    Vectors are quarters of a px, an encoder prefers whole ones and halves, and what it rounds away in one frame it adds
+    in the next: a pan by 7.25 px comes out as 7, 7.5, 7, ...
+    """
+    lengths = np.array([max(1, span.stop - span.start) for span in spans], np.float32)[:, None, None]
+    velocity = np.stack([span.velocity for span in spans])  # (spans, h, w, 2)
+    total, count = velocity.copy(), np.ones(velocity.shape[:3], np.float32)
+    reach = min(STEADY_SPANS, len(spans) - 1, max(1, round(STEADY_FRAMES / float(np.median(lengths)))))
+    for step in range(1, reach + 1):
+        later, earlier = velocity[step:], velocity[:-step]
+        differ = np.abs(later - earlier).max(-1) * np.maximum(lengths[step:], lengths[:-step])
+        near = (differ <= VECTOR_ERROR_PX).astype(np.float32)
+        total[:-step] += later * near[..., None]
+        total[step:] += earlier * near[..., None]
+        count[:-step] += near
+        count[step:] += near
+    total /= count[..., None]
+    return [Span(span.start, span.stop, field) for span, field in zip(spans, total, strict=True)]
 
 
 def sampled(field: Field, points: Points, cell: int) -> Points:

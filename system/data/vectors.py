@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from system.core.vectors import Field, Span, completed, num_cells, rasterized, walked
+from system.core.vectors import Field, Span, completed, num_cells, rasterized, steadied, walked
 from system.data.augment import Box
 from system.data.decode import MAX_LEADING
 from system.data.scale import Scaler
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LARGE_PX = 384
 # Share of the cells that must have a vector of their own: below it other sources know more.
 MIN_KNOWN = 0.5
+# Codecs whose decoders export nothing: looking behind the clip for more of it would be in vain.
+_WITHOUT = frozenset({"hevc", "vp8", "vp9", "av1", "libdav1d", "libaom-av1", "mjpeg"})
 _NO_ANCHORS = (PictureType.B, PictureType.BI)
 
 
@@ -57,6 +59,7 @@ class VectorCollector:
     def begin(self, stream: VideoStream) -> None:
         """Ask a stream that has not been decoded yet for its vectors, and forget what was seen of another."""
         self._forget()
+        self._is_refused = stream.codec_context.name in _WITHOUT
         stream.codec_context.options = {"flags2": "+export_mvs"}
 
     def see(self, number: int, frame: av.VideoFrame) -> None:
@@ -100,7 +103,7 @@ class VectorCollector:
         known = [1 - np.isnan(span.velocity[..., 0]).mean() for span in within]
         if self._is_refused or not known or np.mean(known) < MIN_KNOWN:
             return None
-        spans = completed(self._whole(), self._cell)
+        spans = steadied(completed(self._whole(), self._cell))
         flow = np.empty(self._request.flow_shape(), np.float32)
         for view, box in enumerate(self._boxes):
             for number, pair in enumerate(self._request.pairs):
@@ -124,4 +127,4 @@ class VectorCollector:
         middle = (np.arange(side, dtype=np.float32) + 0.5) / side
         points = np.stack(np.meshgrid(box.x + middle * box.width, box.y + middle * box.height), -1).astype(np.float32)
         moved = walked(points, spans, start, end, self._cell) - points
-        return moved * (self._request.size / np.array([box.width, box.height], np.float32))
+        return moved * (np.float32(self._request.size) / np.array([box.width, box.height], np.float32))
