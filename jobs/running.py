@@ -156,7 +156,7 @@ def _closing(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary["slots_fallback"]:
         lines.append(
-            f"{summary['slots_fallback']} clips' streams have too few motion vectors: their motion is from"
+            f"the streams of {summary['slots_fallback']} slots have too few motion vectors: their motion is from"
             f" {summary['motion_fallback']}"
         )
     bad = summary["num_quarantined"] + summary["num_rejected_at_indexing"]
