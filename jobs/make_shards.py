@@ -1,18 +1,20 @@
-"""Pack videos into tar shards: `python -m jobs.make_shards --data ... --out ... --layout short-gop --short-side 256`.
+"""Pack videos into tar shards: `python -m jobs.make_shards --data ... --out ... --layout layered --stride 4`.
 
 `as-is` keeps the bytes: fewer, larger objects. `short-gop` re-encodes smaller and with key frames close together, so
-that a clip costs a few milliseconds to decode. Start it again and it goes on where it was.
+that a clip costs little to decode. `layered` re-encodes so that a clip of the same stride is decoded without the frames
+that it skips. Start it again and it goes on where it was.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import get_args
 
 from jobs.cli import ProgressLine, parser, run, say
 from system import storage
 from system.data.index import Index
-from system.data.shards import ShardOptions, make_shards
+from system.data.shards import Layout, ShardOptions, make_shards
 from system.data.sources import build_index
 
 
@@ -21,11 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parser("make_shards", "Pack videos into tar shards, as they are or re-encoded; resumable.")
     options.add_argument("--data", required=True, help="folder, s3:// prefix or index.parquet of the source videos")
     options.add_argument("--out", required=True, help="folder or s3:// prefix for the shards and their index")
-    options.add_argument("--layout", choices=("as-is", "short-gop"), default="as-is")
+    options.add_argument("--layout", choices=get_args(Layout), default="as-is")
     options.add_argument("--videos-per-shard", type=int, default=256)
-    options.add_argument("--short-side", type=int, default=256, help="short-gop: largest shorter side, px")
-    options.add_argument("--key-every", type=int, default=16, help="short-gop: frames between key frames")
-    options.add_argument("--crf", type=int, default=23, help="short-gop: x264 quality, smaller is better")
+    options.add_argument("--short-side", type=int, default=256, help="re-encoded: largest shorter side, px")
+    options.add_argument("--stride", type=int, default=4, help="layered: data.stride of the runs that will read it")
+    options.add_argument("--key-every", type=int, help="frames between key frames; short-gop: 16, layered: 8 x stride")
+    options.add_argument("--crf", type=int, default=23, help="re-encoded: x264 quality, smaller is better")
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos worked on side by side")
     given = options.parse_args(arguments)
     out = storage.absolute(given.out)
@@ -35,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         say(f"indexing {given.data}")
         build_index(given.data, source, workers=given.workers)
     line = ProgressLine()
-    shape = ShardOptions(given.layout, given.videos_per_shard, given.short_side, given.key_every, given.crf)
+    layers = given.stride if given.layout == "layered" else 0
+    key_every = given.key_every or (8 * layers or 16)
+    shape = ShardOptions(given.layout, given.videos_per_shard, given.short_side, key_every, given.crf, layers)
     writer = make_shards(
         Index(source),
         out,

@@ -154,6 +154,11 @@ def _closing(summary: Mapping[str, Any]) -> list[str]:
         f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
         f"   data wait {summary['data_wait']:.1%}",
     ]
+    if summary["slots_fallback"]:
+        lines.append(
+            f"the streams of {summary['slots_fallback']} slots have too few motion vectors: their motion is from"
+            f" {summary['motion_fallback']}"
+        )
     bad = summary["num_quarantined"] + summary["num_rejected_at_indexing"]
     if bad:
         lines.append(f"{bad} videos could not be read:")

@@ -83,13 +83,16 @@ class DataSection(Section):
 class MotionSection(Section):
     """Where motion comes from, for the methods that need it."""
 
-    source: Literal["auto", "raft", "dis", "frame_difference"] = Field(
+    source: Literal["auto", "raft", "dis", "frame_difference", "codec"] = Field(
         "auto", description="`auto`: what the method was made for where that needs no weights, else dis."
     )
     weights: str | None = free(None, description="raft: URI of RAFT-small's weights, torchvision's or the original's.")
     updates: int = Field(6, ge=1, le=64, description="raft: flow updates.")
     size: int | None = Field(
         None, ge=128, multiple_of=8, description="raft: side at which flow is computed, px. Default: data.size."
+    )
+    fallback: Literal["dis", "frame_difference"] = Field(
+        "dis", description="codec: what serves a clip whose stream has no motion vectors (AV1, HEVC, VP9, ...)."
     )
     preset: Literal["ultrafast", "fast", "fine", "medium"] = Field(
         "fast", description="dis: OpenCV's presets, and `fine` of ours between fast and medium."

@@ -69,7 +69,7 @@ class Recipe(Section):
         self.record.check(self.method, grid, self.model)
         if self.needs_motion:
             self._source_fits()
-            check_motion(self.flow, self.data.size)
+            check_motion(self.flow, self.data.size, self.data.decoder)
             _check_device(self.flow, self.resources.mask)
         return self
 

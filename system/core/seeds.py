@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     SYNTHETIC = 8
     DECODER_MASK = 9
     TOKENIZER = 10
+    PHASE = 11
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0, part: int = 0) -> np.random.Generator:

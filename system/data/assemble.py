@@ -97,7 +97,13 @@ def clip_maker(recipe: Recipe, index_uri: str) -> ClipMaker:
 def clip_spec(recipe: Recipe) -> ClipSpec:
     """Say what every clip of a run has in common."""
     data = recipe.data
-    return ClipSpec(recipe.grid, data.stride, data.views, data.decoder, recipe.extra_frames)
+    pairs = recipe.record.pairs(recipe.method, data.num_frames) if from_codec(recipe) else ()
+    return ClipSpec(recipe.grid, data.stride, data.views, data.decoder, recipe.extra_frames, pairs)
+
+
+def from_codec(recipe: Recipe) -> bool:
+    """Say whether a decoder is asked for motion vectors."""
+    return recipe.needs_motion and recipe.flow.source == "codec"
 
 
 def masks_beside_decoding(recipe: Recipe) -> bool:
@@ -124,7 +130,7 @@ def stage_specs(recipe: Recipe) -> list[StageSpec]:
 def masker(recipe: Recipe, device: str | None = "cpu") -> Masker:
     """Return what makes the recipe's masks; without a device, what says which columns they are."""
     source = motion_source(recipe.flow, device) if recipe.needs_motion and device else None
-    return Masker(recipe.record, recipe.method, source)
+    return Masker(recipe.record, recipe.method, source, from_codec=from_codec(recipe))
 
 
 def limits_of(recipe: Recipe) -> Limits:

@@ -24,6 +24,7 @@ from system.data.decoders import decode_clip
 from system.data.probe import probe_video
 from system.data.supplied import SuppliedFile
 from system.data.transcode import transcode
+from system.data.vectors import VectorCollector
 from system.data.wire import receive, send
 from system.errors import DecodeError, RecipeError
 
@@ -39,6 +40,8 @@ def request_from(values: dict[str, Any]) -> ClipRequest:
         values["size"],
         values["decoder"],
         Seek(*values["seek"]) if values["seek"] else None,
+        values["layers"],
+        tuple((start, end) for start, end in values["pairs"]),
     )
 
 
@@ -61,10 +64,13 @@ class _Child:
             return {"facts": probe_video(file).as_dict()}, b""
         if message["op"] == "transcode":
             return {"ok": True}, transcode(file, **message["options"])
-        frames, decoder = decode_clip(file, request_from(message["request"]))
+        request = request_from(message["request"])
+        vectors = VectorCollector(request) if request.pairs else None
+        frames, decoder = decode_clip(file, request, vectors)
         into = np.frombuffer(self._shared, np.uint8, count=frames.size, offset=message["offset"])
         into[:] = frames.ravel()
-        return {"decoder": decoder, "shape": frames.shape}, b""
+        flow = vectors.flow() if vectors is not None else None
+        return {"decoder": decoder, "shape": frames.shape}, b"" if flow is None else flow.tobytes()
 
     def serve(self) -> None:
         """Answer until the parent closes the pipe."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from system import storage
 from system.core.clip import TokenGrid, clip_span, extra_numbers, frame_numbers, start_frame
 from system.core.masks import Noise
+from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, generator
 from system.data.augment import CropDraw, draw_crop
@@ -48,6 +49,7 @@ class ClipSpec:
         views: clips cut from one decoded video.
         decoder: `auto` or a decoder's name.
         extra: offsets of frames that are decoded beyond the sampled ones, original frames from the clip's first.
+        pairs: of sampled frames, between which the stream's motion vectors are wanted.
     """
 
     grid: TokenGrid
@@ -55,6 +57,7 @@ class ClipSpec:
     views: int
     decoder: str
     extra: tuple[int, ...] = ()
+    pairs: tuple[FramePair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class ClipMaker:
         draw = generator(self.seed, Purpose.START, epoch, position, attempt).random()
         span = clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra)
         start = start_frame(draw, video.num_frames, span)
+        if video.layers and not self.spec.stride % video.layers:
+            start -= start % video.layers  # so that all sampled frames are references
         return Choice(slot, attempt, video, start)
 
     def crops(self, slot: int) -> tuple[CropDraw, ...]:
@@ -131,8 +136,15 @@ class ClipMaker:
         grid, video = self.spec.grid, choice.video
         frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
         frames += extra_numbers(choice.start, video.num_frames, frames[-1], self.spec.extra)
+        in_layers = video.layers and not any(frame % video.layers for frame in frames)
         return ClipRequest(
-            frames, self.crops(choice.slot), grid.height, self.spec.decoder, key_frame_before(video, frames[0])
+            frames,
+            self.crops(choice.slot),
+            grid.height,
+            self.spec.decoder,
+            key_frame_before(video, frames[0]),
+            video.layers if in_layers else 0,
+            self.spec.pairs,
         )
 
     def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:

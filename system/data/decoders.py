@@ -12,7 +12,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -27,6 +27,9 @@ from system.data.decode import (
 )
 from system.data.scale import Frames, Scaler
 from system.errors import DecodeError, RecipeError
+
+if TYPE_CHECKING:
+    from system.data.vectors import VectorCollector
 
 
 def _whole_frames(images: Frames, request: ClipRequest) -> Frames:
@@ -127,11 +130,16 @@ def load(name: str) -> None:
         ) from error
 
 
-def decode_clip(file: io.IOBase, request: ClipRequest) -> tuple[Frames, str]:
+def decode_clip(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None) -> tuple[Frames, str]:
     """Decode a clip with the decoder that the request names.
 
     `auto` is PyAV, and decord where PyAV does not know the codec: what PyAV finds damaged, another decoder may pass off
     as sound.
+
+    Args:
+        file: the video.
+        request: what is wanted of it.
+        vectors: shown every frame that PyAV decodes; the other decoders tell nothing of motion.
 
     Returns:
         (V, T, size, size, 3) uint8 RGB, and the decoder's name.
@@ -143,7 +151,7 @@ def decode_clip(file: io.IOBase, request: ClipRequest) -> tuple[Frames, str]:
     name = "pyav" if request.decoder == "auto" else request.decoder
     load(name)
     try:
-        return DECODERS[name](file, request), name
+        return (decode_pyav(file, request, vectors) if name == "pyav" else DECODERS[name](file, request)), name
     except CodecError:
         if request.decoder != "auto" or not has_decoder("decord"):
             raise

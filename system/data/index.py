@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         ("key_timestamps", pa.list_(pa.int64())),
         ("key_positions", pa.list_(pa.int64())),
         ("header", pa.list_(pa.int64())),
+        ("layers", pa.int32()),
     ]
 )
 
@@ -65,6 +66,7 @@ class VideoRow:
         num_bytes: length of the video, bytes.
         etag: version of the object, "" where storage has none.
         label: its class, if known.
+        layers: s where only every s-th frame is a reference (stride-layered shards); 0 for any other video.
     """
 
     video_id: int
@@ -84,6 +86,7 @@ class VideoRow:
     key_timestamps: list[int]
     key_positions: list[int]
     header: list[int]
+    layers: int = 0  # an index that was made before there was such a column has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,11 @@ class IndexWriter:
         return Path(self._folder.name) / "index.parquet"
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one video: the fields of `VideoRow` but for its id and duration."""
+        """Append one video: the fields of `VideoRow` but for its id and duration; `layers` may be left out."""
         line = f"{row['name']}\0{row['byte_start']}\0{row['num_bytes']}\0{row['etag']}\n"
         self._digest.update(line.encode())
         duration = row["num_frames"] / row["fps"] if row["fps"] else 0.0
-        self._rows.append({**row, "video_id": self.num_videos, "duration_s": duration})
+        self._rows.append({"layers": 0, **row, "video_id": self.num_videos, "duration_s": duration})
         self.num_videos += 1
         if len(self._rows) == GROUP_VIDEOS:
             self._flush()

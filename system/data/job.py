@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from system.data.decode import ClipRequest
 from system.data.scale import Frames
@@ -45,6 +49,7 @@ class Job:
         op: decode, probe or transcode.
         values: its arguments as plain values.
         shape: of the frames in the answer; None if it has none.
+        flow: shape of the flow that its bytes may be; None if they are something else.
         answer_bytes: the most that the answer may hold beside them.
         decoder: the decoder that is named, which the machine must have.
     """
@@ -53,17 +58,22 @@ class Job:
     op: str
     values: dict[str, Any]
     shape: tuple[int, ...] | None = None
+    flow: tuple[int, ...] | None = None
     answer_bytes: int = 0
     decoder: str = "auto"
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a child said about one job; `frames` is a view that is valid until the job after the next is sent."""
+    """What a child said about one job; `frames` is a view that is valid until the job after the next is sent.
+
+    `flow` is (V, R, cells, cells, 2) px from the stream's motion vectors, None where it has none.
+    """
 
     values: dict[str, Any]
     data: bytes
     frames: Frames | None
+    flow: NDArray[np.float16] | None = None
 
 
 def decode_job(video: Video, request: ClipRequest) -> Job:
@@ -74,11 +84,39 @@ def decode_job(video: Video, request: ClipRequest) -> Job:
         "size": request.size,
         "decoder": request.decoder,
         "seek": [request.seek.frame, request.seek.timestamp, request.seek.target] if request.seek else None,
+        "layers": request.layers,
+        "pairs": [list(pair) for pair in request.pairs],
     }
-    return Job(video, "decode", {"request": values}, request.shape(), decoder=request.decoder)
+    flow = request.flow_shape() if request.pairs else None
+    return Job(
+        video,
+        "decode",
+        {"request": values},
+        request.shape(),
+        flow=flow,
+        answer_bytes=2 * prod(flow) if flow else 0,
+        decoder=request.decoder,
+    )
 
 
-def transcode_job(video: Video, *, short_side: int, key_every: int, crf: int) -> Job:
+def checked_flow(job: Job, data: bytes) -> NDArray[np.float16] | None:
+    """Return the flow that a child gives with a clip, None if it gives none.
+
+    Raises:
+        ValueError: if it is not what the job asks for, or no flow at all.
+    """
+    if job.flow is None or job.shape is None or not data:
+        return None
+    if len(data) != job.answer_bytes:
+        raise ValueError(f"gives {len(data)} bytes of flow, not {job.answer_bytes}")
+    flow = np.frombuffer(data, np.float16).reshape(job.flow)
+    if not np.isfinite(flow).all():
+        raise ValueError("gives a flow that is no number")
+    farthest = job.shape[2]  # the clip's side, px
+    return np.clip(flow, -farthest, farthest)
+
+
+def transcode_job(video: Video, *, short_side: int, key_every: int, crf: int, layers: int = 0, phase: int = 0) -> Job:
     """Make the job of re-encoding a video; the arguments are those of `transcode`."""
-    options = {"short_side": short_side, "key_every": key_every, "crf": crf}
+    options = {"short_side": short_side, "key_every": key_every, "crf": crf, "layers": layers, "phase": phase}
     return Job(video, "transcode", {"options": options}, answer_bytes=MAX_BYTES)

@@ -5,14 +5,20 @@ V views a slot, T frames, R frame pairs, N tokens, Q carried values per token.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
 
 from system.core.clip import TokenGrid
 from system.data.clips import ClipMaker
 from system.data.columns import Batch, Column, mask_spec
 from system.data.scale import Frames
 from system.methods.base import Method, MethodOptions
-from system.motion.base import MotionSource
+from system.motion.base import MotionSource, decoded_flow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Masker:
@@ -22,33 +28,56 @@ class Masker:
         method: the method's record.
         options: its section of the recipe.
         source: where motion comes from; None for a method without motion.
+        from_codec: whether motion comes from the stream, and from `source` only where a stream has none.
     """
 
-    def __init__(self, method: Method, options: MethodOptions, source: MotionSource | None) -> None:
+    def __init__(
+        self, method: Method, options: MethodOptions, source: MotionSource | None, *, from_codec: bool = False
+    ) -> None:
         self._method, self._options, self._source = method, options, source
+        self._from_codec = from_codec
 
     def columns(self, grid: TokenGrid) -> dict[str, Column]:
-        """Describe the columns: `visible`, and `decoded` and `carried` where the method has them."""
+        """Describe the columns: `visible`; `decoded` and `carried` where the method has them; `fallback` for codec."""
         columns = {"visible": Column("bool", (grid.tokens,))}
         if self._method.num_decoded(self._options, grid) is not None:
             columns["decoded"] = Column("bool", (grid.tokens,))
         carried = self._method.num_carried(self._options, grid)
         if carried:
             columns["carried"] = Column("float16", (grid.tokens, carried))
+        if self._from_codec:
+            columns["fallback"] = Column("bool")
         return columns
 
-    def __call__(self, maker: ClipMaker, slot: int, frames: Frames) -> Batch:
-        """Mask the views of one slot: (V, T, H, W, 3) uint8 -> a value of each column for each of V."""
+    def __call__(
+        self, maker: ClipMaker, slot: int, frames: Frames, decoded: NDArray[np.float16] | None = None
+    ) -> Batch:
+        """Mask the views of one slot.
+
+        Args:
+            maker: of the run's clips.
+            slot: whose draws are taken.
+            frames: (V, T, H, W, 3) uint8.
+            decoded: (V, R, cells, cells, 2) px, the flow that came with the frames, if any did.
+
+        Returns:
+            A value of each column for each of V.
+        """
         grid, options, method = maker.spec.grid, self._options, self._method
-        pairs = method.pairs(options, grid.num_frames)
-        flow = self._source(frames, pairs) if self._source is not None and pairs else None
-        made = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
+        flow = decoded_flow(decoded, grid.height) if decoded is not None else self._flow(frames)
+        made: Batch = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
         if method.num_decoded(options, grid) is not None:
             made["decoded"] = method.decoded(maker.phases(slot), grid, options)
         if method.num_carried(options, grid):
             assert flow is not None, "a method that carries flow names frame pairs"
             made["carried"] = method.carry(flow, grid, options).cpu().numpy().astype(np.float16)
+        if self._from_codec:
+            made["fallback"] = np.full(len(frames), decoded is None)
         return made
+
+    def _flow(self, frames: Frames) -> Tensor | None:
+        pairs = self._method.pairs(self._options, frames.shape[1])
+        return self._source(frames, pairs) if self._source is not None and pairs else None
 
     def of_nothing(self, maker: ClipMaker) -> Batch:
         """Return the masks of rows of weight zero, of V views: as many tokens as any other."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import system
-from system.data.job import Answer, Job, Limits
+from system.data.job import Answer, Job, Limits, checked_flow
 from system.data.supplied import LARGEST_PIECE_BYTES
 from system.data.wire import receive, send
 from system.errors import DecodeError, RecipeError
@@ -209,7 +209,7 @@ class Process:
             if shape != list(job.shape):
                 raise ValueError(f"gives frames of {shape!r:.40}, not {list(job.shape)}")
             frames = np.frombuffer(self._memory, np.uint8, prod(job.shape), turn % 2 * self._region).reshape(job.shape)
-        return Answer(message, data, frames)
+        return Answer(message, data, frames, checked_flow(job, data))
 
     def _fate(self) -> str:
         try:

@@ -32,11 +32,27 @@ class Scaler:
         self._reformatters = [VideoReformatter() for _ in crops]
         self._whole = VideoReformatter()
 
+    def boxes(self, frame: av.VideoFrame) -> list[Box]:
+        """Return the box of a frame that each view is, moved and cut to whole chroma samples."""
+        planar = _PLANAR.match(frame.format.name)
+        across = max(1, 64 // max(1, frame.format.chroma_width(64))) if planar else 1
+        down = max(1, 64 // max(1, frame.format.chroma_height(64))) if planar else 1
+        wanted = [crop_box(draw, frame.width, frame.height, self._size) for draw in self._crops]
+        return [
+            Box(
+                box.x // across * across,
+                box.y // down * down,
+                max(across, box.width // across * across),
+                max(down, box.height // down * down),
+            )
+            for box in wanted
+        ]
+
     def views(self, frame: av.VideoFrame) -> Frames:
         """(V, size, size, 3) uint8."""
         if not _PLANAR.match(frame.format.name):
             frame = self._whole.reformat(frame, format="gbrp", interpolation=SCALING, threads=1)
-        boxes = [crop_box(draw, frame.width, frame.height, self._size) for draw in self._crops]
+        boxes = self.boxes(frame)
         return np.stack(
             [
                 reformatter.reformat(
@@ -48,18 +64,14 @@ class Scaler:
 
 
 def _cut(frame: av.VideoFrame, box: Box) -> av.VideoFrame:
-    """Copy a box of a planar frame; the box is moved and cut to whole chroma samples."""
-    across = max(1, 64 // max(1, frame.format.chroma_width(64)))
-    down = max(1, 64 // max(1, frame.format.chroma_height(64)))
-    x, y = box.x // across * across, box.y // down * down
-    width, height = max(across, box.width // across * across), max(down, box.height // down * down)
-    out = av.VideoFrame(width, height, frame.format.name)
+    """Copy a box of whole chroma samples of a planar frame."""
+    out = av.VideoFrame(box.width, box.height, frame.format.name)
     sample = (frame.format.components[0].bits + 7) // 8
     for source, target in zip(frame.planes, out.planes, strict=True):
         sx, sy = -(-frame.width // source.width), -(-frame.height // source.height)
         rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
         into = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
-        left, top, wide = x // sx * sample, y // sy, target.width * sample
+        left, top, wide = box.x // sx * sample, box.y // sy, target.width * sample
         into[: target.height, :wide] = rows[top : top + target.height, left : left + wide]
     out.colorspace, out.color_range = colours(frame)
     return out

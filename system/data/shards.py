@@ -16,12 +16,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from system import storage
+from system.core.seeds import Purpose, generator
 from system.data.index import Index, IndexWriter, Rejected, VideoRow
 from system.data.sandbox import Limits, Video, transcode_job
 from system.data.sources import Candidate, SandboxPool, in_order, index_row, probe, stored_video
 from system.errors import DataError, DecodeError
 
-Layout = Literal["as-is", "short-gop"]
+Layout = Literal["as-is", "short-gop", "layered"]
+# The most frames between two references that x264 knows is 16.
+LARGEST_LAYERS = 17
 # Re-encoding a long video takes minutes.
 DEADLINE_S = 1800.0
 
@@ -31,11 +34,12 @@ class ShardOptions:
     """How shards are made; a job that goes on must be given the same.
 
     Attributes:
-        layout: `as-is` copies the bytes, `short-gop` re-encodes.
+        layout: `as-is` copies the bytes, `short-gop` re-encodes, `layered` re-encodes in layers of a stride.
         videos_per_shard: videos of one shard.
         short_side: largest shorter side after re-encoding, px.
         key_every: frames from one key frame to the next after re-encoding.
         crf: x264's quality.
+        layers: for `layered`: every so many frames there is a reference; else 0.
     """
 
     layout: Layout
@@ -43,6 +47,7 @@ class ShardOptions:
     short_side: int = 256
     key_every: int = 16
     crf: int = 23
+    layers: int = 0
 
 
 def make_shards(
@@ -66,9 +71,11 @@ def make_shards(
         The closed index writer.
 
     Raises:
-        DataError: if `out` holds shards that were made otherwise, or storage refuses a video or `out`.
+        DataError: if the options do not fit each other, `out` holds shards that were made otherwise, or storage refuses
+            a video or `out`.
         StorageFault: if storage does not answer.
     """
+    _check_layers(options)
     _check_options(out, index, options)
     total = -(-index.num_videos // options.videos_per_shard)
     done = _done(out)
@@ -107,11 +114,24 @@ def _done(out: str) -> set[int]:
     return {int(name[6:12]) for name in names if name.startswith("shard-") and name.endswith(".json")}
 
 
+def _check_layers(options: ShardOptions) -> None:
+    layers, key_every = options.layers, options.key_every
+    if options.layout != "layered":
+        return
+    if not 2 <= layers <= LARGEST_LAYERS:
+        raise DataError(f"the layout layered needs a stride of 2 to {LARGEST_LAYERS} frames, got {layers}")
+    if key_every % layers:
+        raise DataError(
+            f"key frames must lie on references: key-every={key_every} is not a multiple of the stride {layers};"
+            f" use {max(1, round(key_every / layers)) * layers}"
+        )
+
+
 def _check_options(out: str, index: Index, options: ShardOptions) -> None:
     wanted = {**asdict(options), "fingerprint": index.fingerprint}
     uri = storage.join(out, "shards.json")
     try:
-        found = json.loads(storage.read(uri))
+        found = {"layers": 0, **json.loads(storage.read(uri))}
     except storage.MissingError:
         storage.write(uri, json.dumps(wanted, indent=1).encode())
         return
@@ -159,11 +179,22 @@ class _Shard:
         member.size = len(data)
         start = tar.offset + tarfile.BLOCKSIZE  # after the member's header, one block
         tar.addfile(member, io.BytesIO(data))
-        return {**index_row(Candidate("", row.name, start, len(data), ""), facts, "none"), "label": row.label}
+        kept = {"label": row.label, "layers": self.options.layers}
+        return {**index_row(Candidate("", row.name, start, len(data), ""), facts, "none"), **kept}
 
 
 def _suffix(row: VideoRow) -> str:
     return PurePosixPath(row.name).suffix.lower() or ".mp4"
+
+
+def phase_of(row: VideoRow, layers: int) -> int:
+    """Draw how many frames a layered video loses at its start, so that clips of a set start at any frame of a source.
+
+    A clip of a layered video starts at a multiple of `layers`; without this it would do so in the source too.
+    """
+    if layers < 2:
+        return 0
+    return min(int(generator(0, Purpose.PHASE, position=row.video_id).integers(layers)), row.num_frames - 1)
 
 
 def _made(row: VideoRow, options: ShardOptions, pool: SandboxPool) -> tuple[bytes, dict[str, Any]] | DecodeError:
@@ -181,7 +212,14 @@ def _made(row: VideoRow, options: ShardOptions, pool: SandboxPool) -> tuple[byte
     else:
         source = stored_video(row.uri, row.byte_start, row.num_bytes)
         answer = pool.one(
-            transcode_job(source, short_side=options.short_side, key_every=options.key_every, crf=options.crf)
+            transcode_job(
+                source,
+                short_side=options.short_side,
+                key_every=options.key_every,
+                crf=options.crf,
+                layers=options.layers,
+                phase=phase_of(row, options.layers),
+            )
         )
         if isinstance(answer, DecodeError):
             return answer

@@ -211,7 +211,7 @@ class DecodeStage:
         ):
             out[name][place.row] = value
         if self._masker is not None:
-            for name, values in self._masker(self._maker, choice.slot, frames).items():
+            for name, values in self._masker(self._maker, choice.slot, frames, answer.flow).items():
                 out[name][place.row] = values
         return True
 

@@ -148,7 +148,13 @@ def _object_path(
 
 
 def moving_scene(
-    seed: int, index: int, *, size: tuple[int, int] = (128, 160), num_frames: int = 64, label: str | None = None
+    seed: int,
+    index: int,
+    *,
+    size: tuple[int, int] = (128, 160),
+    num_frames: int = 64,
+    label: str | None = None,
+    speeds: tuple[float, float] = (0.5, 2.0),
 ) -> Scene:
     """Make one scene.
 
@@ -158,15 +164,16 @@ def moving_scene(
         size: height and width, px.
         num_frames: frames of the video.
         label: one of `MOTIONS`; default: they take turns.
+        speeds: the lowest and the highest, px a frame.
 
     Returns:
         A scene of a background and one or two objects. `pan` moves background and object alike, `cross` lets two
-        objects pass each other, one in front of the other. Speeds are 0.5 to 2 px a frame.
+        objects pass each other, one in front of the other.
     """
     draw = generator(seed, Purpose.SYNTHETIC, position=index)
     label = MOTIONS[index % len(MOTIONS)] if label is None else label
     height, width = size
-    speed = 0.5 + 1.5 * draw.random()
+    speed = speeds[0] + (speeds[1] - speeds[0]) * draw.random()
     margin = int(speed * num_frames) + 8
     back = texture(draw, height + 2 * margin, width + 2 * margin)
     still = np.zeros(num_frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -25,8 +26,18 @@ def _target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
-def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> bytes:
-    """Re-encode a video as H.264 without B-frames, a key frame every `key_every` frames, without sound.
+def _x264(key_every: int, layers: int) -> str:
+    """Return x264's parameters: no B-frames, or so many that every `layers`-th frame is a reference and no other is.
+
+    One reference and no weights, so a P-frame's vectors point to the reference before it. A group is closed, so the
+    frame before a key frame is one more reference.
+    """
+    between = f"bframes={layers - 1}:b-adapt=0:b-pyramid=none:weightp=0" if layers > 1 else "bframes=0"
+    return f"{between}:ref=1:keyint={key_every}:min-keyint={key_every}:scenecut=0:open-gop=0:threads=1"
+
+
+def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int, layers: int = 0, phase: int = 0) -> bytes:
+    """Re-encode a video as H.264, a key frame every `key_every` frames, without sound.
 
     The result is upright, and says which colours it has.
 
@@ -35,6 +46,8 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
         short_side: largest shorter side of the result, px; smaller videos keep their size.
         key_every: frames from one key frame to the next.
         crf: x264's quality, smaller is better; 23 is its default.
+        layers: every `layers`-th frame is a reference, and those between are not; 0: all are, without B-frames.
+        phase: frames that are dropped at the start.
 
     Returns:
         The bytes of an .mp4 file.
@@ -49,14 +62,14 @@ def transcode(file: io.IOBase, *, short_side: int, key_every: int, crf: int) -> 
     options: dict[str, object] = {
         "preset": "veryfast",
         "crf": str(crf),
-        "x264-params": f"bframes=0:ref=1:keyint={key_every}:min-keyint={key_every}:scenecut=0:open-gop=0:threads=1",
+        "x264-params": _x264(key_every, layers),
     }
     written = 0
     try:
         with container, av.open(target, "w", format="mp4") as out:
             encoder = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
             encoder.pix_fmt, encoder.options = "yuv420p", options
-            for source in container.decode(stream):
+            for source in islice(container.decode(stream), phase, None):
                 frame = prepare(source)
                 if not written:  # only a frame knows how it is turned, and its colours
                     _describe(encoder, frame)

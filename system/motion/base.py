@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from system.core.pairs import FramePair
-    from system.motion import dis, frame_difference, raft
+    from system.motion import codec, dis, frame_difference, raft
 
     Frames = NDArray[np.uint8]
 else:
-    dis, raft = lazy("system.motion.dis"), lazy("system.motion.raft")
+    codec, dis, raft = lazy("system.motion.codec"), lazy("system.motion.dis"), lazy("system.motion.raft")
     frame_difference = lazy("system.motion.frame_difference")
 
 # Sources that run on a CPU core beside the decoder; the others are a stage of their own.
-CPU_SOURCES = frozenset({"dis", "frame_difference"})
+CPU_SOURCES = frozenset({"dis", "frame_difference", "codec"})
 
 # RAFT's maps have 1/8 of the frame's side, and the coarsest of their four levels of correlation needs 2 x 2 places.
 RAFT_MULTIPLE_PX = 8
@@ -41,12 +41,18 @@ class MotionSource(Protocol):
         ...
 
 
-def check_motion(motion: MotionSection, size: int) -> None:
+def check_motion(motion: MotionSection, size: int, decoder: str = "auto") -> None:
     """Refuse settings that a source cannot work with.
 
     Raises:
-        ValueError: RAFT without weights, or frames that it cannot take as they are.
+        ValueError: RAFT without weights, or frames that it cannot take as they are; a decoder that exports no motion
+            vectors.
     """
+    if motion.source == "codec" and decoder not in ("auto", "pyav"):
+        raise ValueError(
+            f"motion.source=codec needs the motion vectors that data.decoder=pyav exports, got data.decoder={decoder};"
+            " use data.decoder=auto or motion.source=dis"
+        )
     if motion.source != "raft":
         return
     if motion.weights is None:
@@ -80,7 +86,7 @@ def check_raft_size(scaled_to: int | None, height: int, width: int) -> None:
 
 
 def motion_source(motion: MotionSection, device: str = "cpu") -> MotionSource:
-    """Make the source that a recipe names.
+    """Make the source that a recipe names; for `codec` the one that turns frames into flow where a stream has none.
 
     Args:
         motion: the motion section of a recipe.
@@ -89,8 +95,14 @@ def motion_source(motion: MotionSection, device: str = "cpu") -> MotionSource:
     Raises:
         WeightsError: the weights are missing or of another network.
     """
-    if motion.source == "dis":
+    name = motion.fallback if motion.source == "codec" else motion.source
+    if name == "dis":
         return dis.DIS(motion.preset)
-    if motion.source == "frame_difference":
+    if name == "frame_difference":
         return frame_difference.FrameDifference()
     return raft.load_raft(motion, device)
+
+
+def decoded_flow(flow: NDArray[np.float16], size: int) -> Tensor:
+    """Return what a decoder made of a stream's vectors as a source would: (V, R, size, size, 2) float32 px."""
+    return codec.to_frames(flow, size)

@@ -125,6 +125,7 @@ class _StepSums:
     clips: Tensor | None = None
     substituted: int = 0
     skipped: int = 0
+    fallback: int = 0
     notes: list[Note] = field(default_factory=list)
     wait_s: float = 0.0
 
@@ -233,7 +234,11 @@ class Loop:
         totals, notes = self._over_ranks(sums)
         self._refuse_useless(step, totals, norm)
         progress = progress.after(
-            self._layout.slots_per_step, int(totals["substituted"]), int(totals["skipped"]), notes
+            self._layout.slots_per_step,
+            int(totals["substituted"]),
+            int(totals["skipped"]),
+            notes,
+            int(totals["fallback"]),
         )
         self._hooks.on_step(progress, self._values(step, totals, norm, time.monotonic() - began, sums.wait_s))
         return progress
@@ -275,6 +280,8 @@ class Loop:
         real = block["slot"][::views] >= 0
         sums.skipped += int((real & (block["weight"][::views] == 0)).sum())
         sums.substituted += int((real & (block["weight"][::views] > 0) & (block["attempt"][::views] > 0)).sum())
+        if "fallback" in block:
+            sums.fallback += int((real & block["fallback"][::views]).sum())
         for text in block["notes"][::views]:
             sums.notes += unpack_notes(text)
 
@@ -283,14 +290,14 @@ class Loop:
         assert sums.clips is not None
         names = sorted(sums.parts)
         counts = torch.tensor(
-            [sums.substituted, sums.skipped, len(sums.notes)], dtype=torch.float64, device=self._device
+            [sums.fallback, sums.substituted, sums.skipped, len(sums.notes)], dtype=torch.float64, device=self._device
         )
         flat = torch.cat([torch.stack([sums.loss, sums.clips, *(sums.parts[name] for name in names)]).double(), counts])
         if dist.is_initialized():
             dist.all_reduce(flat)
         loss, clips, *rest = flat.tolist()
         clips = max(clips, 1.0)
-        totals = {"loss": loss / clips, "substituted": rest[-3], "skipped": rest[-2]}
+        totals = {"loss": loss / clips, "fallback": rest[-4], "substituted": rest[-3], "skipped": rest[-2]}
         if len(names) > 1:
             totals |= {f"loss/{name}": value / clips for name, value in zip(names, rest, strict=False)}
         for name, histogram in sorted(sums.histograms.items()):

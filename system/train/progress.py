@@ -26,6 +26,7 @@ class Progress:
         quarantine: video id -> (code, reason) of the videos that could not be read.
         recent_slots: slots by which the share of bad videos is judged.
         recent_bad: of these, the ones whose own video could not be read.
+        fallback: slots whose stream had no motion vectors, where motion comes from them.
     """
 
     step: int = 0
@@ -35,8 +36,9 @@ class Progress:
     quarantine: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     recent_slots: int = 0
     recent_bad: int = 0
+    fallback: int = 0
 
-    def after(self, slots: int, substituted: int, skipped: int, notes: Iterable[Note]) -> Progress:
+    def after(self, slots: int, substituted: int, skipped: int, notes: Iterable[Note], fallback: int = 0) -> Progress:
         """Return the progress after one more step."""
         bad = dict(self.quarantine)
         for note in notes:
@@ -51,6 +53,7 @@ class Progress:
             quarantine=bad,
             recent_slots=self.recent_slots // half + slots,
             recent_bad=self.recent_bad // half + substituted + skipped,
+            fallback=self.fallback + fallback,
         )
 
     def at_start(self) -> Progress:

@@ -51,6 +51,8 @@ def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[s
         "num_quarantined": len(state.progress.quarantine),
         "slots_substituted": state.progress.substituted,
         "slots_skipped": state.progress.skipped,
+        "slots_fallback": state.progress.fallback,
+        "motion_fallback": recipe.motion.fallback,
         "outputs": outputs,
     }
     storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())

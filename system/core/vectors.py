@@ -1,0 +1,207 @@
+"""Motion vectors of a video stream to flow between any two of its frames.
+
+A stream's P-frames say, block by block, where in the anchor before them a block came from. An *anchor* is an I- or
+P-frame; a *span* lies between one anchor and the next in the order of presentation, and holds the velocity of what the
+later one shows. Frames between two anchors (B-frames) are passed through at constant velocity; their own vectors are
+not used, since a stream does not export which frames those point to.
+
+h x w cells of `cell` px cover a frame, coded px. Fields are (h, w, 2) float32, x then y; NaN where nothing is known.
+Points are (..., 2) px, with x = 0 at the left edge of the frame: the first pixel's centre is at 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Points = NDArray[np.float32]
+
+# Side of a cell of the flow that a clip is given, px of the clip.
+CLIP_CELL_PX = 4
+# Cells from which the median of a frame is taken: 1,000 of them tell a background as well as all.
+MEDIAN_CELLS = 1000
+# How far the vectors of spans near each other may differ for the same motion, px; and how near they are: about so many
+# frames, at most so many spans.
+VECTOR_ERROR_PX = 0.8
+STEADY_FRAMES, STEADY_SPANS = 8, 4
+_AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What moved between two anchors.
+
+    Attributes:
+        start: frame number of the earlier anchor.
+        stop: frame number of the later one.
+        velocity: of what the later anchor shows, px a frame, on its grid; NaN where it is intra.
+    """
+
+    start: int
+    stop: int
+    velocity: Field
+
+
+def num_cells(px: int, cell: int) -> int:
+    """Return how many cells cover a side of a frame."""
+    return -(-px // cell)
+
+
+def rasterized(vectors: NDArray[Any], height: int, width: int, cell: int) -> Field:
+    """Paint the vectors of one frame that point to the past.
+
+    Args:
+        vectors: FFmpeg's records: source, w, h, dst_x, dst_y (a block's middle, px), motion_x, motion_y, motion_scale.
+        height: of the frame, px.
+        width: of the frame, px.
+        cell: px; blocks are painted on the cells whose middles they cover.
+
+    Returns:
+        (h, w, 2) px: what lies here was at x + field(x) in the frame before. NaN where no block is painted.
+    """
+    field = np.full((num_cells(height, cell), num_cells(width, cell), 2), np.nan, np.float32)
+    past = vectors[(vectors["source"] < 0) & (vectors["motion_scale"] > 0)]
+    moved = np.stack([past["motion_x"], past["motion_y"]], -1) / past["motion_scale"][:, None].astype(np.float32)
+    left = (past["dst_x"].astype(np.int64) - past["w"] // 2 + cell // 2) // cell
+    top = (past["dst_y"].astype(np.int64) - past["h"] // 2 + cell // 2) // cell
+    across, down = np.maximum(1, past["w"] // cell), np.maximum(1, past["h"] // cell)
+    for dy in range(int(down.max(initial=0))):
+        for dx in range(int(across.max(initial=0))):
+            y, x = top + dy, left + dx
+            inside = (dy < down) & (dx < across) & (y >= 0) & (y < len(field)) & (x >= 0) & (x < field.shape[1])
+            field[y[inside], x[inside]] = moved[inside]
+    return field
+
+
+def _common(field: Field) -> NDArray[np.float32]:
+    """Return the velocity that most of a frame has: (2,). What moves otherwise is taken to be in front of it."""
+    known = field[~np.isnan(field[..., 0])]
+    return np.asarray(np.median(known[:: 1 + len(known) // MEDIAN_CELLS], 0), np.float32)
+
+
+def pushed(velocity: Field, frames: float, cell: int) -> Field:
+    """Carry a field of velocities to where its own motion takes it.
+
+    Args:
+        velocity: px a frame; NaN stays behind.
+        frames: how long it moves; negative for back in time.
+        cell: px.
+
+    Returns:
+        The same velocities on the grid of another frame. Where two arrive, the one that is less common in its frame is
+        in front. NaN where none arrives.
+    """
+    known = ~np.isnan(velocity[..., 0])
+    if not frames or not known.any():
+        return velocity
+    height, width = known.shape
+    ys, xs = np.nonzero(known)
+    values = velocity[ys, xs]
+    order = np.abs(values - _common(velocity)).sum(1).argsort(kind="stable")
+    arrive = np.rint(values * np.float32(frames / cell)).astype(np.int64)[order]
+    tx, ty = xs[order] + arrive[:, 0], ys[order] + arrive[:, 1]
+    inside = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
+    out = np.full_like(velocity, np.nan)
+    out[ty[inside], tx[inside]] = values[order][inside]  # of repeated indexes the last one stays
+    return out
+
+
+def filled(field: Field) -> Field:
+    """Fill every hole with the most common velocity at its border.
+
+    What cannot be seen in both frames is behind what can: so the background is continued, not the object.
+    """
+    unknown = np.isnan(field[..., 0])
+    if not unknown.any():
+        return field
+    if unknown.all():
+        return np.zeros_like(field)
+    common = _common(field)
+    wide = np.pad(field, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    ys, xs = np.nonzero(unknown)
+    least = np.full(len(ys), np.inf, np.float32)
+    while True:
+        around = np.stack([wide[ys + 1 + dy, xs + 1 + dx] for dy, dx in _AROUND])  # (8, unknown cells, 2)
+        odd = np.abs(around - common).sum(-1)
+        odd[np.isnan(odd)] = np.inf
+        best = odd.argmin(0)
+        nearer = odd.min(0) < least
+        if not nearer.any():
+            return wide[1:-1, 1:-1]
+        wide[ys[nearer] + 1, xs[nearer] + 1] = around[best, np.arange(len(ys))][nearer]
+        least[nearer] = odd.min(0)[nearer]
+
+
+def completed(spans: Sequence[Span], cell: int) -> list[Span]:
+    """Give every cell of every span a velocity: intra blocks and intra frames move as they do before and after.
+
+    A cell's velocity is that of the next span, carried back; else that of the span before, carried on; else that of
+    the cells around it.
+    """
+    fields = [span.velocity for span in spans]
+    for index in range(len(spans) - 2, -1, -1):
+        if np.isnan(fields[index]).any():
+            after = spans[index + 1]
+            coming = pushed(fields[index + 1], after.start - after.stop, cell)
+            fields[index] = np.where(np.isnan(fields[index]), coming, fields[index])
+    for index in range(1, len(spans)):
+        if np.isnan(fields[index]).any():
+            going = pushed(fields[index - 1], spans[index].stop - spans[index].start, cell)
+            fields[index] = np.where(np.isnan(fields[index]), going, fields[index])
+    return [Span(span.start, span.stop, filled(field)) for span, field in zip(spans, fields, strict=True)]
+
+
+def steadied(spans: Sequence[Span]) -> list[Span]:
+    """Average complete spans with the ones beside them, cell by cell, where those differ by no more than vectors err.
+
+    Vectors are quarters of a px, an encoder prefers whole ones and halves, and what it rounds away in one frame it adds
+    in the next: a pan by 7.25 px comes out as 7, 7.5, 7, ...
+    """
+    lengths = np.array([max(1, span.stop - span.start) for span in spans], np.float32)[:, None, None]
+    velocity = np.stack([span.velocity for span in spans])  # (spans, h, w, 2)
+    total, count = velocity.copy(), np.ones(velocity.shape[:3], np.float32)
+    reach = min(STEADY_SPANS, len(spans) - 1, max(1, round(STEADY_FRAMES / float(np.median(lengths)))))
+    for step in range(1, reach + 1):
+        later, earlier = velocity[step:], velocity[:-step]
+        differ = np.abs(later - earlier).max(-1) * np.maximum(lengths[step:], lengths[:-step])
+        near = (differ <= VECTOR_ERROR_PX).astype(np.float32)
+        total[:-step] += later * near[..., None]
+        total[step:] += earlier * near[..., None]
+        count[:-step] += near
+        count[step:] += near
+    total /= count[..., None]
+    return [Span(span.start, span.stop, field) for span, field in zip(spans, total, strict=True)]
+
+
+def sampled(field: Field, points: Points, cell: int) -> Points:
+    """Look a field up at points, bilinear; outside of the frame its border goes on."""
+    height, width = field.shape[:2]
+    x = np.clip(points[..., 0] / cell - 0.5, 0, width - 1)
+    y = np.clip(points[..., 1] / cell - 0.5, 0, height - 1)
+    left, top = np.minimum(x.astype(np.int64), max(0, width - 2)), np.minimum(y.astype(np.int64), max(0, height - 2))
+    right, under = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    fx, fy = (x - left)[..., None], (y - top)[..., None]
+    upper = field[top, left] * (1 - fx) + field[top, right] * fx
+    lower = field[under, left] * (1 - fx) + field[under, right] * fx
+    return np.asarray(upper * (1 - fy) + lower * fy, np.float32)
+
+
+def walked(points: Points, spans: Sequence[Span], start: int, end: int, cell: int) -> Points:
+    """Follow points from frame `start` to frame `end`, forward or backward in time, through complete spans."""
+    at = start
+    order = spans if end > start else spans[::-1]
+    for span in order:
+        goal = min(end, span.stop) if end > start else max(end, span.start)
+        if not span.start <= at <= span.stop or goal == at or (goal > at) != (end > start):
+            continue
+        field = span.velocity
+        if at != span.stop:
+            field = filled(pushed(field, at - span.stop, cell))
+        points = points + sampled(field, points, cell) * np.float32(goal - at)
+        at = goal
+    return points

@@ -1,0 +1,21 @@
+"""Flow from the stream's own motion vectors: the encoder has already looked for where each block came from.
+
+A decode child makes it from the stream (core/vectors.py, data/vectors.py), on cells of `CLIP_CELL_PX` px of each view,
+and this file brings it to the frames' size. Streams without vectors are the fallback source's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+def to_frames(flow: NDArray[np.float16], size: int) -> Tensor:
+    """Bring flow from cells to px, bilinear: (V, R, cells, cells, 2) float16 -> (V, R, size, size, 2) float32."""
+    views, pairs, rows, cols, _ = flow.shape
+    cells = torch.from_numpy(flow.astype(np.float32)).reshape(views * pairs, rows, cols, 2).permute(0, 3, 1, 2)
+    pixels = interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)
+    return pixels.permute(0, 2, 3, 1).reshape(views, pairs, size, size, 2)
