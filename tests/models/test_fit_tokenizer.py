@@ -8,7 +8,7 @@ from torch import Tensor
 
 from system.models.fit_tokenizer import FitOptions, Fitted, fit_tokenizer
 
-QUICK = FitOptions(num_codes=32, factor=8, width=32, steps=120, batch=16, crop_codes=4)
+QUICK = FitOptions(num_codes=32, factor=8, width=96, steps=120, batch=16, crop_codes=4)
 PALETTE = torch.tensor([[230, 30, 30], [30, 200, 40], [40, 60, 220], [240, 230, 60], [20, 20, 20], [220, 220, 220]])
 
 
@@ -27,16 +27,16 @@ def fitted() -> Fitted:
 
 
 def test_a_fitted_book_is_in_use(fitted: Fitted) -> None:
-    """Six colours need six codes; crops that cut squares need more."""
+    """Six colours need six codes; a few squares get another one for what is beside them."""
     for report in (fitted.held_out, fitted.fitted):
         assert report.num_images == 8
-        assert 5.5 < report.perplexity <= 32
+        assert 5 < report.perplexity < 16
 
 
 def test_codes_say_more_than_the_mean_colour_of_a_frame_and_on_images_held_out_too(fitted: Fitted) -> None:
     for report in (fitted.held_out, fitted.fitted):
         assert report.mean_colour_error > 0.05
-        assert report.error < 0.25 * report.mean_colour_error
+        assert report.error < 0.1 * report.mean_colour_error
 
 
 def test_a_tokenizer_that_was_not_fitted_says_less() -> None:
