@@ -52,14 +52,14 @@ class SmallDecoder(nn.Module):
 
     def __init__(self, factor: int, width: int, in_channels: int) -> None:
         super().__init__()
-        half = factor // 2
+        # Squares of pixels as channels and not transposed convolutions, which are slow on CPUs.
+        self.half = factor // 2
         self.conv_in = nn.Conv2d(in_channels, width, 1)
         self.block = _Residual(width)
-        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
-        self.conv_out = nn.ConvTranspose2d(width, 3, half, stride=half)
+        self.upsample = nn.Conv2d(width, 4 * width, 1)
+        self.conv_out = nn.Conv2d(width, 3 * self.half**2, 1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, 3, h * factor, w * factor), about [-1, 1] and not cut."""
-        x = self.upsample(F.gelu(self.block(self.conv_in(latents))))
-        out: Tensor = self.conv_out(F.gelu(x))
-        return out
+        x = F.pixel_shuffle(self.upsample(F.gelu(self.block(self.conv_in(latents)))), 2)
+        return F.pixel_shuffle(self.conv_out(F.gelu(x)), self.half)

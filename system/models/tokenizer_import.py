@@ -7,24 +7,21 @@ which hands over nothing but tensors.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from system import storage
 from system.errors import WeightsError
 from system.models.pickles import unpickle
 from system.models.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer, save_tokenizer
 from system.models.vqgan import factor_of
+from system.models.weight_files import local_copy
 
 # What a training checkpoint holds besides: the perceptual loss and the discriminator.
 IGNORED = "loss."
-# Bytes of one request.
-_PIECE = 64 << 20
 
 
 def import_tokenizer(source: str, out: str) -> Tokenizer:
@@ -80,7 +77,7 @@ def config_of(tensors: Mapping[str, Tensor], where: str) -> TokenizerConfig:
 
 
 def _tensors(source: str) -> dict[str, Tensor]:
-    with _local(source) as path, tempfile.TemporaryDirectory() as folder:
+    with local_copy(source) as path, tempfile.TemporaryDirectory() as folder:
         plain = path
         if not source.endswith(".safetensors"):
             plain = Path(folder) / "tensors.safetensors"
@@ -89,20 +86,3 @@ def _tensors(source: str) -> dict[str, Tensor]:
             return dict(load_file(plain))
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{source} is damaged, cut off, or no safetensors file: {error}") from error
-
-
-@contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """Yield a path where an object can be read: the file itself, or a copy that is gone afterwards."""
-    try:
-        size = storage.size(uri)
-    except storage.MissingError as error:
-        raise WeightsError(f"{uri}: there is no such file") from error
-    if not storage.is_s3(uri):
-        yield storage.local_path(uri)
-        return
-    with tempfile.NamedTemporaryFile() as file:
-        for start in range(0, size, _PIECE):
-            file.write(storage.read(uri, start, min(start + _PIECE, size)))
-        file.flush()
-        yield Path(file.name)
