@@ -137,7 +137,7 @@ def judge(tokenizer: Tokenizer, images: Tensor) -> FitReport:
     rows, cols = (side // tokenizer.factor for side in images.shape[-2:])
     histogram = torch.zeros(tokenizer.num_codes, dtype=torch.int64)
     error = mean_error = 0.0
-    for part in images.split(256):
+    for part in torch.split(images, 256):
         wanted = _unit(part)
         codes = tokenizer.codes(wanted, rows, cols)
         histogram += code_histogram(codes, tokenizer.num_codes)
@@ -229,7 +229,7 @@ class _Fit:
         # Scaled so that an image's own contrast, about 0.2, has an error near 1.
         loss = 25 * difference.square().mean() + 5 * difference.abs().mean() + COMMITMENT * commitment
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _remember(self, latents: Tensor) -> None:

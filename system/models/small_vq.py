@@ -53,13 +53,13 @@ class SmallDecoder(nn.Module):
     def __init__(self, factor: int, width: int, in_channels: int) -> None:
         super().__init__()
         # Squares of pixels as channels and not transposed convolutions, which are slow on CPUs.
-        self.half = factor // 2
+        self._square = factor // 2
         self.conv_in = nn.Conv2d(in_channels, width, 1)
         self.block = _Residual(width)
         self.upsample = nn.Conv2d(width, 4 * width, 1)
-        self.conv_out = nn.Conv2d(width, 3 * self.half**2, 1)
+        self.conv_out = nn.Conv2d(width, 3 * self._square**2, 1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, 3, h * factor, w * factor), about [-1, 1] and not cut."""
         x = F.pixel_shuffle(self.upsample(F.gelu(self.block(self.conv_in(latents)))), 2)
-        return F.pixel_shuffle(self.conv_out(F.gelu(x)), self.half)
+        return F.pixel_shuffle(self.conv_out(F.gelu(x)), self._square)

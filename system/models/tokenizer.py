@@ -115,7 +115,7 @@ class Tokenizer(nn.Module):
         """
         size = (rows * self.factor, cols * self.factor)
         each = max(1, CHUNK_PIXELS // (size[0] * size[1]))
-        return torch.cat([self._codes(part, size) for part in images.split(each)])
+        return torch.cat([self._codes(part, size) for part in torch.split(images, each)])
 
     def _codes(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         if images.shape[-2:] != size:

@@ -45,7 +45,7 @@ def test_codes_are_a_grid_and_the_same_every_time(config: TokenizerConfig) -> No
     assert codes.shape == (2, 4, 4)
     assert codes.dtype == torch.int64
     assert 0 <= int(codes.min()) <= int(codes.max()) < 32
-    assert len(codes.unique()) > 1
+    assert len(set(codes.flatten().tolist())) > 1
     torch.manual_seed(7)
     assert torch.equal(tokenizer.codes(images(), 4, 4), codes)
 
@@ -109,7 +109,7 @@ def test_codes_under_autocast_are_chosen_in_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         codes = tokenizer.codes(images(), 4, 4)
         latents = tokenizer.latents(images())
-    scores = torch.nn.functional.conv2d(latents.float(), *tokenizer.quantize.proj.parameters())  # type: ignore[arg-type, union-attr]
+    scores = torch.nn.functional.conv2d(latents.float(), *tokenizer.quantize.proj.parameters())  # type: ignore[union-attr]
     assert torch.equal(codes, scores.argmax(1))
 
 

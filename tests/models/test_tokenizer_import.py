@@ -45,6 +45,7 @@ def callback(monkeypatch: pytest.MonkeyPatch) -> type:
     return made
 
 
+@pytest.mark.slow
 def test_a_lightning_checkpoint_becomes_a_tokenizer(tmp_path: Path, callback: type) -> None:
     source, out = tmp_path / "last.ckpt", str(tmp_path / "out.safetensors")
     torch.save(lightning(VQGAN, callbacks={callback: {"best_model_score": torch.tensor(0.5)}}), source)
