@@ -196,11 +196,15 @@ def draw_motion(values: Tensor, _clips: Clips, grid: TokenGrid, _options: MAM2Op
     return targets.shown_as_frames(values, grid, 1)
 
 
-def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, _options: MAM2Options) -> Tensor:
-    """Show what the tokenizer's decoder makes of codes: (B, N, n) -> (B, 3, T, H, W)."""
+def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, options: MAM2Options) -> Tensor:
+    """Show what the tokenizer's decoder makes of codes, or their numbers as greys: (B, N, n) -> (B, 3, T, H, W)."""
     count = values.shape[-1]
     labels = values.reshape(len(values), grid.slots, grid.rows, grid.cols, count).permute(0, 1, 4, 2, 3)
-    images = _tokenizer(clips).pixels(labels.flatten(0, 2))
+    labels, coder = labels.flatten(0, 2), _tokenizer(clips)
+    if coder.decoder is None:
+        images = (labels / options.codes)[:, None].expand(-1, 3, -1, -1)
+    else:
+        images = coder.pixels(labels)
     images = torch.nn.functional.interpolate(images, (grid.height, grid.width), mode="bilinear")
     frames = images.reshape(len(values), grid.slots * count, 3, grid.height, grid.width).transpose(1, 2)
     return frames.repeat_interleave(grid.tubelet_frames // count, 2)
