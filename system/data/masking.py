@@ -50,7 +50,12 @@ class Masker:
         return columns
 
     def __call__(
-        self, maker: ClipMaker, slot: int, frames: Frames, decoded: NDArray[np.float16] | None = None
+        self,
+        maker: ClipMaker,
+        slot: int,
+        frames: Frames,
+        decoded: NDArray[np.float16] | None = None,
+        flow: Tensor | None = None,
     ) -> Batch:
         """Mask the views of one slot.
 
@@ -59,12 +64,16 @@ class Masker:
             slot: whose draws are taken.
             frames: (V, T, H, W, 3) uint8.
             decoded: (V, R, cells, cells, 2) px, the flow that came with the frames, if any did.
+            flow: (V, R, H, W, 2) px, if it is known already.
 
         Returns:
             A value of each column for each of V.
         """
         grid, options, method = maker.spec.grid, self._options, self._method
-        flow = decoded_flow(decoded, grid.height) if decoded is not None else self._flow(frames)
+        if decoded is not None:
+            flow = decoded_flow(decoded, grid.height)
+        elif flow is None:
+            flow = self.flow(frames)
         made: Batch = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
         if method.num_decoded(options, grid) is not None:
             made["decoded"] = method.decoded(maker.phases(slot), grid, options)
@@ -75,7 +84,8 @@ class Masker:
             made["fallback"] = np.full(len(frames), decoded is None)
         return made
 
-    def _flow(self, frames: Frames) -> Tensor | None:
+    def flow(self, frames: Frames) -> Tensor | None:
+        """Return the flow of any number of clips, in one call of the source: (B, R, H, W, 2) px; None for no motion."""
         pairs = self._method.pairs(self._options, frames.shape[1])
         return self._source(frames, pairs) if self._source is not None and pairs else None
 
@@ -106,13 +116,17 @@ class MaskStage:
         """Clips in, the same clips with their masks out."""
         views = self._maker.spec.views
         out = {name: np.empty((len(batch["slot"]), *col.shape), col.dtype) for name, col in self._columns.items()}
+        real = batch["weight"] > 0
+        flow = self._masker.flow(batch["frames"][real]) if real.any() else None
+        done = 0
         for first in range(0, len(batch["slot"]), views):
             rows = slice(first, first + views)
-            made = (
-                self._masker(self._maker, int(batch["slot"][first]), batch["frames"][rows])
-                if batch["weight"][first]
-                else self._masker.of_nothing(self._maker)
-            )
+            if real[first]:
+                known = flow[done : done + views] if flow is not None else None
+                made = self._masker(self._maker, int(batch["slot"][first]), batch["frames"][rows], flow=known)
+                done += views
+            else:
+                made = self._masker.of_nothing(self._maker)
             for name, values in made.items():
                 out[name][rows] = values
         return {**batch, **out}

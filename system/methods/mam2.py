@@ -201,10 +201,8 @@ def draw_codes(values: Tensor, clips: Clips, grid: TokenGrid, options: MAM2Optio
     count = values.shape[-1]
     labels = values.reshape(len(values), grid.slots, grid.rows, grid.cols, count).permute(0, 1, 4, 2, 3)
     labels, coder = labels.flatten(0, 2), _tokenizer(clips)
-    if coder.decoder is None:
-        images = (labels / options.codes)[:, None].expand(-1, 3, -1, -1)
-    else:
-        images = coder.pixels(labels)
+    greys = (labels / options.codes)[:, None].expand(-1, 3, -1, -1)
+    images = greys if coder.decoder is None else coder.pixels(labels)
     images = torch.nn.functional.interpolate(images, (grid.height, grid.width), mode="bilinear")
     frames = images.reshape(len(values), grid.slots * count, 3, grid.height, grid.width).transpose(1, 2)
     return frames.repeat_interleave(grid.tubelet_frames // count, 2)

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from system import storage
+from system.core.pairs import FramePair
 from system.data.assemble import StreamSpec, decode_stage, local_blocks, read_stage, stage_specs
 from system.data.clips import ATTEMPTS
 from system.data.columns import Batch, StageSpec, check_chain
-from system.data.masking import MaskStage
+from system.data.masking import Masker, MaskStage
 from system.data.notes import Note, pack_notes, unpack_notes
+from system.data.scale import Frames
 from system.data.stages import DecodeStage, pack_starts, unpack_segments
+from system.motion.dis import DIS
 from tests.small import stream_spec, tiny_recipe
 
 
@@ -155,6 +159,25 @@ def test_a_mask_stage_makes_what_decoding_would_have_made(spec: StreamSpec, deco
     stage = MaskStage(decode._maker, decode._masker)
     without = {name: values for name, values in clips.items() if name != "visible"}
     assert (stage(without)["visible"] == clips["visible"]).all()
+
+
+def test_a_mask_stage_asks_for_the_flow_of_a_whole_block_at_once(spec: StreamSpec, decode: DecodeStage) -> None:
+    asked: list[int] = []
+
+    class Counted(DIS):
+        def __call__(self, frames: Frames, pairs: Sequence[FramePair]) -> Tensor:
+            asked.append(len(frames))
+            return super().__call__(frames, pairs)
+
+    clips = decode(read_stage(spec)(block(0)))
+    for name in ("weight", "frames"):
+        clips[name][2:4] = 0  # both views of a slot that was skipped
+    stage = MaskStage(decode._maker, Masker(spec.recipe.record, spec.recipe.method, Counted("fast")))
+    made = stage({name: values for name, values in clips.items() if name != "visible"})
+    assert asked == [len(clips["slot"]) - 2]
+    kept = clips["weight"] > 0
+    assert (made["visible"][kept] == clips["visible"][kept]).all()
+    assert made["visible"].sum(1).tolist() == [made["visible"][0].sum()] * len(clips["slot"])
 
 
 def test_notes_and_segments_survive_their_way() -> None:
