@@ -152,11 +152,17 @@ def _clip_rows(
     flow = source(frames[None], pairs)[0].cpu().numpy()
     largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
     yield "input", "", [frames[start] for start in starts]
-    yield "flow", "hue: direction", [flow_colours(each, largest) for each in flow]
+    yield "flow", _flow_note(recipe), [flow_colours(each, largest) for each in flow]
     yield "visible", "grey: hidden", [show_visible(frames, visible, grid)[start] for start in starts]
     for row in made:
         shown = _frames_of(row.frames[0])
         yield row.name, row.note, [shown[start] for start in starts]
+
+
+def _flow_note(recipe: Recipe) -> str:
+    """Say where the flow is from if it is not what made the mask: the stream's vectors are not at hand here."""
+    from_stream = recipe.needs_motion and recipe.flow.source == "codec"
+    return f"hue: direction; by {recipe.flow.fallback}" if from_stream else "hue: direction"
 
 
 def _shown_motion(recipe: Recipe) -> MotionSection:
