@@ -9,27 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
 from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.data.assemble import clip_maker, limits_of
-from system.data.augment import Box, crop_box
+from system.data.augment import Box
 from system.data.clips import Choice, ClipMaker, fetch
 from system.data.dataset import SYNTHETIC, synthetic_fields
 from system.data.decode import ClipRequest
 from system.data.sandbox import Sandbox, Video
-from system.data.scale import Frames
+from system.data.scale import Frames, Scaler
 from system.data.sources import stored_video
 from system.data.synthetic import Scene, moving_scene
 from system.errors import DecodeError
 from system.recipe import Recipe
 
 Flow = NDArray[np.float32]
-
-# Generated videos are 4:2:0, so their boxes are cut to even px (data/scale.py).
-_CHROMA_PX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +70,10 @@ def flow_in_crop(flow: Flow, box: Box, size: int) -> Flow:
 
 def true_flow(scene: Scene, request: ClipRequest, pairs: Sequence[FramePair]) -> Flow:
     """Return the flow that a clip of a generated scene has: (R, size, size, 2)."""
-    box = crop_box(request.crops[0], scene.width, scene.height, request.size)
-    cut = Box(*(side // _CHROMA_PX * _CHROMA_PX for side in (box.x, box.y, box.width, box.height)))
+    encoded = av.VideoFrame(scene.width, scene.height, "yuv420p")  # as generated videos are
+    (box,) = Scaler(request.crops, request.size).boxes(encoded)
     numbers = request.frames
-    return np.stack([flow_in_crop(scene.flow(numbers[a], numbers[b]), cut, request.size) for a, b in pairs])
+    return np.stack([flow_in_crop(scene.flow(numbers[a], numbers[b]), box, request.size) for a, b in pairs])
 
 
 def _scene_of(uri: str) -> Callable[[str], Scene] | None:

@@ -15,10 +15,11 @@ from system.data.dataset import SYNTHETIC
 from system.errors import RecipeError
 from system.motion.base import check_motion, check_raft_size, motion_source
 from system.motion.raft import RAFT
+from system.report.motion_stream import of_stream
 from system.report.motion_table import TRUTH, Estimator, clock_of, of_frames
 
 # Every source there is.
-ALL = ("dis:ultrafast", "dis", "dis:fine", "dis:medium", "frame_difference", "raft")
+ALL = ("dis:ultrafast", "dis", "dis:fine", "dis:medium", "frame_difference", "codec", "raft")
 # What others are compared with where neither the truth nor RAFT's weights are at hand.
 BEST_WITHOUT_WEIGHTS = "dis:medium"
 # What the part after the colon is, by source.
@@ -79,7 +80,7 @@ class Setting:
 
 
 def estimator(motion: MotionSection, setting: Setting) -> Estimator:
-    """Make a source. One that reads the stream gets its branch here: it is given each clip's video and request.
+    """Make a source.
 
     Raises:
         RecipeError: if the source cannot work with the clips.
@@ -96,7 +97,8 @@ def estimator(motion: MotionSection, setting: Setting) -> Estimator:
         check_motion(motion, size)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    return of_frames(motion_source(motion, device), pairs, clock_of(device))
+    of_these_frames = of_frames(motion_source(motion, device), pairs, clock_of(device))
+    return of_stream(pairs, of_these_frames, setting.say) if motion.source == "codec" else of_these_frames
 
 
 def estimators(names: Sequence[str], setting: Setting) -> dict[str, Estimator]:
