@@ -11,6 +11,7 @@ from math import prod
 from system.core.pairs import FramePair
 from system.data.decode import ClipRequest
 from system.data.sandbox import Answer, Limits, Sandbox, decode_job
+from system.errors import DecodeError
 from system.motion.base import decoded_flow
 from system.report.motion_clips import MotionClip
 from system.report.motion_table import Estimate, Estimator
@@ -43,12 +44,12 @@ def _decoded(clip: MotionClip, request: ClipRequest) -> tuple[float, Answer]:
     sandbox, before = Sandbox(prod(request.shape()), Limits()), _seconds_of_children()
     try:
         for _ in range(REPEATS):
-            answer = sandbox.one(decode_job(clip.video, request))
-            if not isinstance(answer, Answer):
-                raise answer
+            outcome = sandbox.one(decode_job(clip.video, request))
+            if isinstance(outcome, DecodeError):
+                raise outcome
     finally:
         sandbox.close()  # a child's time is known when it has ended
-    return (_seconds_of_children() - before) / REPEATS, answer
+    return (_seconds_of_children() - before) / REPEATS, outcome
 
 
 def _seconds_of_children() -> float:

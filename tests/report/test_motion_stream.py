@@ -60,7 +60,9 @@ def test_a_stream_without_vectors_is_the_fallbacks_and_told() -> None:
     data = video_without_vectors()
     request = ClipRequest((0, 4, 8, 12), (CropDraw(0, 0),), 32)
     video = Video(len(data), ((0, data),), lambda start, stop: data[start:stop])
-    clip = MotionClip("plain.avi", video, request, np.zeros((4, 32, 32, 3), np.uint8), np.zeros((1, 2, 4)), None)
+    clip = MotionClip(
+        "plain.avi", video, request, np.zeros((4, 32, 32, 3), np.uint8), np.zeros((1, 2, 4), np.float32), None
+    )
     wanted = Estimate(np.ones((1, 32, 32, 2), np.float32), 0.5)
     told: list[str] = []
     assert of_stream([(0, 1)], lambda _clip: wanted, told.append)(clip) is wanted  # type: ignore[list-item]
