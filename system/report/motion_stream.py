@@ -10,7 +10,7 @@ from math import prod
 
 from system.core.pairs import FramePair
 from system.data.decode import ClipRequest
-from system.data.sandbox import Answer, Limits, Sandbox, decode_job
+from system.data.sandbox import Answer, Job, Limits, Sandbox, decode_job
 from system.errors import DecodeError
 from system.motion.base import decoded_flow
 from system.report.motion_clips import MotionClip
@@ -43,13 +43,17 @@ def _decoded(clip: MotionClip, request: ClipRequest) -> tuple[float, Answer]:
     """Decode a clip in a child of its own; return the CPU seconds of one decoding, its share of the start included."""
     sandbox, before = Sandbox(prod(request.shape()), Limits()), _seconds_of_children()
     try:
-        for _ in range(REPEATS):
-            outcome = sandbox.one(decode_job(clip.video, request))
-            if isinstance(outcome, DecodeError):
-                raise outcome
+        answers = [_answer(sandbox, decode_job(clip.video, request)) for _ in range(REPEATS)]
     finally:
         sandbox.close()  # a child's time is known when it has ended
-    return (_seconds_of_children() - before) / REPEATS, outcome
+    return (_seconds_of_children() - before) / REPEATS, answers[-1]
+
+
+def _answer(sandbox: Sandbox, job: Job) -> Answer:
+    outcome = sandbox.one(job)
+    if isinstance(outcome, DecodeError):
+        raise outcome
+    return outcome
 
 
 def _seconds_of_children() -> float:
