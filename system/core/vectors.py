@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 Points = NDArray[np.float32]
 
+# Side of the smallest block that FFmpeg exports; all blocks lie on its multiples.
+BLOCK_PX = 8
 # Side of a cell of the flow that a clip is given, px of the clip.
 CLIP_CELL_PX = 4
 # Cells from which the median of a frame is taken: 1,000 of them tell a background as well as all.
@@ -29,7 +31,7 @@ MEDIAN_CELLS = 1000
 # frames, at most so many spans.
 VECTOR_ERROR_PX = 0.8
 STEADY_FRAMES, STEADY_SPANS = 8, 4
-_AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+_AROUND = np.array([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,29 @@ def rasterized(vectors: NDArray[Any], height: int, width: int, cell: int) -> Fie
         vectors: FFmpeg's records: source, w, h, dst_x, dst_y (a block's middle, px), motion_x, motion_y, motion_scale.
         height: of the frame, px.
         width: of the frame, px.
-        cell: px; blocks are painted on the cells whose middles they cover.
+        cell: px, `BLOCK_PX` or a part of it.
 
     Returns:
         (h, w, 2) px: what lies here was at x + field(x) in the frame before. NaN where no block is painted.
     """
-    field = np.full((num_cells(height, cell), num_cells(width, cell), 2), np.nan, np.float32)
+    field = np.full((num_cells(height, BLOCK_PX), num_cells(width, BLOCK_PX), 2), np.nan, np.float32)
     past = vectors[(vectors["source"] < 0) & (vectors["motion_scale"] > 0)]
     moved = np.stack([past["motion_x"], past["motion_y"]], -1) / past["motion_scale"][:, None].astype(np.float32)
-    left = (past["dst_x"].astype(np.int64) - past["w"] // 2 + cell // 2) // cell
-    top = (past["dst_y"].astype(np.int64) - past["h"] // 2 + cell // 2) // cell
-    across, down = np.maximum(1, past["w"] // cell), np.maximum(1, past["h"] // cell)
+    left = (past["dst_x"].astype(np.int64) - past["w"] // 2 + BLOCK_PX // 2) // BLOCK_PX
+    top = (past["dst_y"].astype(np.int64) - past["h"] // 2 + BLOCK_PX // 2) // BLOCK_PX
+    across, down = np.maximum(1, past["w"] // BLOCK_PX), np.maximum(1, past["h"] // BLOCK_PX)
     for dy in range(int(down.max(initial=0))):
         for dx in range(int(across.max(initial=0))):
             y, x = top + dy, left + dx
             inside = (dy < down) & (dx < across) & (y >= 0) & (y < len(field)) & (x >= 0) & (x < field.shape[1])
             field[y[inside], x[inside]] = moved[inside]
-    return field
+    finer = field.repeat(BLOCK_PX // cell, 0).repeat(BLOCK_PX // cell, 1)
+    return finer[: num_cells(height, cell), : num_cells(width, cell)]
+
+
+def _longest(field: Field) -> NDArray[np.float32]:
+    """Return the larger of |x| and |y|; numpy's own reductions are slow over two numbers."""
+    return np.maximum(np.abs(field[..., 0]), np.abs(field[..., 1]))
 
 
 def _common(field: Field) -> NDArray[np.float32]:
@@ -96,18 +104,21 @@ def pushed(velocity: Field, frames: float, cell: int) -> Field:
         The same velocities on the grid of another frame. Where two arrive, the one that is less common in its frame is
         in front. NaN where none arrives.
     """
-    known = ~np.isnan(velocity[..., 0])
-    if not frames or not known.any():
+    ys, xs = np.nonzero(~np.isnan(velocity[..., 0]))
+    if not frames or not len(ys):
         return velocity
-    height, width = known.shape
-    ys, xs = np.nonzero(known)
+    height, width = velocity.shape[:2]
     values = velocity[ys, xs]
-    order = np.abs(values - _common(velocity)).sum(1).argsort(kind="stable")
-    arrive = np.rint(values * np.float32(frames / cell)).astype(np.int64)[order]
-    tx, ty = xs[order] + arrive[:, 0], ys[order] + arrive[:, 1]
+    odd = _longest(values - _common(velocity))
+    in_front = np.nonzero(odd > 0)[0]
+    in_front = in_front[odd[in_front].argsort(kind="stable")]
+    arrive = np.rint(values * np.float32(frames / cell)).astype(np.int64)
+    tx, ty = xs + arrive[:, 0], ys + arrive[:, 1]
     inside = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
     out = np.full_like(velocity, np.nan)
-    out[ty[inside], tx[inside]] = values[order][inside]  # of repeated indexes the last one stays
+    for which in (np.nonzero(odd == 0)[0], in_front):  # of repeated indexes the last one stays
+        here = which[inside[which]]
+        out[ty[here], tx[here]] = values[here]
     return out
 
 
@@ -122,19 +133,21 @@ def filled(field: Field) -> Field:
     if unknown.all():
         return np.zeros_like(field)
     common = _common(field)
-    wide = np.pad(field, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    wide = np.full((field.shape[0] + 2, field.shape[1] + 2, 2), np.nan, np.float32)
+    wide[1:-1, 1:-1] = field
     ys, xs = np.nonzero(unknown)
     least = np.full(len(ys), np.inf, np.float32)
-    while True:
-        around = np.stack([wide[ys + 1 + dy, xs + 1 + dx] for dy, dx in _AROUND])  # (8, unknown cells, 2)
-        odd = np.abs(around - common).sum(-1)
+    while len(ys):
+        around = wide[ys + _AROUND[:, :1] + 1, xs + _AROUND[:, 1:] + 1]  # (8, unknown cells, 2)
+        odd = _longest(around - common)
         odd[np.isnan(odd)] = np.inf
-        best = odd.argmin(0)
-        nearer = odd.min(0) < least
+        best, places = odd.argmin(0), np.arange(len(ys))
+        nearer = odd[best, places] < least
         if not nearer.any():
-            return wide[1:-1, 1:-1]
-        wide[ys[nearer] + 1, xs[nearer] + 1] = around[best, np.arange(len(ys))][nearer]
-        least[nearer] = odd.min(0)[nearer]
+            break
+        wide[ys[nearer] + 1, xs[nearer] + 1] = around[best, places][nearer]
+        least[nearer] = odd[best, places][nearer]
+    return wide[1:-1, 1:-1]
 
 
 def completed(spans: Sequence[Span], cell: int) -> list[Span]:
@@ -164,31 +177,33 @@ def steadied(spans: Sequence[Span]) -> list[Span]:
     """
     lengths = np.array([max(1, span.stop - span.start) for span in spans], np.float32)[:, None, None]
     velocity = np.stack([span.velocity for span in spans])  # (spans, h, w, 2)
-    total, count = velocity.copy(), np.ones(velocity.shape[:3], np.float32)
+    total, count = np.zeros_like(velocity), np.ones(velocity.shape[:3], np.float32)  # of what others differ by
     reach = min(STEADY_SPANS, len(spans) - 1, max(1, round(STEADY_FRAMES / float(np.median(lengths)))))
     for step in range(1, reach + 1):
-        later, earlier = velocity[step:], velocity[:-step]
-        differ = np.abs(later - earlier).max(-1) * np.maximum(lengths[step:], lengths[:-step])
-        near = (differ <= VECTOR_ERROR_PX).astype(np.float32)
-        total[:-step] += later * near[..., None]
-        total[step:] += earlier * near[..., None]
+        change = velocity[step:] - velocity[:-step]
+        near = _longest(change) * np.maximum(lengths[step:], lengths[:-step]) <= VECTOR_ERROR_PX
+        change *= near[..., None]
+        total[:-step] += change
+        total[step:] -= change
         count[:-step] += near
         count[step:] += near
-    total /= count[..., None]
-    return [Span(span.start, span.stop, field) for span, field in zip(spans, total, strict=True)]
+    velocity += total / count[..., None]
+    return [Span(span.start, span.stop, field) for span, field in zip(spans, velocity, strict=True)]
 
 
 def sampled(field: Field, points: Points, cell: int) -> Points:
     """Look a field up at points, bilinear; outside of the frame its border goes on."""
     height, width = field.shape[:2]
-    x = np.clip(points[..., 0] / cell - 0.5, 0, width - 1)
-    y = np.clip(points[..., 1] / cell - 0.5, 0, height - 1)
+    x = np.clip(points[..., 0] / np.float32(cell) - np.float32(0.5), 0, width - 1)
+    y = np.clip(points[..., 1] / np.float32(cell) - np.float32(0.5), 0, height - 1)
     left, top = np.minimum(x.astype(np.int64), max(0, width - 2)), np.minimum(y.astype(np.int64), max(0, height - 2))
-    right, under = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    fx, fy = (x - left)[..., None], (y - top)[..., None]
-    upper = field[top, left] * (1 - fx) + field[top, right] * fx
-    lower = field[under, left] * (1 - fx) + field[under, right] * fx
-    return np.asarray(upper * (1 - fy) + lower * fy, np.float32)
+    fx, fy = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    corner = top * width + left
+    right, under = min(1, width - 1), width * min(1, height - 1)
+    both = np.ascontiguousarray(field).view(np.complex64).ravel()  # x and y in one number: half the work
+    upper = both[corner] * (1 - fx) + both[corner + right] * fx
+    lower = both[corner + under] * (1 - fx) + both[corner + under + right] * fx
+    return (upper * (1 - fy) + lower * fy)[..., None].view(np.float32)
 
 
 def walked(points: Points, spans: Sequence[Span], start: int, end: int, cell: int) -> Points:

@@ -49,7 +49,7 @@ def test_blocks_are_painted_where_they_lie_and_in_px() -> None:
     assert (field[known] == (-1.5, 1.0)).all()
 
 
-def test_cells_larger_than_blocks_take_the_block_over_their_corner() -> None:
+def test_cells_may_be_as_large_as_the_smallest_block() -> None:
     field = rasterized(records((-1, 8, 8, 4, 4, 4, 0, 4), (-1, 8, 8, 12, 4, 8, 0, 4)), 16, 16, 8)
     assert field[0, :, 0].tolist() == [1, 2]
 
