@@ -5,7 +5,7 @@ P-frame; a *span* lies between one anchor and the next in the order of presentat
 later one shows. Frames between two anchors (B-frames) are passed through at constant velocity; their own vectors are
 not used, since a stream does not export which frames those point to.
 
-h x w cells of `cell` px cover a frame, coded px. Fields are (h, w, 2) float32, x then y; NaN where nothing is known.
+h x w cells of `CELL_PX` cover a frame, coded px. Fields are (h, w, 2) float32, x then y; NaN where nothing is known.
 Points are (..., 2) px, with x = 0 at the left edge of the frame: the first pixel's centre is at 0.5.
 """
 
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 Points = NDArray[np.float32]
 
-# Side of the smallest block that FFmpeg exports; all blocks lie on its multiples.
-BLOCK_PX = 8
+# Side of a cell: the smallest block that FFmpeg exports; all blocks lie on its multiples.
+CELL_PX = 8
+# Cells on which points are followed to where a field has been carried: whole cells would move its edges by up to 4 px.
+FINE_PX = 4
 # Side of a cell of the flow that a clip is given, px of the clip.
 CLIP_CELL_PX = 4
 # Cells from which the median of a frame is taken: 1,000 of them tell a background as well as all.
@@ -49,36 +51,34 @@ class Span:
     velocity: Field
 
 
-def num_cells(px: int, cell: int) -> int:
+def num_cells(px: int) -> int:
     """Return how many cells cover a side of a frame."""
-    return -(-px // cell)
+    return -(-px // CELL_PX)
 
 
-def rasterized(vectors: NDArray[Any], height: int, width: int, cell: int) -> Field:
+def rasterized(vectors: NDArray[Any], height: int, width: int) -> Field:
     """Paint the vectors of one frame that point to the past.
 
     Args:
         vectors: FFmpeg's records: source, w, h, dst_x, dst_y (a block's middle, px), motion_x, motion_y, motion_scale.
         height: of the frame, px.
         width: of the frame, px.
-        cell: px, `BLOCK_PX` or a part of it.
 
     Returns:
         (h, w, 2) px: what lies here was at x + field(x) in the frame before. NaN where no block is painted.
     """
-    field = np.full((num_cells(height, BLOCK_PX), num_cells(width, BLOCK_PX), 2), np.nan, np.float32)
+    field = np.full((num_cells(height), num_cells(width), 2), np.nan, np.float32)
     past = vectors[(vectors["source"] < 0) & (vectors["motion_scale"] > 0)]
     moved = np.stack([past["motion_x"], past["motion_y"]], -1) / past["motion_scale"][:, None].astype(np.float32)
-    left = (past["dst_x"].astype(np.int64) - past["w"] // 2 + BLOCK_PX // 2) // BLOCK_PX
-    top = (past["dst_y"].astype(np.int64) - past["h"] // 2 + BLOCK_PX // 2) // BLOCK_PX
-    across, down = np.maximum(1, past["w"] // BLOCK_PX), np.maximum(1, past["h"] // BLOCK_PX)
+    left = (past["dst_x"].astype(np.int64) - past["w"] // 2 + CELL_PX // 2) // CELL_PX
+    top = (past["dst_y"].astype(np.int64) - past["h"] // 2 + CELL_PX // 2) // CELL_PX
+    across, down = np.maximum(1, past["w"] // CELL_PX), np.maximum(1, past["h"] // CELL_PX)
     for dy in range(int(down.max(initial=0))):
         for dx in range(int(across.max(initial=0))):
             y, x = top + dy, left + dx
             inside = (dy < down) & (dx < across) & (y >= 0) & (y < len(field)) & (x >= 0) & (x < field.shape[1])
             field[y[inside], x[inside]] = moved[inside]
-    finer = field.repeat(BLOCK_PX // cell, 0).repeat(BLOCK_PX // cell, 1)
-    return finer[: num_cells(height, cell), : num_cells(width, cell)]
+    return field
 
 
 def _longest(field: Field) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ def _common(field: Field) -> NDArray[np.float32]:
     return np.asarray(np.median(known[:: 1 + len(known) // MEDIAN_CELLS], 0), np.float32)
 
 
-def pushed(velocity: Field, frames: float, cell: int) -> Field:
+def pushed(velocity: Field, frames: float, cell: int = CELL_PX) -> Field:
     """Carry a field of velocities to where its own motion takes it.
 
     Args:
@@ -150,7 +150,7 @@ def filled(field: Field) -> Field:
     return wide[1:-1, 1:-1]
 
 
-def completed(spans: Sequence[Span], cell: int) -> list[Span]:
+def completed(spans: Sequence[Span]) -> list[Span]:
     """Give every cell of every span a velocity: intra blocks and intra frames move as they do before and after.
 
     A cell's velocity is that of the next span, carried back; else that of the span before, carried on; else that of
@@ -160,11 +160,11 @@ def completed(spans: Sequence[Span], cell: int) -> list[Span]:
     for index in range(len(spans) - 2, -1, -1):
         if np.isnan(fields[index]).any():
             after = spans[index + 1]
-            coming = pushed(fields[index + 1], after.start - after.stop, cell)
+            coming = pushed(fields[index + 1], after.start - after.stop)
             fields[index] = np.where(np.isnan(fields[index]), coming, fields[index])
     for index in range(1, len(spans)):
         if np.isnan(fields[index]).any():
-            going = pushed(fields[index - 1], spans[index].stop - spans[index].start, cell)
+            going = pushed(fields[index - 1], spans[index].stop - spans[index].start)
             fields[index] = np.where(np.isnan(fields[index]), going, fields[index])
     return [Span(span.start, span.stop, filled(field)) for span, field in zip(spans, fields, strict=True)]
 
@@ -191,7 +191,7 @@ def steadied(spans: Sequence[Span]) -> list[Span]:
     return [Span(span.start, span.stop, field) for span, field in zip(spans, velocity, strict=True)]
 
 
-def sampled(field: Field, points: Points, cell: int) -> Points:
+def sampled(field: Field, points: Points, cell: int = CELL_PX) -> Points:
     """Look a field up at points, bilinear; outside of the frame its border goes on."""
     height, width = field.shape[:2]
     x = np.clip(points[..., 0] / np.float32(cell) - np.float32(0.5), 0, width - 1)
@@ -206,7 +206,7 @@ def sampled(field: Field, points: Points, cell: int) -> Points:
     return (upper * (1 - fy) + lower * fy)[..., None].view(np.float32)
 
 
-def walked(points: Points, spans: Sequence[Span], start: int, end: int, cell: int) -> Points:
+def walked(points: Points, spans: Sequence[Span], start: int, end: int) -> Points:
     """Follow points from frame `start` to frame `end`, forward or backward in time, through complete spans."""
     at = start
     order = spans if end > start else spans[::-1]
@@ -214,9 +214,10 @@ def walked(points: Points, spans: Sequence[Span], start: int, end: int, cell: in
         goal = min(end, span.stop) if end > start else max(end, span.start)
         if not span.start <= at <= span.stop or goal == at or (goal > at) != (end > start):
             continue
-        field = span.velocity
+        field, cell = span.velocity, CELL_PX
         if at != span.stop:
-            field = filled(pushed(field, at - span.stop, cell))
+            finer = field.repeat(CELL_PX // FINE_PX, 0).repeat(CELL_PX // FINE_PX, 1)
+            field, cell = filled(pushed(finer, at - span.stop, FINE_PX)), FINE_PX
         points = points + sampled(field, points, cell) * np.float32(goal - at)
         at = goal
     return points

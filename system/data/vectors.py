@@ -24,8 +24,6 @@ from system.data.scale import Scaler
 if TYPE_CHECKING:
     from system.data.decode import ClipRequest
 
-# Cells that a frame is covered with: 4 px, and 8 px (the smallest block that is exported) from this shorter side on.
-LARGE_PX = 384
 # Share of the cells that must have a vector of their own: below it other sources know more.
 MIN_KNOWN = 0.5
 # Codecs whose decoders export nothing: looking behind the clip for more of it would be in vain.
@@ -53,7 +51,6 @@ class VectorCollector:
         self._size: tuple[int, int] | None = None
         self._boxes: list[Box] = []
         self._turns = 0
-        self._cell = 4
         self._is_refused = False
 
     def begin(self, stream: VideoStream) -> None:
@@ -69,7 +66,6 @@ class VectorCollector:
         if self._size is None:
             self._size, self._boxes = size, self._scaler.boxes(frame)
             self._turns = round(frame.rotation / 90) % 4
-            self._cell = 8 if min(size) >= LARGE_PX else 4
         # The vectors of a field are those of half a frame.
         self._is_refused |= frame.interlaced_frame or size != self._size
         if self._is_refused or frame.pict_type in _NO_ANCHORS:
@@ -82,12 +78,12 @@ class VectorCollector:
         vectors = frame.side_data.get("MOTION_VECTORS") if frame.pict_type != PictureType.I else None
         if vectors is None:
             return self._unknown()
-        return rasterized(vectors.to_ndarray(), frame.height, frame.width, self._cell) / np.float32(-frames)
+        return rasterized(vectors.to_ndarray(), frame.height, frame.width) / np.float32(-frames)
 
     def _unknown(self) -> Field:
         assert self._size is not None
         width, height = self._size
-        return np.full((num_cells(height, self._cell), num_cells(width, self._cell), 2), np.nan, np.float32)
+        return np.full((num_cells(height), num_cells(width), 2), np.nan, np.float32)
 
     def is_complete(self, last: int) -> bool:
         """Say whether the frames after the last wanted one add nothing: an anchor at or behind it has been seen."""
@@ -103,7 +99,7 @@ class VectorCollector:
         known = [1 - np.isnan(span.velocity[..., 0]).mean() for span in within]
         if self._is_refused or not known or np.mean(known) < MIN_KNOWN:
             return None
-        spans = steadied(completed(self._whole(), self._cell))
+        spans = steadied(completed(self._whole()))
         flow = np.empty(self._request.flow_shape(), np.float32)
         for view, box in enumerate(self._boxes):
             for number, pair in enumerate(self._request.pairs):
@@ -126,5 +122,5 @@ class VectorCollector:
         side = self._request.flow_shape()[2]
         middle = (np.arange(side, dtype=np.float32) + 0.5) / side
         points = np.stack(np.meshgrid(box.x + middle * box.width, box.y + middle * box.height), -1).astype(np.float32)
-        moved = walked(points, spans, start, end, self._cell) - points
+        moved = walked(points, spans, start, end) - points
         return moved * (np.float32(self._request.size) / np.array([box.width, box.height], np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from system.core.vectors import Field, Span, completed, filled, pushed, rasterized, sampled, steadied, walked
+from system.core.vectors import CELL_PX, Field, Span, completed, filled, pushed, rasterized, sampled, steadied, walked
 
 RECORD = np.dtype(
     [
@@ -41,7 +41,7 @@ def with_object(ground: float, moving: float) -> Field:
 
 
 def test_blocks_are_painted_where_they_lie_and_in_px() -> None:
-    field = rasterized(records((-1, 16, 8, 16, 12, -6, 4, 4)), 32, 40, CELL)
+    field = rasterized(records((-1, 32, 16, 32, 24, -6, 4, 4)), 64, 80)
     assert field.shape == (8, 10, 2)
     known = ~np.isnan(field[..., 0])
     assert known.sum() == 8
@@ -49,17 +49,12 @@ def test_blocks_are_painted_where_they_lie_and_in_px() -> None:
     assert (field[known] == (-1.5, 1.0)).all()
 
 
-def test_cells_may_be_as_large_as_the_smallest_block() -> None:
-    field = rasterized(records((-1, 8, 8, 4, 4, 4, 0, 4), (-1, 8, 8, 12, 4, 8, 0, 4)), 16, 16, 8)
-    assert field[0, :, 0].tolist() == [1, 2]
-
-
 def test_vectors_to_the_future_and_what_lies_outside_are_left_out() -> None:
     hostile = records(
         (1, 16, 16, 8, 8, 4, 4, 4), (-1, 16, 16, -32000, 32000, 4, 4, 4), (-1, 255, 0, 8, 8, 2**31 - 1, 0, 0)
     )
-    assert np.isnan(rasterized(hostile, 32, 40, CELL)).all()
-    assert np.isnan(rasterized(hostile[:0], 32, 40, CELL)).all()
+    assert np.isnan(rasterized(hostile, 32, 40)).all()
+    assert np.isnan(rasterized(hostile[:0], 32, 40)).all()
 
 
 def test_what_is_pushed_arrives_where_its_motion_takes_it() -> None:
@@ -86,23 +81,23 @@ def test_nothing_known_at_all_is_no_motion() -> None:
 
 
 def test_an_intra_frame_moves_as_what_comes_after_it() -> None:
-    spans = [Span(0, 4, uniform(9, 9)), Span(4, 8, unknown()), Span(8, 12, with_object(0, 1))]
-    found = completed(spans, CELL)[1].velocity
-    assert (found[2:5, 2:5, 0] == 1).all()  # where the object was 4 frames before
+    spans = [Span(0, 4, uniform(9, 9)), Span(4, 8, unknown()), Span(8, 12, with_object(0, 2))]
+    found = completed(spans)[1].velocity
+    assert (found[2:5, 2:5, 0] == 2).all()  # where the object was 4 frames before
     assert (found[2:5, 6:] == 0).all()
 
 
 def test_an_intra_frame_at_the_end_moves_as_what_came_before_it() -> None:
-    found = completed([Span(0, 4, with_object(0, 1)), Span(4, 8, unknown())], CELL)[1].velocity
-    assert (found[2:5, 4:7, 0] == 1).all()
+    found = completed([Span(0, 4, with_object(0, 2)), Span(4, 8, unknown())])[1].velocity
+    assert (found[2:5, 4:7, 0] == 2).all()
     assert (found[2:5, :3] == 0).all()
 
 
 def test_an_intra_block_is_filled_in_time_and_not_from_its_neighbours() -> None:
-    here = with_object(0, 1)
+    here = with_object(0, 2)
     here[3, 4] = np.nan
-    spans = [Span(0, 4, here), Span(4, 8, pushed(with_object(0, 1), 4, CELL))]
-    assert completed(spans, CELL)[0].velocity[3, 4, 0] == 1
+    spans = [Span(0, 4, here), Span(4, 8, pushed(with_object(0, 2), 4))]
+    assert completed(spans)[0].velocity[3, 4, 0] == 2
 
 
 def test_what_an_encoder_rounds_is_averaged_away_and_real_changes_are_not() -> None:
@@ -123,7 +118,7 @@ def test_a_field_is_looked_up_between_cells_and_beyond_the_border() -> None:
 def test_points_are_followed_through_anchors_and_between_them(start: int, end: int) -> None:
     spans = [Span(0, 4, uniform(1, -0.5)), Span(4, 8, uniform(2, 0)), Span(8, 12, uniform(-1, 1))]
     speeds = [1] * 4 + [2] * 4 + [-1] * 4
-    moved = walked(np.array([[20.0, 16.0]], np.float32), spans, start, end, CELL) - (20, 16)
+    moved = walked(np.array([[20.0, 16.0]], np.float32), spans, start, end) - (20, 16)
     low, high = sorted((start, end))
     wanted = sum(speeds[low:high]) * (1 if end > start else -1)
     assert moved[0, 0] == pytest.approx(wanted, abs=1e-4)
@@ -131,6 +126,6 @@ def test_points_are_followed_through_anchors_and_between_them(start: int, end: i
 
 def test_forward_in_time_the_object_is_found_where_it_comes_from() -> None:
     spans = [Span(0, 4, with_object(0, 2))]
-    points = np.array([[2.5 * CELL, 3.5 * CELL], [8.5 * CELL, 3.5 * CELL]], np.float32)
-    moved = walked(points, spans, 0, 4, CELL) - points
+    points = np.array([[2.5 * CELL_PX, 3.5 * CELL_PX], [8.5 * CELL_PX, 3.5 * CELL_PX]], np.float32)
+    moved = walked(points, spans, 0, 4) - points
     assert moved.tolist() == [[8, 0], [0, 0]]
