@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,19 @@ def completed(spans: Sequence[Span]) -> list[Span]:
     return [Span(span.start, span.stop, filled(field)) for span, field in zip(spans, fields, strict=True)]
 
 
+def regrouped(spans: Sequence[Span], marks: Sequence[int]) -> list[Span]:
+    """Join complete spans, or cut them, to those between frames that follow each other in `marks`, ascending."""
+    height, width = spans[0].velocity.shape[:2]
+    middles = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    points = (np.stack(middles, -1) + np.float32(0.5)) * CELL_PX
+    as_they_are = {(span.start, span.stop): span for span in spans}
+    out = []
+    for start, stop in pairwise(marks):
+        moved = None if (start, stop) in as_they_are else walked(points, spans, stop, start) - points
+        out.append(as_they_are[start, stop] if moved is None else Span(start, stop, moved / np.float32(start - stop)))
+    return out
+
+
 def steadied(spans: Sequence[Span]) -> list[Span]:
     """Average complete spans with the ones beside them, cell by cell, where those differ by no more than vectors err.
 
@@ -203,7 +217,8 @@ def sampled(field: Field, points: Points, cell: int = CELL_PX) -> Points:
     both = np.ascontiguousarray(field).view(np.complex64).ravel()  # x and y in one number: half the work
     upper = both[corner] * (1 - fx) + both[corner + right] * fx
     lower = both[corner + under] * (1 - fx) + both[corner + under + right] * fx
-    return (upper * (1 - fy) + lower * fy)[..., None].view(np.float32)
+    found: Points = (upper * (1 - fy) + lower * fy)[..., None].view(np.float32)
+    return found
 
 
 def walked(points: Points, spans: Sequence[Span], start: int, end: int) -> Points:

@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from system.core.vectors import Field, Span, completed, num_cells, rasterized, steadied, walked
+from system.core.vectors import Field, Span, completed, num_cells, rasterized, regrouped, steadied, walked
 from system.data.augment import Box
 from system.data.decode import MAX_LEADING
 from system.data.scale import Scaler
@@ -97,9 +97,10 @@ class VectorCollector:
         """
         within = [span for span in self._spans if span.stop > self._first and span.start < self._last]
         known = [1 - np.isnan(span.velocity[..., 0]).mean() for span in within]
-        if self._is_refused or not known or np.mean(known) < MIN_KNOWN:
+        marks = sorted({self._request.frames[place] for pair in self._request.pairs for place in pair})
+        if self._is_refused or len(marks) < 2 or not known or np.mean(known) < MIN_KNOWN:
             return None
-        spans = steadied(completed(self._whole()))
+        spans = steadied(regrouped(completed(self._whole()), marks))
         flow = np.empty(self._request.flow_shape(), np.float32)
         for view, box in enumerate(self._boxes):
             for number, pair in enumerate(self._request.pairs):

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from system.core.vectors import CELL_PX, Field, Span, completed, filled, pushed, rasterized, sampled, steadied, walked
+from system.core.vectors import (
+    CELL_PX,
+    Field,
+    Span,
+    completed,
+    filled,
+    pushed,
+    rasterized,
+    regrouped,
+    sampled,
+    steadied,
+    walked,
+)
 
 RECORD = np.dtype(
     [
@@ -122,6 +134,15 @@ def test_points_are_followed_through_anchors_and_between_them(start: int, end: i
     low, high = sorted((start, end))
     wanted = sum(speeds[low:high]) * (1 if end > start else -1)
     assert moved[0, 0] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_spans_between_other_frames_move_as_far() -> None:
+    spans = [Span(0, 4, uniform(1, -0.5)), Span(4, 8, uniform(2, 0)), Span(8, 12, uniform(-1, 1))]
+    found = regrouped(spans, [0, 4, 6, 10])
+    assert [(span.start, span.stop) for span in found] == [(0, 4), (4, 6), (6, 10)]
+    assert found[0] is spans[0]
+    assert np.allclose(found[1].velocity, (2, 0), atol=1e-5)
+    assert np.allclose(found[2].velocity, (0.5, 0.5), atol=1e-5)
 
 
 def test_forward_in_time_the_object_is_found_where_it_comes_from() -> None:
