@@ -174,12 +174,15 @@ def regrouped(spans: Sequence[Span], marks: Sequence[int]) -> list[Span]:
     """Join complete spans, or cut them, to those between frames that follow each other in `marks`, ascending."""
     height, width = spans[0].velocity.shape[:2]
     middles = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    points = (np.stack(middles, -1) + np.float32(0.5)) * CELL_PX
+    points: Points = (np.stack(middles, -1) + np.float32(0.5)) * CELL_PX
     as_they_are = {(span.start, span.stop): span for span in spans}
     out = []
     for start, stop in pairwise(marks):
-        moved = None if (start, stop) in as_they_are else walked(points, spans, stop, start) - points
-        out.append(as_they_are[start, stop] if moved is None else Span(start, stop, moved / np.float32(start - stop)))
+        if (start, stop) in as_they_are:
+            out.append(as_they_are[start, stop])
+        else:
+            velocity: Field = (walked(points, spans, stop, start) - points) / np.float32(start - stop)
+            out.append(Span(start, stop, velocity))
     return out
 
 

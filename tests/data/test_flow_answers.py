@@ -77,6 +77,7 @@ child.main()
     made.close()
 
 
+@pytest.mark.slow
 def test_a_child_that_lies_about_flow_has_crashed_and_the_next_is_believed_again(lying: Sandbox) -> None:
     def told(lie: int) -> Answer | DecodeError:
         return lying.one(job(request=ClipRequest((0, 4, 8), (CropDraw(0, lie),), 32, pairs=PAIRS)))
@@ -92,6 +93,7 @@ def test_a_child_that_lies_about_flow_has_crashed_and_the_next_is_believed_again
     assert honest.flow.shape == (1, 2, 8, 8, 2)
 
 
+@pytest.mark.slow
 def test_a_clip_without_pairs_may_bring_no_bytes(lying: Sandbox) -> None:
     answer = lying.one(job(request=ClipRequest((0, 4, 8), (CropDraw(0, 1),), 32)))
     assert isinstance(answer, DecodeError)
@@ -144,6 +146,7 @@ def test_a_stream_without_vectors_falls_back_to_the_source_that_the_recipe_names
     assert (block["visible"][fell] == plain["visible"][fell]).all()
 
 
+@pytest.mark.slow
 def test_layered_shards_give_vectors_too(generated: Path, tmp_path: Path) -> None:
     index = Index(ensure_index(tiny_recipe(generated)))
     make_shards(index, str(tmp_path), ShardOptions("layered", short_side=48, key_every=8, layers=2))

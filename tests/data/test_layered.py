@@ -196,6 +196,7 @@ def test_an_index_without_the_column_is_read_as_it_was(index: Index, tmp_path: P
     assert list(Index(str(tmp_path / "old.parquet"))) == list(index)
 
 
+@pytest.mark.slow
 def test_a_place_with_shards_from_before_there_were_layers_goes_on(index: Index, tmp_path: Path) -> None:
     options = ShardOptions("as-is")
     make_shards(index, str(tmp_path), options)
@@ -216,11 +217,13 @@ def test_layers_that_cannot_be_are_refused(index: Index, tmp_path: Path) -> None
             make_shards(index, str(tmp_path), ShardOptions("layered", key_every=36, layers=layers))
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_indexed_again_is_decoded_whole(shards: str, tmp_path: Path) -> None:
     again = Index(build_index(shards, str(tmp_path / "i.parquet")).uri)
     assert {video.layers for video in again} == {0}
 
 
+@pytest.mark.slow
 def test_real_files_are_layered(real_videos: Path) -> None:
     for name in ("realshort.mp4", "h265_video.mp4"):
         data = transcode(

@@ -61,7 +61,7 @@ def packed(label: str, speed: float, layout: str) -> bytes:
 def rewritten(data: bytes, codec: str, options: dict[str, str], container: str = "mp4", rotation: int = 0) -> bytes:
     """Encode a video once more."""
     target = io.BytesIO()
-    with av.open(io.BytesIO(data)) as before, av.open(target, "w", format=container) as out:
+    with av.open(io.BytesIO(data), "r") as before, av.open(target, "w", format=container) as out:
         stream: Any = out.add_stream(codec, rate=25)
         stream.height, stream.width = before.streams.video[0].height, before.streams.video[0].width
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -118,13 +118,15 @@ def even(box: Box) -> Box:
 
 def errors(flow: Tensor, true: Tensor) -> NDArray[np.float32]:
     """Errors over what moves, px."""
-    return (flow - true).norm(dim=-1)[true.norm(dim=-1) > 0.5].numpy()
+    found: NDArray[np.float32] = (flow - true).norm(dim=-1)[true.norm(dim=-1) > 0.5].numpy()
+    return found
 
 
 def mask(flow: Tensor, draw: int) -> Visible:
     """MGMAE's mask for a flow of the pairs OUTWARD."""
     noise = generator(1, Purpose.MASK, position=draw).random((1, GRID.slots, GRID.places), np.float32)
-    return MGMAE.mask(noise, flow[None], GRID, MGMAEOptions())[0]
+    visible: Visible = MGMAE.mask(noise, flow[None], GRID, MGMAEOptions())[0]
+    return visible
 
 
 def agreement(flow: Tensor, true: Tensor, draws: int = 4) -> float:

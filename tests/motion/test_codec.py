@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import av
@@ -24,6 +25,7 @@ LAYOUTS = {"layered": scenes.STRIDE, "short-gop": 0, "default": 0}
 MEDIAN_PX = 0.25
 # Where every frame has vectors of its own, four of them add up: the whole frame's motion by 4 px a frame is worst.
 SHORT_GOP_PAN_PX = 0.35
+SLOW = pytest.mark.slow
 MOTIONS = ["left", "right", "up", "down", "pan", "cross"]
 SPEEDS = [1.0, 2.0, 3.0, 4.0]
 
@@ -42,7 +44,7 @@ def mask_agreement(label: str, speed: float, layout: str) -> float:
     return scenes.agreement(flow, scenes.truth(made, scenes.OUTWARD))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["layered", *(pytest.param(name, marks=SLOW) for name in ("short-gop", "default"))])
 def test_flow_is_the_motion_in_both_directions_of_time(layout: str) -> None:
     assert max(median_errors("left", 2.0, layout)) <= MEDIAN_PX
     assert mask_agreement("left", 2.0, layout) >= 0.9
@@ -73,6 +75,7 @@ def test_the_vectors_of_a_layered_stream_are_the_flow_without_decoding_what_lies
     assert (skipping == whole).all()
 
 
+@pytest.mark.slow
 def test_every_view_has_the_flow_of_its_own_crop() -> None:
     made, data = scenes.scene("left", 2.0), scenes.packed("left", 2.0, "layered")
     crops = (scenes.CENTRE, CropDraw(9, 12), CropDraw(4, 0))
@@ -84,7 +87,7 @@ def test_every_view_has_the_flow_of_its_own_crop() -> None:
         assert np.median(scenes.errors(decoded_flow(flow, scenes.SIZE)[view], true)) <= MEDIAN_PX
 
 
-@pytest.mark.parametrize("rotation", [90, 180, -90])
+@pytest.mark.parametrize("rotation", [90, *(pytest.param(turn, marks=SLOW) for turn in (180, -90))])
 def test_a_turned_video_has_turned_vectors(rotation: int) -> None:
     plain = scenes.rewritten(scenes.source("left", 2.0), "libx264", {"bf": "0", "refs": "1"})
     turned = scenes.rewritten(scenes.source("left", 2.0), "libx264", {"bf": "0", "refs": "1"}, rotation=rotation)
@@ -115,6 +118,7 @@ def test_a_stream_without_usable_vectors_has_no_flow(codec: str, container: str,
     assert scenes.decoded(scenes.rewritten(small(), codec, options, container), scenes.OUTWARD) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "container"), [("mpeg4", "avi"), ("mpeg2video", "mpegts"), ("libx264", "flv")])
 def test_vectors_of_other_codecs_mean_the_same(codec: str, container: str) -> None:
     made = scenes.scene("left", 2.0)
@@ -123,6 +127,7 @@ def test_vectors_of_other_codecs_mean_the_same(codec: str, container: str) -> No
     assert error <= 2 * MEDIAN_PX
 
 
+@cache
 def small() -> bytes:
     """The first scene, cut down: what is in it does not matter."""
     target = io.BytesIO()
@@ -163,6 +168,7 @@ def test_a_decoder_that_exports_no_vectors_is_refused() -> None:
         check_motion(MotionSection(source="codec"), 224, "decord")
 
 
+@pytest.mark.slow
 def test_real_files_have_flow_or_none_by_their_codec(real_videos: Path) -> None:
     for path in sorted(real_videos.glob("*.m*")):
         data = path.read_bytes()
