@@ -3,13 +3,13 @@
 The label of a clip is its motion (`synthetic.MOTIONS`). Textures, outlines, sizes, speeds and the place of the crop are
 drawn anew for every clip and independently of the label, so what a clip looks like says nothing about it.
 
-n clips, T frames of H x W px, L layers at most.
+n clips, T frames and E extra ones of H x W px, L layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from system.core.seeds import Purpose, generator
-from system.core.warp import FramePair
+from system.core.pairs import FramePair
 from system.data.synthetic import MOTIONS, Layer, Scene, moving_scene
 
 # `cross` has one object more than the others, which a single frame gives away.
@@ -39,12 +39,16 @@ class SceneSet:
         labels: (n,) int64, indexes of `LABELS`.
         owner: (n, T, H, W) uint8, the layer that each pixel shows.
         poses: (n, L, T, 2, 3) float32, from a layer's px to the frame's px.
+        extra: (n, E, H, W, 3) uint8, the frames at `extra_offsets`.
+        extra_offsets: (E,) int64, frames of the scene from the clip's first frame (`Method.extra_frames`).
     """
 
     frames: NDArray[np.uint8]
     labels: NDArray[np.int64]
     owner: NDArray[np.uint8]
     poses: NDArray[np.float32]
+    extra: NDArray[np.uint8]
+    extra_offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return n."""
@@ -52,7 +56,20 @@ class SceneSet:
 
     def part(self, rows: slice | NDArray[np.int64]) -> SceneSet:
         """Return some of the clips."""
-        return SceneSet(self.frames[rows], self.labels[rows], self.owner[rows], self.poses[rows])
+        whole = (self.frames, self.labels, self.owner, self.poses, self.extra)
+        return SceneSet(*(values[rows] for values in whole), self.extra_offsets)
+
+    def extra_at(self, offsets: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the extra frames at some offsets: (n, len(offsets), H, W, 3) uint8.
+
+        Raises:
+            ValueError: if one of them was not rendered.
+        """
+        known = self.extra_offsets.tolist()
+        missing = sorted(set(offsets) - set(known))
+        if missing:
+            raise ValueError(f"the set holds extra frames at {known}, not at {missing}")
+        return self.extra[:, [known.index(offset) for offset in offsets]]
 
     def flow(self, pairs: Sequence[FramePair]) -> Tensor:
         """Return the true flow: (n, pairs, H, W, 2) float32 px, x then y, on the grid of a pair's first frame."""
@@ -93,47 +110,69 @@ def _between(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np
     return np.concatenate([linear, offset[..., None]], -1)
 
 
-def clip_scene(seed: int, index: int, *, num_frames: int, stride: int, size: int) -> Scene:
-    """Return the scene of one clip: a crop of a larger scene at every `stride`-th frame.
+@dataclass(frozen=True, slots=True)
+class ClipShape:
+    """How a clip is cut from its scene.
 
-    Args:
-        seed: of the set.
-        index: number of the clip; labels take turns.
+    Attributes:
         num_frames: T.
         stride: frames of the scene from one frame of the clip to the next.
         size: side of the clip, px.
+        extra: offsets of the extra frames.
     """
-    whole = round(size * SCENE_PER_CROP)
+
+    num_frames: int
+    stride: int
+    size: int
+    extra: tuple[int, ...] = ()
+
+    @property
+    def span(self) -> int:
+        """Frames of the scene."""
+        return max((self.num_frames - 1) * self.stride, *self.extra, 0) + 1
+
+
+def clip_scene(seed: int, index: int, shape: ClipShape) -> Scene:
+    """Return the scene of one clip with all of its frames: a crop of a larger scene; labels take turns with `index`."""
+    whole = round(shape.size * SCENE_PER_CROP)
     label = LABELS[index % len(LABELS)]
-    scene = moving_scene(seed, index, size=(whole, whole), num_frames=num_frames * stride, label=label)
-    offset = generator(seed, Purpose.CROP, position=index).integers(0, whole - size + 1, 2)
+    scene = moving_scene(seed, index, size=(whole, whole), num_frames=shape.span, label=label)
+    offset = generator(seed, Purpose.CROP, position=index).integers(0, whole - shape.size + 1, 2)
     layers = []
     for layer in scene.layers:
-        poses = layer.poses[::stride].copy()
+        poses = layer.poses.copy()
         poses[:, :, 2] -= offset
         layers.append(Layer(layer.texture, layer.alpha, poses))
-    return Scene(tuple(layers), size, size, label)
+    return Scene(tuple(layers), shape.size, shape.size, label)
 
 
-def make_scene_set(seed: int, count: int, *, num_frames: int, stride: int, size: int) -> SceneSet:
-    """Render a set of clips; two seeds share no texture. Args as `clip_scene`."""
-    frames = np.empty((count, num_frames, size, size, 3), np.uint8)
-    owner = np.empty((count, num_frames, size, size), np.uint8)
-    poses = np.empty((count, LAYERS, num_frames, 2, 3), np.float32)
+def make_scene_set(seed: int, count: int, shape: ClipShape) -> SceneSet:
+    """Render a set of clips; two seeds share no texture."""
+    side = (shape.size, shape.size)
+    frames = np.empty((count, shape.num_frames, *side, 3), np.uint8)
+    extra = np.empty((count, len(shape.extra), *side, 3), np.uint8)
+    owner = np.empty((count, shape.num_frames, *side), np.uint8)
+    poses = np.empty((count, LAYERS, shape.num_frames, 2, 3), np.float32)
+    times = [time * shape.stride for time in range(shape.num_frames)]
     for index in range(count):
-        scene = clip_scene(seed, index, num_frames=num_frames, stride=stride, size=size)
-        poses[index] = [layer.poses for layer in scene.layers]
-        for time in range(num_frames):
-            frames[index, time], owner[index, time] = scene.frame(time), scene.owner(time)
-    return SceneSet(frames, np.arange(count, dtype=np.int64) % len(LABELS), owner, poses)
+        scene = clip_scene(seed, index, shape)
+        poses[index] = [layer.poses[times] for layer in scene.layers]
+        for number, time in enumerate(times):
+            frames[index, number], owner[index, number] = scene.frame(time), scene.owner(time)
+        for number, time in enumerate(shape.extra):
+            extra[index, number] = scene.frame(time)
+    labels = np.arange(count, dtype=np.int64) % len(LABELS)
+    return SceneSet(frames, labels, owner, poses, extra, np.array(shape.extra, np.int64))
 
 
-def save_scene_set(scenes: SceneSet, path: Path) -> None:
-    """Write a set as an .npz file."""
-    np.savez(path, frames=scenes.frames, labels=scenes.labels, owner=scenes.owner, poses=scenes.poses)
+def save_scene_set(scenes: SceneSet, folder: Path) -> None:
+    """Write a set as a folder of .npy files, which processes can map into memory together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for field in fields(SceneSet):
+        np.save(folder / f"{field.name}.npy", getattr(scenes, field.name))
 
 
-def load_scene_set(path: Path) -> SceneSet:
-    """Read what `save_scene_set` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return SceneSet(file["frames"], file["labels"], file["owner"], file["poses"])
+def load_scene_set(folder: Path) -> SceneSet:
+    """Map what `save_scene_set` wrote into memory."""
+    names = [field.name for field in fields(SceneSet)]
+    return SceneSet(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
