@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from system.core.seeds import Purpose, generator
 from system.core.pairs import FramePair
+from system.core.seeds import Purpose, generator
 from system.data.synthetic import MOTIONS, Layer, Scene, moving_scene
 
 # `cross` has one object more than the others, which a single frame gives away.
