@@ -1,7 +1,8 @@
 """Generated clips with their labels and their true motion, in memory: what a check of learning is made on.
 
 The label of a clip is its motion (`synthetic.MOTIONS`). Textures, outlines, sizes, speeds and the place of the crop are
-drawn anew for every clip and independently of the label, so what a clip looks like says nothing about it.
+drawn anew for every clip and independently of the label, so what a clip looks like says nothing about it. Object and
+background have the same mean colour and the same contrast: an object that does not move can hardly be seen.
 
 n clips, T frames and E extra ones of H x W px, L layers.
 """
@@ -25,6 +26,9 @@ from system.data.synthetic import MOTIONS, Layer, Scene, moving_scene
 LABELS = tuple(motion for motion in MOTIONS if motion != "cross")
 # Background and one object.
 LAYERS = 2
+# Contrast of the textures, as a multiple of what `moving_scene` draws. With its own colours and contrast nearly all
+# that differs from clip to clip is colour, which is no motion: a small model needs far longer to see past it.
+CONTRAST = 2.5
 # A scene is this much larger than the crop that becomes the clip. Objects pass the middle of the scene halfway through,
 # so without a random crop the first frame alone would say from which side they come.
 SCENE_PER_CROP = 1.5
@@ -132,6 +136,13 @@ class ClipShape:
         return max((self.num_frames - 1) * self.stride, *self.extra, 0) + 1
 
 
+def _without_colour(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a texture whose mean is grey and whose contrast is strong: (h, w, 3) uint8."""
+    values = texture.astype(np.float32)
+    values = 128 + CONTRAST * (values - values.mean((0, 1)))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
 def clip_scene(seed: int, index: int, shape: ClipShape) -> Scene:
     """Return the scene of one clip with all of its frames: a crop of a larger scene; labels take turns with `index`."""
     whole = round(shape.size * SCENE_PER_CROP)
@@ -142,7 +153,7 @@ def clip_scene(seed: int, index: int, shape: ClipShape) -> Scene:
     for layer in scene.layers:
         poses = layer.poses.copy()
         poses[:, :, 2] -= offset
-        layers.append(Layer(layer.texture, layer.alpha, poses))
+        layers.append(Layer(_without_colour(layer.texture), layer.alpha, poses))
     return Scene(tuple(layers), shape.size, shape.size, label)
 
 

@@ -25,8 +25,9 @@ Pool = Literal["mean", "slots"]
 
 def float_frames(frames: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Bring decoded frames into the form that models take: (B, T, H, W, 3) uint8 -> (B, 3, T, H, W) in [0, 1]."""
-    clips = torch.as_tensor(frames).to(device)
-    return clips.permute(0, 4, 1, 2, 3).float() / 255
+    # An array may be a read-only map of a file, which torch does not like.
+    clips = torch.from_numpy(np.array(frames)) if isinstance(frames, np.ndarray) else frames
+    return clips.to(device).permute(0, 4, 1, 2, 3).float() / 255
 
 
 def all_tokens(count: int, grid: TokenGrid, device: torch.device | str = "cpu") -> Tensor:

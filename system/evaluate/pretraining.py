@@ -37,6 +37,8 @@ from system.train.torch_engine import TorchEngine
 # Clips and frame pairs to flow: (B, R, H, W, 2) float32 px.
 FlowOf = Callable[[SceneSet, Sequence[FramePair]], Tensor]
 
+# When the encoder is copied: after these shares of the steps, so that the speed of learning shows.
+SHARES = (0.25, 0.5, 1.0)
 # Clips whose frames a tokenizer is fitted to.
 TOKENIZER_CLIPS = 512
 
@@ -124,7 +126,8 @@ def pretrain(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[
     """Pre-train on clips in memory.
 
     Args:
-        recipe: of the run; one view a video. Copies of the encoder are taken every `checkpoint.every_steps`.
+        recipe: of the run; one view a video. Copies of the encoder are taken where a checkpoint is due and a share in
+            `SHARES` of the steps is done.
         scenes: all clips; their extra frames hold those that the method wants.
         flow_of: where motion comes from, for methods that want it.
         told: takes a line at every copy.
@@ -136,11 +139,15 @@ def pretrain(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[
     fit_own_tokenizer(recipe, scenes)
     out = Pretrained()
     model = build_model(recipe, torch.device("cpu"))
+    schedule = schedule_of(recipe, len(scenes))
+    due = {round(share * schedule.total) for share in SHARES}
 
     def on_step(_progress: Progress, values: dict[str, Any]) -> None:
         out.losses.append({name: values[name] for name in values if name == "loss" or name.startswith("loss/")})
 
     def save(progress: Progress) -> None:
+        if progress.step not in due:
+            return
         encoder = model.encoder
         assert isinstance(encoder, nn.Module)
         out.encoders[progress.step] = copy.deepcopy(encoder)
@@ -153,7 +160,7 @@ def pretrain(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[
     loop = Loop(
         recipe,
         layout,
-        schedule_of(recipe, len(scenes)),
+        schedule,
         engine,
         torch.device("cpu"),
         hooks,

@@ -86,7 +86,7 @@ def markdown(result: Values) -> str:
             f" seeds {', '.join(str(seed) for seed in seeds)}.",
             "",
             f"Test accuracy in percent, mean and standard deviation over seeds; {result['labels']} labels, chance is"
-            f" {100 / result['labels']:.0f}. A linear probe on the pixels themselves: {100 * result['raw_pixels']:.1f}.",
+            f" {100 / result['labels']:.0f}. A linear probe on the pixels themselves: {told([result['raw_pixels']])}.",
             "",
             "Linear probe on frozen features:",
             "",
