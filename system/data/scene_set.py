@@ -60,8 +60,14 @@ class SceneSet:
 
     def part(self, rows: slice | NDArray[np.int64]) -> SceneSet:
         """Return some of the clips."""
-        whole = (self.frames, self.labels, self.owner, self.poses, self.extra)
-        return SceneSet(*(values[rows] for values in whole), self.extra_offsets)
+        return SceneSet(
+            self.frames[rows],
+            self.labels[rows],
+            self.owner[rows],
+            self.poses[rows],
+            self.extra[rows],
+            self.extra_offsets,
+        )
 
     def extra_at(self, offsets: Sequence[int]) -> NDArray[np.uint8]:
         """Return the extra frames at some offsets: (n, len(offsets), H, W, 3) uint8.
@@ -140,7 +146,7 @@ def _without_colour(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a texture whose mean is grey and whose contrast is strong: (h, w, 3) uint8."""
     values = texture.astype(np.float32)
     values = 128 + CONTRAST * (values - values.mean((0, 1)))
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
 def clip_scene(seed: int, index: int, shape: ClipShape) -> Scene:

@@ -43,7 +43,7 @@ def batches(count: int, size: int) -> Iterator[slice]:
 
 def pooled(tokens: Tensor, grid: TokenGrid, pool: Pool) -> Tensor:
     """Pool the tokens of clips: (B, N, D) -> (B, F'), F' = D or S x D."""
-    by_slot = tokens.unflatten(1, (grid.slots, grid.places)).mean(2)  # (B, S, D)
+    by_slot = tokens.reshape(len(tokens), grid.slots, grid.places, -1).mean(2)  # (B, S, D)
     return by_slot.mean(1) if pool == "mean" else by_slot.flatten(1)
 
 

@@ -46,15 +46,15 @@ def leaked_share(visible: Tensor, flow: Tensor, grid: TokenGrid, in_sight: Tenso
     Returns:
         (B, N) float32 in [0, 1], for visible tokens as well as for hidden ones.
     """
-    by_slot = visible.unflatten(1, (grid.slots, grid.places))
+    by_slot = visible.reshape(len(visible), grid.slots, grid.places)
     seen = visible.new_zeros((len(visible), grid.slots, grid.height, grid.width))
     for number, pair in enumerate(slot_pairs(grid)):
         start, end = pair.start // grid.tubelet_frames, pair.end // grid.tubelet_frames
         there = _seen_there(by_slot[:, end], flow[:, number], grid)
         seen[:, start] |= there if in_sight is None else there & in_sight[:, number]
     patch = grid.patch_px
-    # (B, S, H, W) -> (B, S, rows, p, cols, p) -> (B, S, F)
-    cut = seen.float().unflatten(3, (grid.cols, patch)).unflatten(2, (grid.rows, patch))
+    # (B, S, H, W) -> (B, S, rows, p, cols, p) -> (B, N)
+    cut = seen.float().reshape(len(seen), grid.slots, grid.rows, patch, grid.cols, patch)
     return cut.mean((3, 5)).flatten(1)
 
 

@@ -122,7 +122,9 @@ def fit_own_tokenizer(recipe: Recipe, scenes: SceneSet) -> None:
     save_tokenizer(fit_tokenizer([images], options_for(recipe), recipe.run.seed).tokenizer, uri)
 
 
-def pretrain(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[str], None] = str) -> Pretrained:
+def pretrain(
+    recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[str], None] = lambda line: None
+) -> Pretrained:
     """Pre-train on clips in memory.
 
     Args:

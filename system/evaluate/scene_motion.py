@@ -35,10 +35,12 @@ def block_flow(clips: SceneSet, pairs: Sequence[FramePair]) -> Tensor:
     height, width = flow.shape[2:4]
     if height % BLOCK_PX or width % BLOCK_PX:
         raise ValueError(f"blocks of {BLOCK_PX} px do not divide frames of {height} x {width} px")
-    # (B, R, H, W, 2) -> (B, R, rows, p, cols, p, 2); the middle value keeps to one object where two share a block.
-    cut = flow.unflatten(3, (-1, BLOCK_PX)).unflatten(2, (-1, BLOCK_PX)).transpose(3, 4)
-    vectors = cut.flatten(4, 5).median(4).values / STEP_PX
-    return (vectors.round() * STEP_PX).repeat_interleave(BLOCK_PX, 2).repeat_interleave(BLOCK_PX, 3)
+    clip_pairs, rows, cols = flow.shape[:2], height // BLOCK_PX, width // BLOCK_PX
+    # (B, R, H, W, 2) -> (B, R, rows, cols, p * p, 2)
+    cut = flow.reshape(*clip_pairs, rows, BLOCK_PX, cols, BLOCK_PX, 2).transpose(3, 4).flatten(4, 5)
+    # The middle value keeps to one object where two share a block.
+    vectors: Tensor = (cut.median(4).values / STEP_PX).round() * STEP_PX
+    return vectors.repeat_interleave(BLOCK_PX, 2).repeat_interleave(BLOCK_PX, 3)
 
 
 def source_for(method: Method, name: str) -> str:

@@ -30,7 +30,7 @@ def test_the_mean_is_that_of_all_tokens_and_slots_keep_their_order() -> None:
     slots = clip_features(model, frames, GRID, pool="slots")
     assert slots.shape == (3, 2 * 48)
     assert torch.allclose(slots[:, :48], tokens[:, :4].mean(1), atol=1e-6)
-    assert torch.allclose(slots.unflatten(1, (2, 48)).mean(1), pooled(tokens, GRID, "mean"), atol=1e-6)
+    assert torch.allclose(slots.reshape(3, 2, 48).mean(1), pooled(tokens, GRID, "mean"), atol=1e-6)
 
 
 def test_features_do_not_depend_on_the_batch() -> None:
