@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 LAYERS = (
     ("jobs",),
     ("system.report",),
+    ("system.evaluate",),
     ("system.train",),
     ("system.data",),
     ("system.recipe", "system.recipe_tree", "system.recipe_words"),

@@ -1,0 +1,1 @@
+"""What a pre-trained encoder has learned: features, probes, fine-tuning, and what a mask gives away."""

@@ -1,0 +1,173 @@
+"""Pre-training on clips in memory, in one process: the run's own loop and engine, without Ray, storage or decoding.
+
+The stream's place is taken by `scene_blocks`: the same columns, the clips in the order of a run's plan, the masks from
+the same draws. So two methods with the same seed see the same clips at the same steps.
+
+B clips of a step, T frames of H x W px, N tokens, R frame pairs.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from system import storage
+from system.core.pairs import FramePair
+from system.core.plan import EpochPlan, StepLayout
+from system.core.seeds import Purpose, generator
+from system.data.columns import Batch, objects
+from system.data.dataset import run_uri
+from system.data.scene_set import SceneSet
+from system.models.fit_tokenizer import fit_tokenizer
+from system.models.tokenizer import save_tokenizer
+from system.recipe import Recipe
+from system.train.loop import Hooks, Loop, build_model, schedule_of
+from system.train.own_tokenizer import options_for
+from system.train.progress import Progress
+from system.train.session import frozen_networks
+from system.train.torch_engine import TorchEngine
+
+# Clips and frame pairs to flow: (B, R, H, W, 2) float32 px.
+FlowOf = Callable[[SceneSet, Sequence[FramePair]], Tensor]
+
+# When the encoder is copied: after these shares of the steps, so that the speed of learning shows.
+SHARES = (0.25, 0.5, 1.0)
+# Clips whose frames a tokenizer is fitted to.
+TOKENIZER_CLIPS = 512
+
+
+@dataclass
+class Pretrained:
+    """What a pre-training run gave.
+
+    Attributes:
+        encoders: copies of the encoder, by the number of steps that it had been trained for.
+        losses: of every step, by name: `loss` and its parts.
+        cpu_s: processor seconds, fitting a tokenizer included.
+    """
+
+    encoders: dict[int, nn.Module] = field(default_factory=dict)
+    losses: list[dict[str, float]] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+
+def plan_of(recipe: Recipe, num_clips: int) -> EpochPlan:
+    """Return the order of the clips: all of them are shuffled in every epoch."""
+    return EpochPlan(num_clips, recipe.run.seed, num_clips, num_clips)
+
+
+def mask_columns(recipe: Recipe, clips: SceneSet, places: Sequence[tuple[int, int]], flow_of: FlowOf) -> Batch:
+    """Return the columns that a method's masks are (`data/masking.py`), from the draws that a run would use.
+
+    Args:
+        recipe: of the run.
+        clips: B of them.
+        places: (epoch, position) of each.
+        flow_of: where motion comes from.
+    """
+    method, options, grid, seed = recipe.record, recipe.method, recipe.grid, recipe.run.seed
+    noise = np.stack(
+        [generator(seed, Purpose.MASK, *place).random((grid.slots, grid.places), np.float32) for place in places]
+    )
+    pairs = method.pairs(options, grid.num_frames)
+    flow = flow_of(clips, pairs) if pairs else None
+    made = {"visible": method.mask(noise, flow, grid, options)}
+    if method.num_decoded(options, grid) is not None:
+        phases = np.array([generator(seed, Purpose.DECODER_MASK, *place).integers(4) for place in places], np.int64)
+        made["decoded"] = method.decoded(phases, grid, options)
+    if method.num_carried(options, grid):
+        assert flow is not None, "a method that carries flow names frame pairs"
+        made["carried"] = method.carry(flow, grid, options).numpy()
+    return made
+
+
+def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[Batch]:
+    """Yield the block of every step without end: B = `train.global_batch` clips with their masks."""
+    plan, size = plan_of(recipe, len(scenes)), recipe.train.global_batch
+    offsets = recipe.extra_frames
+    step = 0
+    while True:
+        slots = np.arange(step * size, (step + 1) * size)
+        videos = plan.videos(step * size, (step + 1) * size)
+        clips = scenes.part(videos)
+        made = mask_columns(recipe, clips, [plan.position(int(slot)) for slot in slots], flow_of)
+        if offsets:
+            made["extra"] = clips.extra_at(offsets)
+        yield {
+            "step": np.full(size, step, np.int64),
+            "slot": slots,
+            "attempt": np.zeros(size, np.int64),
+            "notes": objects([""] * size),
+            "weight": np.ones(size, np.float32),
+            "frames": clips.frames,
+            **made,
+        }
+        step += 1
+
+
+def fit_own_tokenizer(recipe: Recipe, scenes: SceneSet) -> None:
+    """Fit the tokenizer that a method wants to have fitted on its own clips, if it wants one."""
+    uri = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if uri is None or storage.exists(uri):
+        return
+    chosen = scenes.frames[:TOKENIZER_CLIPS, :: max(1, recipe.data.num_frames // 4)]
+    images = torch.from_numpy(np.ascontiguousarray(chosen)).flatten(0, 1).permute(0, 3, 1, 2)
+    save_tokenizer(fit_tokenizer([images], options_for(recipe), recipe.run.seed).tokenizer, uri)
+
+
+def pretrain(
+    recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[str], None] = lambda line: None
+) -> Pretrained:
+    """Pre-train on clips in memory.
+
+    Args:
+        recipe: of the run; one view a video. Copies of the encoder are taken where a checkpoint is due and a share in
+            `SHARES` of the steps is done.
+        scenes: all clips; their extra frames hold those that the method wants.
+        flow_of: where motion comes from, for methods that want it.
+        told: takes a line at every copy.
+
+    Raises:
+        DivergedError: if the loss or the gradient is not finite.
+    """
+    began = time.process_time()
+    fit_own_tokenizer(recipe, scenes)
+    out = Pretrained()
+    model = build_model(recipe, torch.device("cpu"))
+    schedule = schedule_of(recipe, len(scenes))
+    due = {round(share * schedule.total) for share in SHARES}
+
+    def on_step(_progress: Progress, values: dict[str, Any]) -> None:
+        out.losses.append({name: values[name] for name in values if name == "loss" or name.startswith("loss/")})
+
+    def save(progress: Progress) -> None:
+        if progress.step not in due:
+            return
+        encoder = model.encoder
+        assert isinstance(encoder, nn.Module)
+        out.encoders[progress.step] = copy.deepcopy(encoder)
+        told(f"step {progress.step}: loss {out.losses[-1]['loss']:.4f}")
+
+    batch = recipe.train.global_batch
+    layout = StepLayout(batch, 1, 1, batch, 1)
+    engine = TorchEngine(model, recipe.train, recipe.engine)
+    hooks = Hooks(on_step=on_step, save=save)
+    loop = Loop(
+        recipe,
+        layout,
+        schedule,
+        engine,
+        torch.device("cpu"),
+        hooks,
+        frozen_networks(recipe),
+    )
+    loop.run(scene_blocks(recipe, scenes, flow_of), Progress())
+    out.cpu_s = time.process_time() - began
+    return out

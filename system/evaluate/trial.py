@@ -1,0 +1,173 @@
+"""One trial of the learning check: pre-train with one method and one seed, evaluate on the way, measure the masks.
+
+A trial is a function of its arguments, in one process with one thread; the job runs several side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from system.core.clip import TokenGrid
+from system.data.scene_set import LABELS, ClipShape, SceneSet, load_scene_set, make_scene_set, save_scene_set
+from system.evaluate.features import Pool, clip_features
+from system.evaluate.fine_tune import FineTuneOptions, accuracy, fine_tune
+from system.evaluate.leakage import leakage, slot_pairs
+from system.evaluate.linear_probe import fit_probe
+from system.evaluate.pretraining import mask_columns, pretrain
+from system.evaluate.scene_motion import scene_motion, source_for
+from system.methods import METHODS
+from system.recipe import Recipe
+from system.train.loop import build_model
+
+# Seeds of the sets: no scene is in two of them, and every trial has the same ones.
+SET_SEEDS = {"unlabelled": 101, "labelled": 102, "test": 103, "masks": 104}
+# Steps whose losses are averaged at the start and at the end.
+FIRST_STEPS, LAST_STEPS = 5, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much of everything; the defaults are those of the whole check.
+
+    Attributes:
+        unlabelled: clips of pre-training.
+        labelled: clips that probes and classifiers are trained on.
+        test: clips that they are judged by.
+        masks: clips whose masks are looked at.
+        pool: of the probe's features.
+        fine_tune: of every fine-tuning run.
+        motion: where the masks' motion comes from, one of `SOURCES`.
+    """
+
+    unlabelled: int = 4096
+    labelled: int = 1000
+    test: int = 1000
+    masks: int = 200
+    pool: Pool = "slots"
+    fine_tune: FineTuneOptions = field(default_factory=FineTuneOptions)
+    motion: str = "dis"
+
+
+def clip_shape(recipe: Recipe) -> ClipShape:
+    """Return the shape of the check's clips, with the extra frames that any method wants at its defaults."""
+    data = recipe.data
+    offsets = {
+        offset
+        for method in METHODS.values()
+        for offset in method.extra_frames(
+            method.options.model_validate({"name": method.name}), data.num_frames, data.stride
+        )
+    }
+    return ClipShape(data.num_frames, data.stride, data.size, tuple(sorted(offsets | set(recipe.extra_frames))))
+
+
+def make_sets(recipe: Recipe, settings: Settings, folder: Path) -> None:
+    """Render all sets and write them below a folder."""
+    shape = clip_shape(recipe)
+    for name, seed in SET_SEEDS.items():
+        save_scene_set(make_scene_set(seed, getattr(settings, name), shape), folder / name)
+
+
+def load_sets(folder: Path) -> dict[str, SceneSet]:
+    """Map the sets into memory."""
+    return {name: load_scene_set(folder / name) for name in SET_SEEDS}
+
+
+def _labels(scenes: SceneSet) -> torch.Tensor:
+    return torch.tensor(scenes.labels)
+
+
+def probe_accuracy(train: torch.Tensor, test: torch.Tensor, sets: dict[str, SceneSet]) -> float:
+    """Return the test accuracy of a linear probe on features of the labelled and of the test clips."""
+    probe = fit_probe(train, _labels(sets["labelled"]), len(LABELS))
+    return probe.accuracy(test, _labels(sets["test"]))
+
+
+def evaluate(
+    encoder: nn.Module, grid: TokenGrid, sets: dict[str, SceneSet], settings: Settings, seed: int
+) -> dict[str, float]:
+    """Judge an encoder by the motion labels: `probe` and `fine_tuned`, shares of the test clips put right."""
+    labelled, test = sets["labelled"], sets["test"]
+    features = [clip_features(encoder, scenes.frames, grid, pool=settings.pool) for scenes in (labelled, test)]
+    model, losses = fine_tune(encoder, labelled.frames, _labels(labelled), grid, len(LABELS), settings.fine_tune, seed)
+    return {
+        "probe": probe_accuracy(features[0], features[1], sets),
+        "fine_tuned": accuracy(model, test.frames, _labels(test)),
+        "fine_tuning_loss": _mean(losses[-LAST_STEPS:]),
+    }
+
+
+def mask_leakage(recipe: Recipe, scenes: SceneSet, motion: str) -> float:
+    """Return the mean leakage of a method's masks over clips, by their true flow."""
+    pairs = slot_pairs(recipe.grid)
+    flow, sight = scenes.flow(pairs), scenes.in_sight(pairs)
+    made = mask_columns(recipe, scenes, [(0, index) for index in range(len(scenes))], scene_motion(motion))
+    return float(leakage(torch.from_numpy(made["visible"]), flow, recipe.grid, sight).mean())
+
+
+def raw_pixels(sets: dict[str, SceneSet]) -> float:
+    """Return the accuracy of a linear probe on the pixels themselves, each 4 x 4 of them averaged."""
+
+    def features(scenes: SceneSet) -> torch.Tensor:
+        frames = torch.tensor(scenes.frames).float().flatten(0, 1).permute(0, 3, 1, 2) / 255
+        return torch.nn.functional.avg_pool2d(frames, 4).reshape(len(scenes), -1)
+
+    return probe_accuracy(features(sets["labelled"]), features(sets["test"]), sets)
+
+
+def run_trial(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
+    """Pre-train, evaluate every copy of the encoder, and measure the masks' leakage.
+
+    Returns:
+        Plain values: `points` (clips seen, accuracies), `losses` by name at start and end, `leakage`, `cpu_s`.
+    """
+    source = source_for(recipe.record, settings.motion)
+    done = pretrain(recipe, sets["unlabelled"], scene_motion(source))
+    points = []
+    for step, encoder in sorted(done.encoders.items()):
+        scores = evaluate(encoder, recipe.grid, sets, settings, recipe.run.seed)
+        points.append({"clips": step * recipe.train.global_batch, **scores})
+    names = done.losses[0]
+    return {
+        "method": recipe.method.name,
+        "seed": recipe.run.seed,
+        "motion": source if recipe.needs_motion else None,
+        "points": points,
+        "losses": {
+            name: [
+                _mean([row[name] for row in rows]) for rows in (done.losses[:FIRST_STEPS], done.losses[-LAST_STEPS:])
+            ]
+            for name in names
+        },
+        "leakage": mask_leakage(recipe, sets["masks"], source),
+        "pretraining_cpu_s": done.cpu_s,
+    }
+
+
+def run_untrained(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
+    """Evaluate the encoder as it is before training: what a probe and fine-tuning get from random weights."""
+    began = time.process_time()
+    encoder = build_model(recipe, torch.device("cpu")).encoder
+    assert isinstance(encoder, nn.Module)
+    scores = evaluate(encoder, recipe.grid, sets, settings, recipe.run.seed)
+    return {
+        "method": "untrained",
+        "seed": recipe.run.seed,
+        "points": [{"clips": 0, **scores}],
+        "evaluation_cpu_s": time.process_time() - began,
+    }
+
+
+def settings_as_values(settings: Settings) -> dict[str, Any]:
+    """Return settings as plain values, for a report."""
+    return asdict(settings)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
