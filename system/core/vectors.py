@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
 Points = NDArray[np.float32]
+Cells = NDArray[np.int64]
 
 # Side of a cell: the smallest block that FFmpeg exports; all blocks lie on its multiples.
 CELL_PX = 8
@@ -34,6 +35,9 @@ MEDIAN_CELLS = 1000
 # frames, at most so many spans.
 VECTOR_ERROR_PX = 0.8
 STEADY_FRAMES, STEADY_SPANS = 8, 4
+# Holes are filled from the cells beside them, so many rings deep, if they are at most this share of a field: 4 cells
+# of 4 px are what a motion of 4 px a frame leaves open in 4 frames.
+FILL_RINGS, FILL_SHARE = 4, 0.1
 _AROUND = np.array([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)])
 
 
@@ -93,38 +97,46 @@ def _common(field: Field) -> NDArray[np.float32]:
     return np.asarray(np.median(known[:: 1 + len(known) // MEDIAN_CELLS], 0), np.float32)
 
 
-def pushed(velocity: Field, frames: float, cell: int = CELL_PX) -> Field:
+def pushed(velocity: Field, frames: float, cell: int = CELL_PX, onto: NDArray[np.bool_] | None = None) -> Field:
     """Carry a field of velocities to where its own motion takes it.
 
     Args:
         velocity: px a frame; NaN stays behind.
         frames: how long it moves; negative for back in time.
         cell: px.
+        onto: (h, w), the cells whose velocity is asked for; default: all.
 
     Returns:
         The same velocities on the grid of another frame. Where two arrive, the one that is less common in its frame is
         in front. NaN where none arrives.
     """
-    ys, xs = np.nonzero(~np.isnan(velocity[..., 0]))
-    if not frames or not len(ys):
-        return velocity
     height, width = velocity.shape[:2]
+    out = np.full_like(velocity, np.nan)
+    ys, xs = np.nonzero(~np.isnan(velocity[..., 0]))
+    if not len(ys):
+        return out
     values = velocity[ys, xs]
-    odd = _longest(values - _common(velocity))
-    in_front = np.nonzero(odd > 0)[0]
-    in_front = in_front[odd[in_front].argsort(kind="stable")]
     arrive = np.rint(values * np.float32(frames / cell)).astype(np.int64)
     tx, ty = xs + arrive[:, 0], ys + arrive[:, 1]
-    inside = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
-    out = np.full_like(velocity, np.nan)
-    for which in (np.nonzero(odd == 0)[0], in_front):  # of repeated indexes the last one stays
-        here = which[inside[which]]
-        out[ty[here], tx[here]] = values[here]
+    here = (ty >= 0) & (ty < height) & (tx >= 0) & (tx < width)
+    if onto is not None:
+        here[here] = onto[ty[here], tx[here]]
+    tx, ty, values = tx[here], ty[here], values[here]
+    order = _longest(values - _common(velocity)).argsort(kind="stable")
+    out[ty[order], tx[order]] = values[order]  # of repeated indexes the last one stays
     return out
 
 
+def _most_common_around(wide: Field, ys: Cells, xs: Cells, common: NDArray[np.float32]) -> Field:
+    """Return the most common velocity beside each of some cells: (cells, 2), NaN where none is known."""
+    around = wide[ys + _AROUND[:, :1], xs + _AROUND[:, 1:]]  # (8, cells, 2)
+    odd = _longest(around - common)
+    odd[np.isnan(odd)] = np.inf
+    return np.asarray(around[odd.argmin(0), np.arange(len(ys))], np.float32)
+
+
 def filled(field: Field) -> Field:
-    """Fill every hole with the most common velocity at its border.
+    """Fill what is unknown with the most common velocity beside it: beside the cell, then in larger and larger squares.
 
     What cannot be seen in both frames is behind what can: so the background is continued, not the object.
     """
@@ -134,21 +146,29 @@ def filled(field: Field) -> Field:
     if unknown.all():
         return np.zeros_like(field)
     common = _common(field)
-    wide = np.full((field.shape[0] + 2, field.shape[1] + 2, 2), np.nan, np.float32)
+    height, width = unknown.shape
+    wide = np.full((height + 2, width + 2, 2), np.nan, np.float32)
     wide[1:-1, 1:-1] = field
     ys, xs = np.nonzero(unknown)
-    least = np.full(len(ys), np.inf, np.float32)
-    while len(ys):
-        around = wide[ys + _AROUND[:, :1] + 1, xs + _AROUND[:, 1:] + 1]  # (8, unknown cells, 2)
-        odd = _longest(around - common)
-        odd[np.isnan(odd)] = np.inf
-        best, places = odd.argmin(0), np.arange(len(ys))
-        nearer = odd[best, places] < least
-        if not nearer.any():
-            break
-        wide[ys[nearer] + 1, xs[nearer] + 1] = around[best, places][nearer]
-        least[nearer] = odd[best, places][nearer]
-    return wide[1:-1, 1:-1]
+    for _ in range(FILL_RINGS if len(ys) < FILL_SHARE * unknown.size else 0):
+        wide[ys + 1, xs + 1] = _most_common_around(wide, ys + 1, xs + 1, common)
+    found = wide[1:-1, 1:-1]
+    return _from_squares(found, common) if np.isnan(found).any() else found
+
+
+def _from_squares(field: Field, common: NDArray[np.float32]) -> Field:
+    """Fill unknown cells with the most common velocity of the square of 2 x 2 cells that they lie in, or of its own."""
+    height, width = field.shape[:2]
+    even = np.full((height + height % 2, width + width % 2, 2), np.nan, np.float32)
+    even[:height, :width] = field
+    four = np.stack([even[y::2, x::2] for y in (0, 1) for x in (0, 1)])  # (4, h / 2, w / 2, 2)
+    odd = _longest(four - common)
+    odd[np.isnan(odd)] = np.inf
+    coarse = np.take_along_axis(four, odd.argmin(0)[None, ..., None], 0)[0]
+    if np.isnan(coarse).any():
+        coarse = _from_squares(coarse, common)
+    wide = coarse.repeat(2, 0).repeat(2, 1)[:height, :width]
+    return np.where(np.isnan(field), wide, field)
 
 
 def completed(spans: Sequence[Span]) -> list[Span]:
@@ -159,14 +179,16 @@ def completed(spans: Sequence[Span]) -> list[Span]:
     """
     fields = [span.velocity for span in spans]
     for index in range(len(spans) - 2, -1, -1):
-        if np.isnan(fields[index]).any():
+        unknown = np.isnan(fields[index][..., 0])
+        if unknown.any():
             after = spans[index + 1]
-            coming = pushed(fields[index + 1], after.start - after.stop)
-            fields[index] = np.where(np.isnan(fields[index]), coming, fields[index])
+            coming = pushed(fields[index + 1], after.start - after.stop, onto=unknown)
+            fields[index] = np.where(unknown[..., None], coming, fields[index])
     for index in range(1, len(spans)):
-        if np.isnan(fields[index]).any():
-            going = pushed(fields[index - 1], spans[index].stop - spans[index].start)
-            fields[index] = np.where(np.isnan(fields[index]), going, fields[index])
+        unknown = np.isnan(fields[index][..., 0])
+        if unknown.any():
+            going = pushed(fields[index - 1], spans[index].stop - spans[index].start, onto=unknown)
+            fields[index] = np.where(unknown[..., None], going, fields[index])
     return [Span(span.start, span.stop, filled(field)) for span, field in zip(spans, fields, strict=True)]
 
 
