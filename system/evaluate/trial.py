@@ -46,11 +46,11 @@ class Settings:
     """
 
     unlabelled: int = 4096
-    labelled: int = 1000
+    labelled: int = 420
     test: int = 1000
     masks: int = 200
     pool: Pool = "slots"
-    fine_tune: FineTuneOptions = field(default_factory=FineTuneOptions)
+    fine_tune: FineTuneOptions = field(default_factory=lambda: FineTuneOptions(epochs=12, layer_decay=1.0))
     motion: str = "dis"
 
 

@@ -38,7 +38,7 @@ def test_what_is_in_sight_looks_the_same_at_both_ends() -> None:
 
 
 def test_labels_take_turns_and_the_extra_frames_go_on_where_the_clip_ends() -> None:
-    scenes = make_scene_set(3, 20, SHAPE)
+    scenes = make_scene_set(3, 14, SHAPE)
     assert np.bincount(scenes.labels).tolist() == [2] * len(LABELS)
     scene = clip_scene(3, 4, SHAPE)
     assert (scenes.extra_at([9])[4, 0] == scene.frame(9)).all()
@@ -63,3 +63,14 @@ def test_a_set_that_is_written_is_read_back(tmp_path: Path) -> None:
     assert (again.frames == scenes.frames).all()
     assert np.allclose(again.flow([FramePair(0, 1)]), scenes.flow([FramePair(0, 1)]))
     assert again.extra_offsets.tolist() == [8, 9]
+
+
+def test_brighter_and_darker_objects_are_as_frequent_and_say_nothing_about_the_label() -> None:
+    scenes = make_scene_set(6, 210, ClipShape(3, 2, 32))
+    on, off = scenes.owner[:, 1] == 1, scenes.owner[:, 1] == 0
+    seen = np.flatnonzero(on.any((1, 2)) & off.any((1, 2)))
+    grey = scenes.frames[:, 1].astype(float).mean(-1)
+    brighter = np.array([grey[clip][on[clip]].mean() > grey[clip][off[clip]].mean() for clip in seen])
+    assert 0.4 < brighter.mean() < 0.6
+    for label in range(len(LABELS)):
+        assert 0.2 < brighter[scenes.labels[seen] == label].mean() < 0.8
