@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Weights of the penalty |W|^2 / 2 beside the mean cross-entropy, from next to none to one that leaves little.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # Share of the training features that chooses the strength.
 HELD_OUT = 0.25
 # L-BFGS iterations: the objective's value is flat well before.

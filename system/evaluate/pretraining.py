@@ -39,6 +39,8 @@ FlowOf = Callable[[SceneSet, Sequence[FramePair]], Tensor]
 
 # When the encoder is copied: after these shares of the steps, so that the speed of learning shows.
 SHARES = (0.25, 0.5, 1.0)
+# Clips whose flow is made at a time.
+FLOW_CLIPS = 64
 # Clips whose frames a tokenizer is fitted to.
 TOKENIZER_CLIPS = 512
 
@@ -63,21 +65,30 @@ def plan_of(recipe: Recipe, num_clips: int) -> EpochPlan:
     return EpochPlan(num_clips, recipe.run.seed, num_clips, num_clips)
 
 
-def mask_columns(recipe: Recipe, clips: SceneSet, places: Sequence[tuple[int, int]], flow_of: FlowOf) -> Batch:
+def flow_of_all(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Tensor | None:
+    """Return the flow that a method wants of every clip, (n, R, H, W, 2) float16 px; None where it wants none.
+
+    It does not depend on the draws, so it is made once and not in every epoch. float16 keeps a hundredth of a pixel.
+    """
+    pairs = recipe.record.pairs(recipe.method, recipe.grid.num_frames)
+    if not pairs:
+        return None
+    starts = range(0, len(scenes), FLOW_CLIPS)
+    return torch.cat([flow_of(scenes.part(slice(start, start + FLOW_CLIPS)), pairs).half() for start in starts])
+
+
+def mask_columns(recipe: Recipe, places: Sequence[tuple[int, int]], flow: Tensor | None) -> Batch:
     """Return the columns that a method's masks are (`data/masking.py`), from the draws that a run would use.
 
     Args:
         recipe: of the run.
-        clips: B of them.
-        places: (epoch, position) of each.
-        flow_of: where motion comes from.
+        places: (epoch, position) of each of B clips.
+        flow: (B, R, H, W, 2) float32 px, what the method wants.
     """
     method, options, grid, seed = recipe.record, recipe.method, recipe.grid, recipe.run.seed
     noise = np.stack(
         [generator(seed, Purpose.MASK, *place).random((grid.slots, grid.places), np.float32) for place in places]
     )
-    pairs = method.pairs(options, grid.num_frames)
-    flow = flow_of(clips, pairs) if pairs else None
     made = {"visible": method.mask(noise, flow, grid, options)}
     if method.num_decoded(options, grid) is not None:
         phases = np.array([generator(seed, Purpose.DECODER_MASK, *place).integers(4) for place in places], np.int64)
@@ -91,13 +102,15 @@ def mask_columns(recipe: Recipe, clips: SceneSet, places: Sequence[tuple[int, in
 def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[Batch]:
     """Yield the block of every step without end: B = `train.global_batch` clips with their masks."""
     plan, size = plan_of(recipe, len(scenes)), recipe.train.global_batch
+    flows = flow_of_all(recipe, scenes, flow_of)
     offsets = recipe.extra_frames
     step = 0
     while True:
         slots = np.arange(step * size, (step + 1) * size)
         videos = plan.videos(step * size, (step + 1) * size)
         clips = scenes.part(videos)
-        made = mask_columns(recipe, clips, [plan.position(int(slot)) for slot in slots], flow_of)
+        flow = None if flows is None else flows[torch.from_numpy(videos)].float()
+        made = mask_columns(recipe, [plan.position(int(slot)) for slot in slots], flow)
         if offsets:
             made["extra"] = clips.extra_at(offsets)
         yield {

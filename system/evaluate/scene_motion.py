@@ -1,27 +1,31 @@
-"""Where the motion of generated clips comes from: the truth, the truth as a codec would say it, or an estimate.
+"""Where the motion of generated clips comes from: the truth, a codec's motion vectors, or an estimate.
 
 B clips, R frame pairs of H x W px.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from system.config import MotionSection
 from system.core.pairs import FramePair
+from system.data.augment import CropDraw
+from system.data.decode import ClipRequest, decode_pyav
 from system.data.scene_set import SceneSet
+from system.data.synthetic import encode
+from system.data.vectors import VectorCollector
 from system.evaluate.pretraining import FlowOf
 from system.methods.base import Method
-from system.motion.base import motion_source
+from system.motion.base import decoded_flow, motion_source
 
-# Side of the blocks that have one vector: H.264's macroblocks are 16 px and may be split to 4 px.
-BLOCK_PX = 8
-# H.264's vectors are whole multiples of this.
-STEP_PX = 0.25
-
-SOURCES = ("truth", "blocks", "dis", "frame_difference")
+# Sources by the names that the check knows them by.
+SOURCES = ("truth", "codec", "dis", "frame_difference")
+# The whole of a square frame, as a crop.
+WHOLE = CropDraw(0, 4)
 
 
 def true_flow(clips: SceneSet, pairs: Sequence[FramePair]) -> Tensor:
@@ -29,30 +33,33 @@ def true_flow(clips: SceneSet, pairs: Sequence[FramePair]) -> Tensor:
     return clips.flow(pairs)
 
 
-def block_flow(clips: SceneSet, pairs: Sequence[FramePair]) -> Tensor:
-    """Return the true flow as coarse as motion vectors: one for each block, in quarters of a pixel."""
-    flow = clips.flow(pairs)
-    height, width = flow.shape[2:4]
-    if height % BLOCK_PX or width % BLOCK_PX:
-        raise ValueError(f"blocks of {BLOCK_PX} px do not divide frames of {height} x {width} px")
-    clip_pairs, rows, cols = flow.shape[:2], height // BLOCK_PX, width // BLOCK_PX
-    # (B, R, H, W, 2) -> (B, R, rows, cols, p * p, 2)
-    cut = flow.reshape(*clip_pairs, rows, BLOCK_PX, cols, BLOCK_PX, 2).transpose(3, 4).flatten(4, 5)
-    # The middle value keeps to one object where two share a block.
-    vectors: Tensor = (cut.median(4).values / STEP_PX).round() * STEP_PX
-    return vectors.repeat_interleave(BLOCK_PX, 2).repeat_interleave(BLOCK_PX, 3)
+def codec_flow(clips: SceneSet, pairs: Sequence[FramePair]) -> Tensor:
+    """Return what the motion vectors of H.264 say: every clip is encoded as a video, and decoded again.
+
+    Clips whose vectors say too little get the flow of `dis`, as in a run with `motion.fallback: dis`.
+    """
+    size = clips.frames.shape[2]
+    request = ClipRequest(tuple(range(clips.frames.shape[1])), (WHOLE,), size, pairs=tuple(pairs))
+    flows = []
+    for number, frames in enumerate(clips.frames):
+        vectors = VectorCollector(request)
+        decode_pyav(io.BytesIO(encode(iter(frames), size, size)), request, vectors)
+        found = vectors.flow()
+        one = clips.part(slice(number, number + 1))
+        flows.append(decoded_flow(found, size) if found is not None else scene_motion("dis")(one, pairs))
+    return torch.cat(flows)
 
 
 def source_for(method: Method, name: str) -> str:
-    """Return the source that a method is given: one that reads bitstreams has none here and is given `blocks`."""
-    return name if method.sources is None else "blocks"
+    """Return the source that a method is given: the one that is named, unless the method takes only another."""
+    return name if method.sources is None or name in method.sources else method.motion
 
 
 def scene_motion(name: str) -> FlowOf:
     """Return the motion source of a name in `SOURCES`."""
     if name == "truth":
         return true_flow
-    if name == "blocks":
-        return block_flow
+    if name == "codec":
+        return codec_flow
     source = motion_source(MotionSection.model_validate({"source": name}))
     return lambda clips, pairs: source(clips.frames, pairs)

@@ -32,5 +32,5 @@ def test_the_short_form_runs_two_methods_and_their_losses_fall(tmp_path: Path) -
 def test_a_method_or_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is no method mgmea"):
         main(["--out", str(tmp_path), "--methods", "mgmea"])
-    with pytest.raises(RecipeError, match="--motion is one of truth, blocks, dis, frame_difference, got flow"):
+    with pytest.raises(RecipeError, match="--motion is one of truth, codec, dis, frame_difference, got flow"):
         main(["--out", str(tmp_path), "--motion", "flow"])
