@@ -28,7 +28,8 @@ from system.data.scene_set import SceneSet
 from system.models.fit_tokenizer import fit_tokenizer
 from system.models.tokenizer import save_tokenizer
 from system.recipe import Recipe
-from system.train.loop import Hooks, Loop, build_model, schedule_of
+from system.train.judging import build_model
+from system.train.loop import Hooks, Loop, schedule_of
 from system.train.own_tokenizer import options_for
 from system.train.progress import Progress
 from system.train.session import frozen_networks

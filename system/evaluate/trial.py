@@ -23,7 +23,7 @@ from system.evaluate.pretraining import flow_of_all, mask_columns, pretrain
 from system.evaluate.scene_motion import scene_motion, source_for
 from system.methods import METHODS
 from system.recipe import Recipe
-from system.train.loop import build_model
+from system.train.judging import build_model
 
 # Seeds of the sets: no scene is in two of them, and every trial has the same ones.
 SET_SEEDS = {"unlabelled": 101, "labelled": 102, "test": 103, "masks": 104}

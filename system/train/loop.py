@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from system.core.codes import perplexity
 from system.core.plan import StepLayout
@@ -22,11 +22,11 @@ from system.core.schedules import lr_at
 from system.data.columns import Batch
 from system.data.notes import Note, unpack_notes
 from system.errors import DataError, DivergedError, StreamFault
-from system.methods.base import Clips, Networks, nothing_to_count
-from system.models.blocks import gather_tokens
+from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
 from system.train.engine import Engine
+from system.train.judging import judge
 from system.train.progress import Progress
 from system.train.telemetry import peak_flops, resident_mb
 
@@ -75,44 +75,6 @@ class Hooks:
     on_block: Callable[[int], None] = lambda block: None
     on_step: Callable[[Progress, dict[str, Any]], None] = lambda progress, values: None
     save: Callable[[Progress], None] = lambda progress: None
-
-
-class Judged(NamedTuple):
-    """What a method says of one micro-batch.
-
-    Attributes:
-        losses: (B,) by name, per clip.
-        histograms: of the labels by name, for the methods that predict codes.
-    """
-
-    losses: dict[str, Tensor]
-    histograms: dict[str, Tensor]
-
-
-def judge(
-    recipe: Recipe, forward: Callable[..., dict[str, Tensor]], batch: MicroBatch, frozen: Networks | None = None
-) -> Judged:
-    """Return a method's losses of one micro-batch.
-
-    Args:
-        recipe: of the run.
-        forward: the model.
-        batch: on its device.
-        frozen: the method's frozen networks, on the same device.
-    """
-    method, grid, options = recipe.record, recipe.grid, recipe.method
-    clips = Clips(batch.frames, batch.extra, batch.carried, frozen or {})
-    with torch.no_grad():
-        wanted = {
-            name: gather_tokens(target(clips, grid, options), batch.predicted)
-            for name, target in method.targets.items()
-        }
-        histograms = {}
-        if method.count is not nothing_to_count:  # what follows waits for the device
-            real = batch.weight > 0
-            histograms = dict(method.count({name: values[real] for name, values in wanted.items()}, options))
-    predicted = forward(batch.frames, batch.shown, batch.predicted)
-    return Judged(dict(method.loss(predicted, wanted, batch.counted, options)), histograms)
 
 
 @dataclass(slots=True)
@@ -329,16 +291,3 @@ class Loop:
             "mfu": mfu,
             "rss_mb": resident_mb(),
         }
-
-
-def build_model(recipe: Recipe, device: torch.device) -> nn.Module:
-    """Build the method's model with weights drawn from the run's seed, on a device."""
-    from system.core.seeds import Purpose, generator  # noqa: PLC0415
-    from system.models.decoders import set_activation_checkpointing  # noqa: PLC0415
-
-    seed = int(generator(recipe.run.seed, Purpose.WEIGHTS).integers(2**63))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = recipe.record.build(recipe.model, recipe.grid, recipe.method)
-    set_activation_checkpointing(module, recipe.engine.activation_checkpointing)
-    return module.to(device)

@@ -26,7 +26,8 @@ from system.recipe import Recipe
 from system.train.batch import num_micro_batches
 from system.train.checkpoint import Checkpoint, open_checkpoint, retire
 from system.train.engine import BatchShape, Engine, make_engine
-from system.train.loop import Hooks, Loop, build_model, schedule_of
+from system.train.judging import build_model
+from system.train.loop import Hooks, Loop, schedule_of
 from system.train.manifest import commit, write_rank_file
 from system.train.progress import Progress, progress_from
 from system.train.telemetry import Metrics

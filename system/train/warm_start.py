@@ -21,7 +21,7 @@ from system.recipe import Recipe, recipe_from
 from system.recipe_tree import parse_yaml
 from system.train.checkpoint import Checkpoint, open_checkpoint
 from system.train.fragments import WEIGHTS, Fragment
-from system.train.loop import build_model
+from system.train.judging import build_model
 from system.train.manifest import FOLDER, MANIFEST
 
 

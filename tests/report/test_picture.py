@@ -16,7 +16,7 @@ from system.models.blocks import gather_tokens
 from system.recipe import Recipe
 from system.report.picture import MARGIN, TEXT_WIDTH, flow_colours, reconstructions, run_picture
 from system.train.batch import micro_batches
-from system.train.loop import build_model
+from system.train.judging import build_model
 from tests.small import stream_spec, tiny_recipe
 
 
