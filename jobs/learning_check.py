@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Sequence
@@ -152,13 +153,9 @@ def machine() -> str:
     import torch  # noqa: PLC0415
 
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()] if info.is_file() else []
-    models = [
-        line.partition(":")[2].strip()
-        for line in (info.read_text().splitlines() if names else [])
-        if line.startswith("model name")
-    ]
-    return f"{os.cpu_count()} CPU cores ({models[0] if models else 'unknown'}), torch {torch.__version__}"
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} CPU cores ({models[0] if models else platform.machine()}), torch {torch.__version__}"
 
 
 def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
