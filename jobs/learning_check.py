@@ -49,10 +49,10 @@ def recipe_of(task: Task) -> Recipe:
     return load_recipe(
         RECIPE,
         [
-            *task.overrides,
             *(QUICK if task.quick else ()),
             f"method.name={name}",
             *OVERRIDES.get(name, ()),
+            *task.overrides,
             f"run.seed={task.seed}",
             f"run.name={name}-{task.seed}",
             f"run.storage={task.out}/runs",
@@ -97,17 +97,22 @@ def tasks_of(methods: Sequence[str], seeds: int, given: Any) -> list[Task]:
 def carry_out(tasks: Sequence[Task], processes: int) -> list[dict[str, Any]]:
     """Carry out trials side by side and return their results in the order of the tasks."""
     done: dict[Task, dict[str, Any]] = {}
+
+    def take(task: Task, trial: dict[str, Any]) -> None:
+        done[task] = trial
+        with (Path(task.out) / "trials.jsonl").open("a") as file:  # so that an interrupted check leaves something
+            file.write(json.dumps(trial) + "\n")
+        say(_line(trial, len(done), len(tasks)))
+
     if processes == 1:
         for task in tasks:
-            done[task] = do(task)
-            say(_line(done[task], len(done), len(tasks)))
+            take(task, do(task))
         return [done[task] for task in tasks]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(do, task): task for task in tasks}
         for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            say(_line(future.result(), len(done), len(tasks)))
+            take(futures[future], future.result())
     return [done[task] for task in tasks]
 
 
@@ -172,7 +177,7 @@ def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
     say(f"clips rendered in {duration(time.monotonic() - began)}")
     trials = carry_out(tasks, given.processes)
     return {
-        "command": "python -m jobs.learning_check" + (" --quick" if given.quick else ""),
+        "command": " ".join(["python -m jobs.learning_check", *given.told]),
         "commit": commit(),
         "machine": machine(),
         "labels": len(LABELS),
@@ -207,6 +212,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if given.motion not in SOURCES:
         raise RecipeError(f"--motion is one of {', '.join(SOURCES)}, got {given.motion}")
+    given.told = list(arguments)
     result = check(given, given.methods)
     text = markdown(result)
     out = Path(given.out)
