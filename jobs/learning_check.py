@@ -27,7 +27,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
     "mam2": ("method.normalize_target=true",),
 }
 # Steps, and clips of each set, of the short form.
-QUICK = ("train.steps=40", "train.warmup_steps=5", "checkpoint.every_steps=10")
+QUICK = ("train.steps=40", "train.warmup_steps=5")
 QUICK_CLIPS = 100
 
 
