@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
     "mam2": ("method.normalize_target=true",),
 }
 # Steps, and clips of each set, of the short form.
-QUICK = ("train.steps=40", "train.warmup_steps=5", "checkpoint.every_steps=10")
+QUICK = ("train.steps=40", "train.warmup_steps=5")
 QUICK_CLIPS = 100
 
 
@@ -48,10 +49,10 @@ def recipe_of(task: Task) -> Recipe:
     return load_recipe(
         RECIPE,
         [
-            *task.overrides,
             *(QUICK if task.quick else ()),
             f"method.name={name}",
             *OVERRIDES.get(name, ()),
+            *task.overrides,
             f"run.seed={task.seed}",
             f"run.name={name}-{task.seed}",
             f"run.storage={task.out}/runs",
@@ -96,17 +97,22 @@ def tasks_of(methods: Sequence[str], seeds: int, given: Any) -> list[Task]:
 def carry_out(tasks: Sequence[Task], processes: int) -> list[dict[str, Any]]:
     """Carry out trials side by side and return their results in the order of the tasks."""
     done: dict[Task, dict[str, Any]] = {}
+
+    def take(task: Task, trial: dict[str, Any]) -> None:
+        done[task] = trial
+        with (Path(task.out) / "trials.jsonl").open("a") as file:  # so that an interrupted check leaves something
+            file.write(json.dumps(trial) + "\n")
+        say(_line(trial, len(done), len(tasks)))
+
     if processes == 1:
         for task in tasks:
-            done[task] = do(task)
-            say(_line(done[task], len(done), len(tasks)))
+            take(task, do(task))
         return [done[task] for task in tasks]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(do, task): task for task in tasks}
         for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            say(_line(future.result(), len(done), len(tasks)))
+            take(futures[future], future.result())
     return [done[task] for task in tasks]
 
 
@@ -152,13 +158,9 @@ def machine() -> str:
     import torch  # noqa: PLC0415
 
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()] if info.is_file() else []
-    models = [
-        line.partition(":")[2].strip()
-        for line in (info.read_text().splitlines() if names else [])
-        if line.startswith("model name")
-    ]
-    return f"{os.cpu_count()} CPU cores ({models[0] if models else 'unknown'}), torch {torch.__version__}"
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} CPU cores ({models[0] if models else platform.machine()}), torch {torch.__version__}"
 
 
 def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
     say(f"clips rendered in {duration(time.monotonic() - began)}")
     trials = carry_out(tasks, given.processes)
     return {
-        "command": "python -m jobs.learning_check" + (" --quick" if given.quick else ""),
+        "command": " ".join(["python -m jobs.learning_check", *given.told]),
         "commit": commit(),
         "machine": machine(),
         "labels": len(LABELS),
@@ -210,6 +212,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if given.motion not in SOURCES:
         raise RecipeError(f"--motion is one of {', '.join(SOURCES)}, got {given.motion}")
+    given.told = list(arguments)
     result = check(given, given.methods)
     text = markdown(result)
     out = Path(given.out)

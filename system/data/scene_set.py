@@ -150,7 +150,7 @@ def _grey(texture: NDArray[np.uint8], mean: int) -> NDArray[np.uint8]:
     """Return a texture without colours and with another mean: (h, w, 3) uint8."""
     values = texture.astype(np.float32).mean(-1, keepdims=True).repeat(3, -1)
     values = mean + CONTRAST * (values - values.mean())
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
 def clip_scene(seed: int, index: int, shape: ClipShape) -> Scene:

@@ -142,8 +142,7 @@ def pretrain(
     """Pre-train on clips in memory.
 
     Args:
-        recipe: of the run; one view a video. Copies of the encoder are taken where a checkpoint is due and a share in
-            `SHARES` of the steps is done.
+        recipe: of the run; one view a video. Nothing is checkpointed: the encoder is copied after each of `SHARES`.
         scenes: all clips; their extra frames hold those that the method wants.
         flow_of: where motion comes from, for methods that want it.
         told: takes a line at every copy.
@@ -158,21 +157,18 @@ def pretrain(
     schedule = schedule_of(recipe, len(scenes))
     due = {round(share * schedule.total) for share in SHARES}
 
-    def on_step(_progress: Progress, values: dict[str, Any]) -> None:
+    def on_step(progress: Progress, values: dict[str, Any]) -> None:
         out.losses.append({name: values[name] for name in values if name == "loss" or name.startswith("loss/")})
-
-    def save(progress: Progress) -> None:
-        if progress.step not in due:
-            return
-        encoder = model.encoder
-        assert isinstance(encoder, nn.Module)
-        out.encoders[progress.step] = copy.deepcopy(encoder)
-        told(f"step {progress.step}: loss {out.losses[-1]['loss']:.4f}")
+        if progress.step in due:
+            encoder = model.encoder
+            assert isinstance(encoder, nn.Module)
+            out.encoders[progress.step] = copy.deepcopy(encoder)
+            told(f"step {progress.step}: loss {values['loss']:.4f}")
 
     batch = recipe.train.global_batch
     layout = StepLayout(batch, 1, 1, batch, 1)
     engine = TorchEngine(model, recipe.train, recipe.engine)
-    hooks = Hooks(on_step=on_step, save=save)
+    hooks = Hooks(on_step=on_step)
     loop = Loop(
         recipe,
         layout,

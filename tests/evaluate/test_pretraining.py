@@ -28,7 +28,6 @@ SMALL = (
     "train.micro_batch=8",
     "train.steps=4",
     "train.warmup_steps=1",
-    "checkpoint.every_steps=1",
 )
 
 

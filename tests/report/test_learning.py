@@ -1,0 +1,55 @@
+"""The learning check's tables, from plain values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from system.report.learning import accuracy_rows, loss_rows, markdown, spread, told
+
+
+def trial(method: str, seed: int, scores: dict[int, float], **more: Any) -> dict[str, Any]:
+    points = [{"clips": clips, "probe": score, "fine_tuned": score + 0.1} for clips, score in scores.items()]
+    return {"method": method, "seed": seed, "points": points, **more}
+
+
+TRAINED = {"losses": {"loss": [0.5, 0.02]}, "motion": None, "leakage": 0.05, "pretraining_cpu_s": 90.0}
+TRIALS = [
+    trial("untrained", 0, {0: 0.20}),
+    trial("videomae", 0, {400: 0.30, 1600: 0.50}, **TRAINED),
+    trial("untrained", 1, {0: 0.30}),
+    trial("videomae", 1, {400: 0.40, 1600: 0.40}, **TRAINED),
+]
+
+
+def test_a_spread_is_the_sample_deviation_and_one_value_has_none() -> None:
+    assert spread([1.0, 3.0]) == (2.0, math.sqrt(2))
+    assert told([0.2, 0.3]) == "25.0 +- 7.1"
+    assert told([0.2]) == "20.0"
+
+
+def test_a_lead_is_taken_seed_by_seed() -> None:
+    untrained, videomae = accuracy_rows(TRIALS, "probe")
+    assert untrained == ["untrained", "", "25.0 +- 7.1", ""]
+    assert videomae == ["videomae", "35.0 +- 7.1", "45.0 +- 7.1", "20.0 +- 14.1"]
+
+
+def test_losses_are_told_for_what_was_trained() -> None:
+    assert loss_rows(TRIALS) == [["videomae", "loss", "0.5", "0.02", "", "5.0 +- 0.0", "90"]]
+
+
+def test_the_report_names_command_commit_and_machine() -> None:
+    result = {
+        "command": "python -m jobs.learning_check",
+        "commit": "abc1234",
+        "machine": "2 CPU cores",
+        "seconds": 120.0,
+        "labels": 10,
+        "raw_pixels": 0.16,
+        "trials": TRIALS,
+        "leakage": {"tube": 0.05},
+    }
+    text = markdown(result)
+    for part in ("python -m jobs.learning_check", "abc1234", "2 CPU cores", "2 min", "seeds 0, 1", "| tube | 5.0 |"):
+        assert part in text
+    assert "1,600 clips" in text
