@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from system import storage
 from system.config import fewest
-from system.data.assemble import clip_maker, flow_device, layout_for, limits_of
+from system.data.assemble import clip_bytes, clip_maker, flow_device, layout_for, limits_of
 from system.data.clips import fetch
 from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sandbox import Sandbox
@@ -21,7 +21,9 @@ from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.launch import cluster_nodes, flow_cpus, use_gpu
+from system.train.own_tokenizer import options_for
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
+from system.train.session import frozen_networks
 from system.train.warm_start import check_fit, read_any
 
 Say = Callable[[str], None]
@@ -80,8 +82,7 @@ def check_sample(recipe: Recipe, index_uri: str) -> Finding:
     """
     maker = clip_maker(recipe, index_uri)
     choices = [maker.choose(slot) for slot in range(min(SAMPLE, maker.plan.num_videos))]
-    views, grid = recipe.data.views, recipe.grid
-    sandbox = Sandbox(views * grid.num_frames * grid.height * grid.width * 3, limits_of(recipe))
+    sandbox = Sandbox(recipe.data.views * clip_bytes(recipe), limits_of(recipe))
     bad: list[str] = []
     try:
         for choice, segments in zip(choices, fetch(maker, choices), strict=True):
@@ -214,12 +215,28 @@ def check_cluster(recipe: Recipe, *, fixed: bool) -> Finding:
     raise ClusterError(f"this machine is too small: {'; '.join(short)}; ask for less in `resources`")
 
 
+def check_frozen(recipe: Recipe) -> Finding:
+    """See whether the networks that targets are made with can be loaded; a worker would find out, holding its GPU.
+
+    Raises:
+        RecipeError: if a tokenizer is to be fitted with codes that cannot be.
+        WeightsError: if a file is missing, is none, or is of another network.
+    """
+    wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if wanted is not None:
+        options_for(recipe, wanted.num_codes)
+        return Finding("targets", "a tokenizer is fitted to the videos before training")
+    names = list(frozen_networks(recipe))
+    return Finding("targets", f"the {' and the '.join(names)} can be loaded" if names else "need no network")
+
+
 def before_connecting(recipe: Recipe, say: Say) -> None:
     """Run the checks that need no cluster."""
     check_layout(recipe)
     check_data(recipe)
     check_storage(recipe)
     check_motion_weights(recipe)
+    check_frozen(recipe)
     weights = check_init_from(recipe)
     if recipe.train.init_from is not None:
         say(f"{weights.check}: {weights.says}")

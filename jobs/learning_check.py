@@ -52,12 +52,18 @@ def recipe_of(task: Task) -> Recipe:
             *(QUICK if task.quick else ()),
             f"method.name={name}",
             *OVERRIDES.get(name, ()),
-            *task.overrides,
+            *(task.overrides if task.method else _for_all_methods(task.overrides)),
             f"run.seed={task.seed}",
             f"run.name={name}-{task.seed}",
             f"run.storage={task.out}/runs",
         ],
     )
+
+
+def _for_all_methods(overrides: Sequence[str]) -> list[str]:
+    """Leave out what is said of some methods only."""
+    shared = set.intersection(*(set(method.options.model_fields) for method in METHODS.values()))
+    return [text for text in overrides if not text.startswith("method.") or text[7:].partition("=")[0] in shared]
 
 
 def settings_of(task: Task) -> Any:
@@ -98,6 +104,9 @@ def carry_out(tasks: Sequence[Task], processes: int) -> list[dict[str, Any]]:
     """Carry out trials side by side and return their results in the order of the tasks."""
     done: dict[Task, dict[str, Any]] = {}
 
+    for out in {task.out for task in tasks}:
+        (Path(out) / "trials.jsonl").unlink(missing_ok=True)  # of an earlier check
+
     def take(task: Task, trial: dict[str, Any]) -> None:
         done[task] = trial
         with (Path(task.out) / "trials.jsonl").open("a") as file:  # so that an interrupted check leaves something
@@ -132,7 +141,7 @@ def other_masks(task: Task) -> dict[str, float]:
     scenes = load_sets(Path(task.out) / "clips")["masks"]
 
     def of(motion: str, *overrides: str) -> float:
-        return mask_leakage(load_recipe(RECIPE, [*task.overrides, *overrides]), scenes, motion)
+        return mask_leakage(load_recipe(RECIPE, [*_for_all_methods(task.overrides), *overrides]), scenes, motion)
 
     return {
         "tube": of("truth"),

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         lambda: _index(recipe),
         lambda: checks.check_sample(recipe, ensure_index(recipe)),
         lambda: checks.check_motion_weights(recipe),
+        lambda: checks.check_frozen(recipe),
         lambda: checks.check_init_from(recipe),
         lambda: _length(recipe, given.rate),
     ]

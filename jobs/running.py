@@ -43,8 +43,14 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
     uri = recipe.data.uri if "://" in recipe.data.uri else storage.absolute(recipe.data.uri)
     weights = storage.absolute(motion.weights) if motion.weights and "://" not in motion.weights else motion.weights
     start = storage.absolute(start) if start and "://" not in start else start
+    method = {
+        name: storage.absolute(value)
+        for name, value in ((name, getattr(recipe.method, name)) for name in recipe.record.files)
+        if value != "auto" and "://" not in value
+    }
     return recipe.model_copy(
         update={
+            "method": recipe.method.model_copy(update=method),
             "run": recipe.run.model_copy(update={"storage": where}),
             "data": recipe.data.model_copy(update={"uri": uri}),
             "motion": motion.model_copy(update={"weights": weights}),
@@ -76,7 +82,7 @@ def run_to_end(
     say(_opening(recipe, state))
     fitted = recipe.record.to_fit(recipe.method, folder)
     if fitted is not None:
-        ensure_tokenizer(recipe, index_uri, fitted, say)
+        ensure_tokenizer(recipe, index_uri, fitted, say, resumed=state.progress.step > 0)
     here = connect(recipe, address, verbose=verbose)
     if preflight:
         after_connecting(recipe, say, fixed=here)

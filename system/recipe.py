@@ -186,8 +186,9 @@ def recipe_from(tree: Mapping[str, Any], where: str) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Write a recipe with every field resolved, as YAML that `load_recipe` reads back to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
+    """Write a recipe with every field resolved, as YAML that `load_recipe` reads back to one that means the same."""
+    resolved = recipe.model_copy(update={"motion": recipe.flow}) if recipe.needs_motion else recipe
+    return yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, width=100)
 
 
 def fields(recipe: Recipe) -> Iterator[tuple[str, Any, bool]]:
@@ -212,6 +213,10 @@ def resume_conflicts(old: Recipe, new: Recipe) -> list[str]:
     lines = []
     for name, value, is_free in fields(new):
         was = before.get(name, (None, False))[0]
+        if name == "motion.source":
+            if old.needs_motion and new.needs_motion and old.flow.source != new.flow.source:
+                lines.append(f"{name}: the run has {old.flow.source!r}, the recipe says {new.flow.source!r}")
+            continue
         if name == "data.uri" and str(value).endswith(".parquet"):
             continue  # an index says by its fingerprint whether it lists the same videos
         if not is_free and was != value and not name.startswith("run.storage"):

@@ -22,14 +22,13 @@ def tiny_recipe(storage: Path | str, *overrides: str) -> Recipe:
 def fit_first(recipe: Recipe) -> None:
     """Put the tokenizer in place that the recipe's method wants fitted, with random weights: quick, and none the worse
     for tests that do not look at its codes."""
-    uri = recipe.record.to_fit(recipe.method, run_uri(recipe))
-    if uri is not None:
-        codes = getattr(recipe.method, "codes")  # noqa: B009  which methods have it, this file does not know
-        torch.manual_seed(0)
-        save_tokenizer(
-            Tokenizer(TokenizerConfig(kind="small", num_codes=codes, factor=16, width=8, latent_width=8, code_width=8)),
-            uri,
+    wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if wanted is not None:
+        config = TokenizerConfig(
+            kind="small", num_codes=wanted.num_codes, factor=16, width=8, latent_width=8, code_width=8
         )
+        torch.manual_seed(0)
+        save_tokenizer(Tokenizer(config), wanted.uri)
 
 
 def stream_spec(recipe: Recipe, ranks: int, last_step: int | None = None) -> StreamSpec:

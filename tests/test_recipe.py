@@ -22,7 +22,20 @@ def refusal(*overrides: str, recipe: Path = MGMAE) -> str:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_recipe_written_out_is_the_same_recipe(path: Path) -> None:
     recipe = load_recipe(path)
-    assert recipe_from(parse_yaml(dump_recipe(recipe), "dumped"), "dumped") == recipe
+    again = recipe_from(parse_yaml(dump_recipe(recipe), "dumped"), "dumped")
+    assert again.motion == (recipe.flow if recipe.needs_motion else recipe.motion)
+    assert again.model_copy(update={"motion": recipe.motion}) == recipe
+
+
+def test_what_auto_meant_is_kept_and_compared() -> None:
+    kept = recipe_from(parse_yaml(dump_recipe(load_recipe(SMOKE)), "dumped"), "dumped")
+    assert kept.motion.source == "dis"
+    check_resume(kept, load_recipe(SMOKE))
+    check_resume(kept, load_recipe(SMOKE, ["motion.source=dis"]))
+    with pytest.raises(ResumeError, match=r"motion.source: the run has 'dis', the recipe says 'frame_difference'"):
+        check_resume(kept, load_recipe(SMOKE, ["motion.source=frame_difference"]))
+    still = ["method.name=videomae"]
+    check_resume(load_recipe(SMOKE, still), load_recipe(SMOKE, [*still, "motion.source=frame_difference"]))
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:

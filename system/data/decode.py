@@ -242,10 +242,9 @@ def _decode_from(file: io.IOBase, request: ClipRequest, vectors: VectorCollector
         except av.error.DecoderNotFoundError as error:
             raise CodecError("open", f"its codec is not known ({first_line(error)})") from error
         except (av.FFmpegError, ValueError, StopIteration) as error:
-            if found.last < max(wanted):  # and not behind the clip, where vectors are looked for
-                raise DecodeError(
-                    "decode", f"frame {found.last + 1} cannot be decoded ({first_line(error)})"
-                ) from error
+            if len(found.views) < len(wanted):  # and not behind the clip, where vectors are looked for
+                bad = min(number for number in wanted if number not in found.views)
+                raise DecodeError("decode", f"frame {bad} cannot be decoded ({first_line(error)})") from error
     if request.layers and len(found.views) < len(wanted):
         raise DecodeError("decode", f"not every {request.layers}th frame is a reference")
     return np.ascontiguousarray(np.rot90(_clip(request.frames, found.views, found.last), found.turns, (2, 3)))

@@ -73,7 +73,8 @@ def placing_lines(places: Iterable[Place], *, all_roles: bool) -> list[str]:
         blind = [place for place in own if place.gpus and place.device == "cpu"]
         if blind:
             lines.append(
-                f"{role}: torch sees no CUDA device on {_gpus(blind)}; {len(blind)} of {len(own)} compute on CPUs"
+                f"{role}: {len(blind)} of {len(own)} have a GPU and compute on CPUs, since torch sees no CUDA device on"
+                f" at least one of {_gpus(blind)}"
             )
     return lines
 

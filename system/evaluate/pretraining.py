@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from system import storage
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan, StepLayout
 from system.core.seeds import Purpose, generator
@@ -128,12 +127,13 @@ def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[
 
 def fit_own_tokenizer(recipe: Recipe, scenes: SceneSet) -> None:
     """Fit the tokenizer that a method wants to have fitted on its own clips, if it wants one."""
-    uri = recipe.record.to_fit(recipe.method, run_uri(recipe))
-    if uri is None or storage.exists(uri):
+    wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if wanted is None:
         return
     chosen = scenes.frames[:TOKENIZER_CLIPS, :: max(1, recipe.data.num_frames // 4)]
     images = torch.from_numpy(np.ascontiguousarray(chosen)).flatten(0, 1).permute(0, 3, 1, 2)
-    save_tokenizer(fit_tokenizer([images], options_for(recipe), recipe.run.seed).tokenizer, uri)
+    fitted = fit_tokenizer([images], options_for(recipe, wanted.num_codes), recipe.run.seed)
+    save_tokenizer(fitted.tokenizer, wanted.uri)
 
 
 def pretrain(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from system.config import ModelSection, Section
 from system.core.clip import TokenGrid
@@ -95,6 +95,13 @@ def nothing_frozen(_options: MethodOptions, _grid: TokenGrid, _folder: str) -> N
     return {}
 
 
+class ToFit(NamedTuple):
+    """A tokenizer that is fitted on the run's own videos before training: where it will lie, and its codes."""
+
+    uri: str
+    num_codes: int
+
+
 def nothing_to_fit(_options: MethodOptions, _folder: str) -> None:
     """Say that nothing is fitted before training."""
 
@@ -140,7 +147,8 @@ class Method:
         num_carried: (options, grid) -> Q, values per token that targets are made of besides the frames; 0 for none.
         carry: (flow (B, R, H, W, 2) px, grid, options) -> (B, N, Q), made where the flow is and sent with the frames.
         frozen: (options, grid, the run's folder) -> networks that targets are made with, by name.
-        to_fit: (options, the run's folder) -> URI of the tokenizer that has to be fitted on the run's own videos first.
+        to_fit: (options, the run's folder) -> the tokenizer that has to be fitted on the run's own videos first.
+        files: options that name a file, by URI or path; `auto` names none.
         targets: name -> (clips, grid, options) -> (B, N, P).
         build: (model section, grid, options) -> a module; called with (frames, shown (B, V), predicted (B, K)) it
             returns a prediction (B, K, P) for each target's name.
@@ -149,7 +157,8 @@ class Method:
         count: (wanted, options) -> histograms of the labels by name, for their perplexity.
         drawn: (options) -> how targets other than pixels are shown in the picture of a run, by name.
         flops: (model section, grid, options) -> floating-point operations of the forward pass of one clip, 2 per
-            multiply-add; flow and frozen networks not counted. Training costs three times as much.
+            multiply-add; flow, frozen networks and passes without gradients not counted. Training costs three times
+            as much.
     """
 
     name: str
@@ -167,7 +176,8 @@ class Method:
     num_carried: Callable[[Any, TokenGrid], int] = carries_nothing
     carry: Callable[[Tensor, TokenGrid, Any], Tensor] = no_values_of_flow
     frozen: Callable[[Any, TokenGrid, str], Networks] = nothing_frozen
-    to_fit: Callable[[Any, str], str | None] = nothing_to_fit
+    to_fit: Callable[[Any, str], ToFit | None] = nothing_to_fit
+    files: tuple[str, ...] = ()
     targets: Mapping[str, Callable[[Clips, TokenGrid, Any], Tensor]]
     build: Callable[[ModelSection, TokenGrid, Any], nn.Module]
     loss: Callable[[Tensors, Tensors, Tensor | None, Any], Tensors]

@@ -17,8 +17,8 @@ from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
 from system.errors import WeightsError
 from system.lazy import lazy
-from system.methods.base import Clips, Drawing, Method, MethodOptions, Networks
-from system.models.sizes import mam2_flops, shapes
+from system.methods.base import Clips, Drawing, Method, MethodOptions, Networks, ToFit
+from system.models.sizes import regressor_model_flops, shapes
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,10 @@ def check(options: MAM2Options, grid: TokenGrid, _model: ModelSection) -> None:
 
 
 def pairs(options: MAM2Options, num_frames: int) -> tuple[FramePair, ...]:
-    """Name the flow from each even frame to the next one where flow is the target."""
+    """Name the flow from each frame to the next one where flow is the target.
+
+    What lies between two slots is not used; the slots are not known here.
+    """
     if options.motion_target != "flow":
         return ()
     return tuple(FramePair(frame, frame + 1) for frame in range(num_frames - 1))
@@ -96,9 +99,9 @@ def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: MAM2Optio
     return make(noise, grid, options.mask_ratio)
 
 
-def to_fit(options: MAM2Options, folder: str) -> str | None:
+def to_fit(options: MAM2Options, folder: str) -> ToFit | None:
     """Name the tokenizer that has to be fitted on the run's own videos before training."""
-    return f"{folder.rstrip('/')}/{FITTED}" if options.tokenizer == "auto" else None
+    return ToFit(f"{folder.rstrip('/')}/{FITTED}", options.codes) if options.tokenizer == "auto" else None
 
 
 def frozen(options: MAM2Options, _grid: TokenGrid, folder: str) -> Networks:
@@ -107,7 +110,8 @@ def frozen(options: MAM2Options, _grid: TokenGrid, folder: str) -> Networks:
     Raises:
         WeightsError: if it is missing, is none, or has another number of codes.
     """
-    uri = to_fit(options, folder) or options.tokenizer
+    own = to_fit(options, folder)
+    uri = own.uri if own else options.tokenizer
     coder = tokenizer.load_tokenizer(uri)
     if coder.num_codes != options.codes:
         raise WeightsError(
@@ -220,8 +224,11 @@ def drawn(options: MAM2Options) -> dict[str, Drawing]:
 
 
 def flops(model: ModelSection, grid: TokenGrid, options: MAM2Options) -> int:
-    """Return what the forward pass of one clip costs; the tokenizer's is in docs/methods/tokenizers.md."""
-    return mam2_flops(
+    """Return what the forward pass of one clip costs, an alignment loss's not counted: it wants no gradient.
+
+    The tokenizer's is in docs/methods/tokenizers.md.
+    """
+    return regressor_model_flops(
         model,
         grid,
         num_visible(options, grid),
@@ -229,7 +236,6 @@ def flops(model: ModelSection, grid: TokenGrid, options: MAM2Options) -> int:
         regressor_depth=options.regressor_depth,
         visible_only=options.regressor_sees == "visible",
         decode_all=options.decoders_see == "all",
-        aligned=options.alignment_weight > 0,
     )
 
 
@@ -245,6 +251,7 @@ MAM2 = Method(
     carry=carry,
     frozen=frozen,
     to_fit=to_fit,
+    files=("tokenizer",),
     targets={"codes": code_target, "motion": motion_target},
     build=build,
     loss=loss,

@@ -112,7 +112,7 @@ def regressor_flops(shape: Shape, num_predicted: int, num_seen: int) -> int:
     return shape.depth * (linear + attention)
 
 
-def mam2_flops(  # noqa: PLR0913  one of each
+def regressor_model_flops(
     model: ModelSection,
     grid: TokenGrid,
     num_visible: int,
@@ -121,7 +121,6 @@ def mam2_flops(  # noqa: PLR0913  one of each
     regressor_depth: int,
     visible_only: bool,
     decode_all: bool,
-    aligned: bool,
 ) -> int:
     """Return the operations of one forward of encoder, regressor and decoders for one clip.
 
@@ -133,7 +132,6 @@ def mam2_flops(  # noqa: PLR0913  one of each
         regressor_depth: blocks of the regressor.
         visible_only: whether the regressor looks at the visible latents alone.
         decode_all: whether the decoders see the visible latents.
-        aligned: whether the hidden tokens are encoded too.
     """
     encoder, decoder = shapes(model)
     predicted = grid.tokens - num_visible
@@ -144,4 +142,4 @@ def mam2_flops(  # noqa: PLR0913  one of each
     for count in values:
         total += 2 * encoder.width * decoder.width * decoded + stack_flops(decoder, decoded)
         total += 2 * decoder.width * count * predicted
-    return total + (encoder_flops(model, grid, predicted) if aligned else 0)
+    return total

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from system.core.masks import Noise
 from system.core.pairs import FramePair
-from system.data.assemble import clip_maker, limits_of
+from system.data.assemble import clip_bytes, clip_maker, limits_of
 from system.data.augment import Box
 from system.data.clips import Choice, ClipMaker, fetch
 from system.data.dataset import SYNTHETIC, synthetic_fields
@@ -103,7 +103,7 @@ def motion_clips(
     maker, grid = clip_maker(recipe, index_uri), recipe.grid
     scene_of = _scene_of(recipe.data.uri)
     pairs = recipe.record.pairs(recipe.method, grid.num_frames)
-    sandbox = Sandbox(grid.num_frames * grid.height * grid.width * 3, limits_of(recipe))
+    sandbox = Sandbox(recipe.data.views * clip_bytes(recipe), limits_of(recipe))
     try:
         for slot in range(count):
             choice = maker.choose(slot)

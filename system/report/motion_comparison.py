@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from system import storage
 from system.data.dataset import ensure_index
-from system.errors import DataError
+from system.errors import DataError, RecipeError
 from system.recipe import Recipe, recipe_from
 from system.report.motion_clips import MotionClip, motion_clips
 from system.report.motion_picture import motion_picture
@@ -49,6 +50,7 @@ def comparison_recipe(uri: str, folder: str, **fields: float) -> Recipe:
     Raises:
         RecipeError: if a value does not fit.
     """
+    uri = uri if "://" in uri else storage.absolute(uri)
     digest = hashlib.sha256(uri.encode()).hexdigest()[:8]  # an index belongs to its data
     tree = {
         "run": {"name": f"motion-{digest}", "storage": folder},
@@ -81,7 +83,7 @@ def compare_sources(recipe: Recipe, asked: Asked, say: Say) -> tuple[str, bytes 
     pairs = recipe.record.pairs(recipe.method, grid.num_frames)
     sources = estimators(names, Setting(weights, pairs, grid.height, asked.device, say))
     if not sources:
-        return "", None
+        raise RecipeError("no source is left to compare; give --weights or --random-weights, or other --sources")
 
     def mask(clip: MotionClip, flow: torch.Tensor) -> Visible:
         return recipe.record.mask(clip.noise, flow, grid, recipe.method).reshape(-1)

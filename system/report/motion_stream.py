@@ -27,8 +27,12 @@ def of_stream(pairs: Sequence[FramePair], fallback: Estimator, say: Callable[[st
     """
 
     def estimate(clip: MotionClip) -> Estimate:
-        without, _ = _decoded(clip, replace(clip.request, pairs=()))
-        seconds, answer = _decoded(clip, replace(clip.request, pairs=tuple(pairs)))
+        try:
+            without, _ = _decoded(clip, replace(clip.request, pairs=()))
+            seconds, answer = _decoded(clip, replace(clip.request, pairs=tuple(pairs)))
+        except DecodeError as error:
+            say(f"{clip.name} cannot be decoded for its vectors ({error}): codec is its fallback there")
+            return fallback(clip)
         if answer.flow is None:
             say(f"{clip.name} has no motion vectors: codec is its fallback there")
             return fallback(clip)

@@ -9,7 +9,8 @@ import torch
 
 from system import storage
 from system.data.frames import clip_frames
-from system.errors import DataError, RecipeError
+from system.errors import DataError, RecipeError, ResumeError
+from system.methods.base import ToFit
 from system.models.fit_tokenizer import FitOptions, FitReport, fit_tokenizer
 from system.models.tokenizer import Tokenizer, save_tokenizer
 from system.recipe import Recipe
@@ -22,28 +23,43 @@ FEW_CODES = 0.05
 QUICK_STEPS = 200
 
 
-def options_for(recipe: Recipe) -> FitOptions:
-    """Return how a run's tokenizer is fitted: the method's number of codes, if it has one, and one code per token.
+def options_for(recipe: Recipe, num_codes: int) -> FitOptions:
+    """Return how a run's tokenizer is fitted.
 
     Raises:
         RecipeError: if there are more codes than can be fitted.
     """
-    codes = getattr(recipe.method, "codes", 512)
     try:
-        return FitOptions(num_codes=codes, factor=8 if recipe.model.patch_px == 8 else 16, steps=QUICK_STEPS)
+        return FitOptions(num_codes=num_codes, factor=8 if recipe.model.patch_px == 8 else 16, steps=QUICK_STEPS)
     except ValueError as error:
-        raise RecipeError(f"method.codes={codes}: {error}") from error
+        raise RecipeError(f"method.codes={num_codes}: {error}") from error
 
 
-def ensure_tokenizer(recipe: Recipe, index_uri: str, uri: str, say: Callable[[str], None]) -> None:
+def ensure_tokenizer(
+    recipe: Recipe, index_uri: str, wanted: ToFit, say: Callable[[str], None], *, resumed: bool = False
+) -> None:
     """Fit the tokenizer of a run, unless an earlier start has done so.
+
+    Args:
+        recipe: of the run.
+        index_uri: of its index.
+        wanted: where it lies, and its codes.
+        say: takes lines for the user.
+        resumed: whether the run has trained with one already: another one would give its codes other meanings.
 
     Raises:
         DataError: if the run's videos do not give two frames.
+        ResumeError: if the tokenizer of a resumed run is gone.
         StorageFault: if storage does not answer.
     """
-    if not storage.exists(uri):
-        fit_from_videos(recipe, index_uri, uri, say)
+    if storage.exists(wanted.uri):
+        return
+    if resumed:
+        raise ResumeError(
+            f"{wanted.uri} is gone, the tokenizer whose codes this run has learned; put it back, or start anew under"
+            " another run.name"
+        )
+    fit_from_videos(recipe, index_uri, wanted.uri, say, options=options_for(recipe, wanted.num_codes))
 
 
 def fit_from_videos(
@@ -71,7 +87,7 @@ def fit_from_videos(
         DataError: if the videos do not give two frames.
         StorageFault: if storage does not answer.
     """
-    options = options or options_for(recipe)
+    options = options or options_for(recipe, FitOptions().num_codes)
     say(f"fitting a tokenizer to the videos: {options.num_codes} codes of {options.factor} px, {options.steps} steps")
     began = time.monotonic()
     try:

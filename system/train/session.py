@@ -5,6 +5,7 @@ The Ray worker gives it the blocks of a Ray Data stream; tests give it blocks ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.decoders import build_of_decoders
 from system.data.index import Index
+from system.errors import ResumeError
 from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import num_micro_batches
@@ -82,6 +84,10 @@ def train_rank(
     layout, schedule = layout_for(recipe, size), schedule_of(recipe, index.num_videos)
     checkpoint = open_checkpoint(run_uri(recipe), from_step) if from_step else None
     progress = progress_from(checkpoint.state["progress"]).at_start() if checkpoint else Progress()
+    frozen = frozen_networks(recipe)
+    digests = {name: digest_of(network) for name, network in frozen.items()}
+    if checkpoint is not None:
+        _refuse_others(checkpoint.state.get("frozen", digests), digests)
     engine, shapes = _engine(recipe, layout, checkpoint, device)
     quarantine = QuarantineFile(run_uri(recipe), index) if rank == 0 else None
     metrics = Metrics(run_uri(recipe), from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
@@ -99,7 +105,8 @@ def train_rank(
             dist.all_gather_object(files, mine)
         if metrics is not None:
             metrics.flush()  # first: what is committed is never repeated, so neither are its metrics
-            commit(run_uri(recipe), after.step, files, shapes, _state(recipe, index, after, size))
+            state = {**_state(recipe, index, after, size), "frozen": digests}
+            commit(run_uri(recipe), after.step, files, shapes, state)
         if size > 1:
             dist.barrier()
         if quarantine is not None:
@@ -107,8 +114,8 @@ def train_rank(
             retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
 
     try:
-        frozen = {name: module.to(device) for name, module in frozen_networks(recipe).items()}
-        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save), frozen)
+        on_device = {name: module.to(device) for name, module in frozen.items()}
+        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save), on_device)
         return loop.run(blocks(), progress)
     finally:
         if metrics is not None:
@@ -149,6 +156,28 @@ def frozen_networks(recipe: Recipe) -> Networks:
         WeightsError: if the weights of one are missing or of another network.
     """
     return recipe.record.frozen(recipe.method, recipe.grid, run_uri(recipe))
+
+
+def digest_of(network: nn.Module) -> str:
+    """Return what tells a network's weights from others: the SHA-256 of its tensors in the order of their names."""
+    digest = hashlib.sha256()
+    for name, values in sorted(network.state_dict().items()):
+        digest.update(name.encode() + values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_others(before: dict[str, str], now: dict[str, str]) -> None:
+    """Refuse frozen networks that are not those that the run has trained with.
+
+    Raises:
+        ResumeError: names them.
+    """
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ResumeError(
+            f"the {' and the '.join(changed)} of this run has other weights than the one that it trained with, so its"
+            " targets would mean something else; put the old file back, or start anew under another run.name"
+        )
 
 
 class QuarantineFile:

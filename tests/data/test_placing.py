@@ -48,6 +48,6 @@ def test_places_are_told_by_role_and_machine() -> None:
 def test_gpus_that_nobody_can_use_are_told_always() -> None:
     places = [place("trainers", "0", ("0",), "cuda"), place("trainers", "1", ("1",), "cpu")]
     assert placing_lines(places, all_roles=False) == [
-        "trainers: torch sees no CUDA device on a GPU 1; 1 of 2 compute on CPUs"
+        "trainers: 1 of 2 have a GPU and compute on CPUs, since torch sees no CUDA device on at least one of a GPU 1"
     ]
     assert placing_lines([place("trainers", "0", (), "cpu")], all_roles=False) == []

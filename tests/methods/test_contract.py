@@ -20,8 +20,10 @@ from system.core.masks import Noise
 from system.methods import METHODS
 from system.methods.base import Clips, Method
 from system.models.blocks import gather_tokens
+from system.models.regressor import RegressorModel
 from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
 from system.train.batch import MicroBatch, predicted_tokens, split_tokens
+from system.train.groups import parameter_groups
 
 GRID = token_grid(4, 64, 2, 16)
 MODEL = ModelSection(size="tiny", depth=2, decoder_depth=1, width=48, heads=3, decoder_width=48, decoder_heads=3)
@@ -81,13 +83,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = tmp_path_factory.mktemp("run")
     for method in METHODS.values():
         chosen = options(method)
-        uri = method.to_fit(chosen, str(place))
-        if uri is not None:
+        wanted = method.to_fit(chosen, str(place))
+        if wanted is not None:
             config = TokenizerConfig(
-                kind="small", num_codes=chosen.codes, factor=16, width=8, latent_width=8, code_width=8
+                kind="small", num_codes=wanted.num_codes, factor=16, width=8, latent_width=8, code_width=8
             )
             torch.manual_seed(0)
-            save_tokenizer(Tokenizer(config), uri)
+            save_tokenizer(Tokenizer(config), wanted.uri)
     return str(place)
 
 
@@ -242,9 +244,22 @@ def test_twenty_steps_on_moving_squares_lower_the_loss(method: Method, values: d
 
 
 @every_case
+def test_mask_tokens_and_positions_are_not_decayed(method: Method, values: dict[str, Any], folder: str) -> None:
+    module = Case(method, folder, **values).module
+    (decayed,) = (group for group in parameter_groups(module, 0.05) if group["weight_decay"])
+    chosen = {id(param) for param in decayed["params"]}
+    wrong = [name for name, param in module.named_parameters() if id(param) in chosen and param.shape[0] == 1]
+    wrong += [name for name, param in module.named_parameters() if id(param) in chosen and "position" in name]
+    assert not wrong
+    assert any("mask_token" in name for name, _ in module.named_parameters())
+
+
+@every_case
 def test_the_stated_cost_is_that_of_the_forward_pass(method: Method, values: dict[str, Any], folder: str) -> None:
     """Against torch's own count, attention included."""
     case, data = Case(method, folder, **values), batch(method, 1, **values)
+    if isinstance(case.module, RegressorModel):
+        case.module.aligned = False  # the encoder's pass over hidden tokens has no gradient, and is not counted
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         case.module(data.frames, data.shown, data.predicted)
     assert method.flops(MODEL, GRID, case.options) == pytest.approx(counter.get_total_flops(), rel=0.02)

@@ -92,7 +92,7 @@ def test_a_tokenizer_with_another_number_of_codes_is_refused(tmp_path: Path) -> 
 
 
 def test_an_automatic_tokenizer_lies_in_the_runs_folder() -> None:
-    assert MAM2.to_fit(options(), "s3://bucket/runs/a") == "s3://bucket/runs/a/tokenizer.safetensors"
+    assert MAM2.to_fit(options(), "s3://bucket/runs/a") == ("s3://bucket/runs/a/tokenizer.safetensors", CODES)
     assert MAM2.to_fit(options(tokenizer="s3://bucket/t.safetensors"), "s3://bucket/runs/a") is None
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from system.data.dataset import ensure_index, run_uri
+from system.errors import ResumeError
 from system.methods import METHODS
+from system.models.tokenizer import load_tokenizer, save_tokenizer
 from system.train.telemetry import read_metrics
 from tests.small import fit_first, tiny_recipe
 from tests.train.ranks import train_here
@@ -92,3 +94,20 @@ def test_videos_of_one_channel_train(tmp_path: Path) -> None:
     assert all(np.isfinite(row["loss"]) for row in rows)
     recipe = tiny_recipe(tmp_path, f"data.uri={folder}")
     assert ensure_index(recipe)
+
+
+def test_a_resumed_run_refuses_another_tokenizer(generated: Path) -> None:
+    given = [*FAST, "run.name=another-tokenizer", "method.name=mam2", "method.codes=16", "checkpoint.every_steps=1"]
+    recipe = tiny_recipe(generated, *given, "run.stop_at_step=1")
+    fit_first(recipe)
+    train_here(recipe)
+    wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    assert wanted is not None
+    other = load_tokenizer(wanted.uri)
+    for values in other.state_dict().values():
+        values.add_(1)
+    save_tokenizer(other, wanted.uri)
+    with pytest.raises(ResumeError, match="the tokenizer of this run has other weights"):
+        train_here(tiny_recipe(generated, *given))
+    fit_first(recipe)  # the same again
+    train_here(tiny_recipe(generated, *given))

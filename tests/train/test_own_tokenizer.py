@@ -6,7 +6,8 @@ import pytest
 
 from system.data.dataset import ensure_index
 from system.data.frames import clip_frames
-from system.errors import DataError, RecipeError
+from system.errors import DataError, RecipeError, ResumeError
+from system.methods.base import ToFit
 from system.models.fit_tokenizer import FitOptions, fit_tokenizer
 from system.models.tokenizer import load_tokenizer
 from system.recipe import load_recipe
@@ -23,19 +24,26 @@ def test_a_runs_tokenizer_is_fitted_once_with_the_codes_of_its_method(
     monkeypatch.setattr("system.train.own_tokenizer.QUICK_STEPS", 4)
     recipe = tiny_recipe(generated, *MAM2, "method.codes=48")
     uri, said = str(tmp_path / "tokenizer.safetensors"), list[str]()
-    ensure_tokenizer(recipe, ensure_index(recipe), uri, said.append)
+    ensure_tokenizer(recipe, ensure_index(recipe), ToFit(uri, 48), said.append)
     tokenizer = load_tokenizer(uri)
     assert (tokenizer.num_codes, tokenizer.factor) == (48, 16)
     assert "48 codes of 16 px" in said[0]
     assert "perplexity" in said[1]
     before = (tmp_path / "tokenizer.safetensors").read_bytes()
-    ensure_tokenizer(recipe, ensure_index(recipe), uri, pytest.fail)
+    ensure_tokenizer(recipe, ensure_index(recipe), ToFit(uri, 48), pytest.fail, resumed=True)
     assert (tmp_path / "tokenizer.safetensors").read_bytes() == before
+
+
+def test_a_resumed_run_without_its_tokenizer_is_refused(generated: Path, tmp_path: Path) -> None:
+    recipe, wanted = tiny_recipe(generated, *MAM2), ToFit(str(tmp_path / "tokenizer.safetensors"), 48)
+    with pytest.raises(ResumeError, match=r"tokenizer.safetensors is gone, the tokenizer whose codes"):
+        ensure_tokenizer(recipe, ensure_index(recipe), wanted, pytest.fail, resumed=True)
+    assert not (tmp_path / "tokenizer.safetensors").exists()
 
 
 def test_the_number_of_codes_that_cannot_be_fitted_is_refused(generated: Path) -> None:
     with pytest.raises(RecipeError, match=r"method.codes=16384: a book of 2 to 8192 codes"):
-        options_for(tiny_recipe(generated, *MAM2, "method.codes=16384"))
+        options_for(tiny_recipe(generated, *MAM2), 16384)
 
 
 def test_videos_that_give_no_two_frames_are_refused(generated: Path, tmp_path: Path) -> None:
