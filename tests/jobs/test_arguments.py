@@ -101,6 +101,23 @@ def test_preflight_shows_all_of_its_findings(generated: Path, capsys: Output) ->
         assert says in told
 
 
+@pytest.mark.parametrize(
+    ("overrides", "status", "says"),
+    [
+        (["method.name=motionmae"], 0, "ok    sample      8 of 8 sampled videos decode"),  # with a frame more each
+        (["method.name=mam2"], 0, "ok    targets     a tokenizer is fitted to the videos before training"),
+        (["method.name=mam2", "method.tokenizer=/nowhere.safetensors"], 2, "BAD   WeightsError: "),
+        (["method.name=mam2", "method.codes=16384"], 2, "BAD   RecipeError: method.codes=16384: "),
+    ],
+)
+def test_preflight_looks_at_what_targets_are_made_of(
+    generated: Path, capsys: Output, overrides: list[str], status: int, says: str
+) -> None:
+    given = ["--recipe", SMOKE, *TINY, f"run.storage={generated}", "run.name=targets", "--no-cluster", *overrides]
+    assert code_of(preflight.main, *given) == status
+    assert says in capsys.readouterr().out
+
+
 def test_preflight_goes_on_after_a_bad_finding_and_fails(generated: Path, capsys: Output) -> None:
     given = ["--recipe", SMOKE, *TINY, f"run.storage={generated}", "resources.num_workers=11", "--no-cluster"]
     assert code_of(preflight.main, *given) == 2
