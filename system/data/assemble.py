@@ -26,6 +26,8 @@ from system.recipe import Recipe
 # the size at which Ray would cut it.
 MAX_BLOCK_CLIPS = 48
 MAX_BLOCK_BYTES = 120_000_000
+# Blocks that each rank may be ahead of itself.
+LOOKAHEAD_PER_RANK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,28 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
             f" worker counts that fit: {fits}"
         )
     return layout
+
+
+def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
+    """Return the numbers of a stream's blocks: whole steps, at least one, at most `max_blocks`; one cell's share."""
+    layout, cell = spec.layout, spec.cell
+    steps = max(1, max_blocks * cell.count // layout.blocks_per_step)
+    stop = min(spec.last_step, from_step + steps)
+    return range(layout.first_block(from_step) + cell.index, layout.first_block(stop), cell.count)
+
+
+def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
+    """Return how many blocks may be read ahead of the trainers, by the recipe and at least the fewest that flow.
+
+    A rank gets a block when its next one is there, and `equal=True` deals out a round of blocks when it is whole: two
+    rounds must pass the gate before the clock first moves.
+    """
+    return max(recipe.data.lookahead or LOOKAHEAD_PER_RANK * num_ranks, 2 * num_ranks + 1)
+
+
+def lookahead(spec: StreamSpec) -> int:
+    """Return how many blocks may be read ahead of a stream's trainers."""
+    return lookahead_blocks(spec.recipe, spec.layout.num_ranks)
 
 
 def plan_for(recipe: Recipe, index: Index) -> EpochPlan:

@@ -30,10 +30,12 @@ from system.data.assemble import (
     clip_bytes,
     decode_stage,
     flow_device,
+    lookahead,
     mask_stage,
     masks_beside_decoding,
     read_stage,
     stage_specs,
+    stream_blocks,
 )
 from system.data.columns import Batch, check_chain
 from system.data.placing import Place, Role, device_kind
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
 # Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
 # blocks has 500 read tasks (each costs the coordinator an object before the first block moves).
 CHUNK = 1000
-# Blocks that each rank may be ahead of itself.
-LOOKAHEAD_PER_RANK = 4
 # When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
 # one block after the other; if one that was lost with a node has to be made again, it queues behind a block that waits
 # for trainers which wait for the lost one.
@@ -176,28 +176,6 @@ class _Chunk:
         wait_for(self._clock.wait.remote(self._stream, self._numbers[0], CHUNK * self._numbers.step // 2))
         blocks = np.asarray(self._numbers, np.int64)
         return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
-
-
-def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
-    """Return the numbers of a stream's blocks: whole steps, at least one, at most `max_blocks`; one cell's share."""
-    layout, cell = spec.layout, spec.cell
-    steps = max(1, max_blocks * cell.count // layout.blocks_per_step)
-    stop = min(spec.last_step, from_step + steps)
-    return range(layout.first_block(from_step) + cell.index, layout.first_block(stop), cell.count)
-
-
-def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
-    """Return how many blocks may be read ahead of the trainers, by the recipe and at least the fewest that flow.
-
-    A rank gets a block when its next one is there, and `equal=True` deals out a round of blocks when it is whole: two
-    rounds must pass the gate before the clock first moves.
-    """
-    return max(recipe.data.lookahead or LOOKAHEAD_PER_RANK * num_ranks, 2 * num_ranks + 1)
-
-
-def lookahead(spec: StreamSpec) -> int:
-    """Return how many blocks may be read ahead of a stream's trainers."""
-    return lookahead_blocks(spec.recipe, spec.layout.num_ranks)
 
 
 class _Read:

@@ -18,18 +18,18 @@ from system.core.pairs import FramePair
 from system.errors import WeightsError
 from system.lazy import lazy
 from system.methods.base import Clips, Drawing, Method, MethodOptions, Networks, ToFit
+from system.methods.videomae import mask, num_visible
 from system.models.sizes import regressor_model_flops, shapes
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from system.core import codes, losses, masks, targets
-    from system.core.masks import Noise, Visible
+    from system.core import codes, losses, targets
     from system.models import regressor, tokenizer
 else:
     torch, codes = lazy("torch"), lazy("system.core.codes")
-    losses, masks, targets = lazy("system.core.losses"), lazy("system.core.masks"), lazy("system.core.targets")
+    losses, targets = lazy("system.core.losses"), lazy("system.core.targets")
     regressor, tokenizer = lazy("system.models.regressor"), lazy("system.models.tokenizer")
 
 # What `tokenizer: auto` is called in the run's folder.
@@ -86,17 +86,6 @@ def carry(flow: Tensor, grid: TokenGrid, _options: MAM2Options) -> Tensor:
     step = grid.tubelet_frames
     inside = torch.stack([flow[:, first : first + step - 1].sum(1) for first in range(0, grid.num_frames, step)], 1)
     return targets.pooled_flow(inside, grid)
-
-
-def num_visible(options: MAM2Options, grid: TokenGrid) -> int:
-    """Count the visible tokens of a clip: 160 of 1,568 at a ratio of 0.9."""
-    return grid.slots * masks.num_visible(grid.places, options.mask_ratio)
-
-
-def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: MAM2Options) -> Visible:
-    """Hide tubes, or places drawn anew for each slot."""
-    make = masks.tube_visible if options.mask == "tube" else masks.random_visible
-    return make(noise, grid, options.mask_ratio)
 
 
 def to_fit(options: MAM2Options, folder: str) -> ToFit | None:

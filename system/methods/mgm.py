@@ -7,18 +7,10 @@ along the vectors that `motion.source: codec` reads while it decodes. docs/metho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from system.methods.base import Method
-from system.methods.mgmae import CarriedMaskOptions, carried_mask, carried_pairs, flops, num_visible
-from system.methods.videomae import (
-    check_decoder_mask,
-    decoded,
-    num_decoded,
-    pixel_loss,
-    pixel_model,
-    pixel_target,
-)
+from system.methods.mgmae import MGMAE, CarriedMaskOptions
 
 
 class MGMOptions(CarriedMaskOptions):
@@ -27,20 +19,11 @@ class MGMOptions(CarriedMaskOptions):
     name: Literal["mgm"] = "mgm"
 
 
-MGM = Method(
+MGM = replace(
+    MGMAE,
     name="mgm",
     source="arXiv:2308.12962",
     options=MGMOptions,
     motion="codec",
     sources=frozenset({"codec"}),
-    check=check_decoder_mask,
-    pairs=carried_pairs,
-    num_visible=num_visible,
-    mask=carried_mask,
-    num_decoded=num_decoded,
-    decoded=decoded,
-    targets={"pixels": pixel_target},
-    build=pixel_model,
-    loss=pixel_loss,
-    flops=flops,
 )

@@ -16,19 +16,26 @@ from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.lazy import lazy
 from system.methods.base import Clips, Drawing, Method
-from system.methods.videomae import PixelOptions, check_decoder_mask, decoded, num_decoded, pixel_target
+from system.methods.videomae import (
+    PixelOptions,
+    check_decoder_mask,
+    decoded,
+    mask,
+    num_decoded,
+    num_visible,
+    pixel_target,
+)
 from system.models.sizes import motion_head_flops, pretraining_flops, shapes
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from system.core import losses, masks, targets
-    from system.core.masks import Noise, Visible
+    from system.core import losses, targets
     from system.models import decoders
 else:
     torch = lazy("torch")
-    losses, masks, targets = lazy("system.core.losses"), lazy("system.core.masks"), lazy("system.core.targets")
+    losses, targets = lazy("system.core.losses"), lazy("system.core.targets")
     decoders = lazy("system.models.decoders")
 
 # Shares of red, green and blue in grey (ITU-R BT.601).
@@ -78,17 +85,6 @@ def extra_frames(options: MotionMAEOptions, num_frames: int, stride: int) -> tup
     if options.neighbour == "raw":
         return tuple(frame * stride + 1 for frame in range(num_frames)) if stride > 1 else (num_frames,)
     return (num_frames * stride,) if options.last_frame == "extra" else ()
-
-
-def num_visible(options: MotionMAEOptions, grid: TokenGrid) -> int:
-    """Count the visible tokens of a clip: 160 of 1,568 at a ratio of 0.9."""
-    return grid.slots * masks.num_visible(grid.places, options.mask_ratio)
-
-
-def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: MotionMAEOptions) -> Visible:
-    """Hide tubes, or places drawn anew for each slot."""
-    make = masks.tube_visible if options.mask == "tube" else masks.random_visible
-    return make(noise, grid, options.mask_ratio)
 
 
 def _differences(clips: Clips, grid: TokenGrid, options: MotionMAEOptions) -> Tensor:

@@ -8,7 +8,7 @@ arXiv:2303.16727, section 3.1), which every method with a pixel target offers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from system.config import ModelSection, Ratio
 from system.core.clip import TokenGrid
@@ -37,6 +37,18 @@ class PixelOptions(MethodOptions):
     decoder_mask: Literal["none", "running_cell"] = "none"
 
 
+class DrawnMask(Protocol):
+    """The options of a mask that follows from the draws alone."""
+
+    @property
+    def mask_ratio(self) -> float:
+        """Share of a slot's places that is hidden."""
+
+    @property
+    def mask(self) -> Literal["tube", "random"]:
+        """The same places in every slot, or places drawn anew for each."""
+
+
 class VideoMAEOptions(PixelOptions):
     """`mask: tube` hides the same places in every slot, `random` draws them anew for each slot."""
 
@@ -57,12 +69,12 @@ def check_decoder_mask(options: PixelOptions, grid: TokenGrid, _model: ModelSect
         )
 
 
-def num_visible(options: VideoMAEOptions, grid: TokenGrid) -> int:
+def num_visible(options: DrawnMask, grid: TokenGrid) -> int:
     """Count the visible tokens of a clip: 160 of 1,568 at a ratio of 0.9."""
     return grid.slots * masks.num_visible(grid.places, options.mask_ratio)
 
 
-def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: VideoMAEOptions) -> Visible:
+def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: DrawnMask) -> Visible:
     """Hide tubes, or places drawn anew for each slot."""
     make = masks.tube_visible if options.mask == "tube" else masks.random_visible
     return make(noise, grid, options.mask_ratio)

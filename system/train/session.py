@@ -98,28 +98,44 @@ def train_rank(
             metrics.write(values)
         watchers.on_step(values)
 
-    def save(after: Progress) -> None:
-        files: list[Any] = [write_rank_file(run_uri(recipe), after.step, rank, engine.fragments())]
-        if size > 1:
-            mine, files = files[0], [None] * size
-            dist.all_gather_object(files, mine)
-        if metrics is not None:
-            metrics.flush()  # first: what is committed is never repeated, so neither are its metrics
-            state = {**_state(recipe, index, after, size), "frozen": digests}
-            commit(run_uri(recipe), after.step, files, shapes, state)
-        if size > 1:
-            dist.barrier()
-        if quarantine is not None:
-            quarantine.write(after)
-            retire(run_uri(recipe), recipe.checkpoint.keep, recipe.checkpoint.keep_every_steps)
-
+    keeper = _Keeper(recipe, index, engine, shapes, digests, metrics, quarantine)
     try:
         on_device = {name: module.to(device) for name, module in frozen.items()}
-        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, save), on_device)
+        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, keeper.save), on_device)
         return loop.run(blocks(), progress)
     finally:
         if metrics is not None:
             metrics.close()
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes a run's checkpoints; metrics and quarantine are rank 0's."""
+
+    recipe: Recipe
+    index: Index
+    engine: Engine
+    shapes: dict[str, list[int]]
+    frozen: dict[str, str]
+    metrics: Metrics | None
+    quarantine: QuarantineFile | None
+
+    def save(self, after: Progress) -> None:
+        """Write a checkpoint, all ranks together; return when it is committed."""
+        run, (rank, size) = run_uri(self.recipe), rank_and_size()
+        files: list[Any] = [write_rank_file(run, after.step, rank, self.engine.fragments())]
+        if size > 1:
+            mine, files = files[0], [None] * size
+            dist.all_gather_object(files, mine)
+        if self.metrics is not None:
+            self.metrics.flush()  # first: what is committed is never repeated, so neither are its metrics
+            state = {**_state(self.recipe, self.index, after, size), "frozen": self.frozen}
+            commit(run, after.step, files, self.shapes, state)
+        if size > 1:
+            dist.barrier()
+        if self.quarantine is not None:
+            self.quarantine.write(after)
+            retire(run, self.recipe.checkpoint.keep, self.recipe.checkpoint.keep_every_steps)
 
 
 def _engine(

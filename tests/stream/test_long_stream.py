@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from system.data.assemble import stream_blocks
 from system.data.columns import Batch
-from system.data.pipeline import stream_blocks
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import ray_processes, recording_clock, take
 

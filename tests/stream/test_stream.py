@@ -6,9 +6,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from system.data.assemble import local_blocks
+from system.data.assemble import local_blocks, lookahead, stream_blocks
 from system.data.columns import Batch
-from system.data.pipeline import CHUNK, lookahead, stream_blocks, wait_for
+from system.data.pipeline import CHUNK, wait_for
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import Seen, ray_processes, recording_clock, seen, take
 
