@@ -26,7 +26,7 @@ LAYERS = (
     ("system.storage", "system.config", "system.lazy"),
     ("system.errors", "system"),
 )
-RAY = {"system.data.pipeline", "system.train.worker", "system.train.launch"}
+RAY = {"system.data.clock", "system.data.pipeline", "system.train.worker", "system.train.launch"}
 DEEPSPEED = {"system.train.engine"}
 
 

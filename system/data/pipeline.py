@@ -13,8 +13,6 @@ have come near its end; and a read actor waits until its block is within `data.l
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +21,6 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.data.assemble import (
     StreamSpec,
@@ -37,6 +34,7 @@ from system.data.assemble import (
     stage_specs,
     stream_blocks,
 )
+from system.data.clock import ClockHandle, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.placing import Place, Role, device_kind
 from system.data.trimming import TrimStatistics
@@ -48,86 +46,6 @@ if TYPE_CHECKING:
 # Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
 # blocks has 500 read tasks (each costs the coordinator an object before the first block moves).
 CHUNK = 1000
-# When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
-# one block after the other; if one that was lost with a node has to be made again, it queues behind a block that waits
-# for trainers which wait for the lost one.
-STALL_S = 120.0
-
-
-# Ray's own annotations lose the type of what comes back.
-_untyped_ray: Any = ray
-# A handle of the actor `Clock`; Ray types what an unknown actor's methods return as nothing at all.
-ClockHandle = Any
-
-
-def wait_for(reference: Any) -> Any:
-    """Return the value of an object reference."""
-    return _untyped_ray.get(reference)
-
-
-class Clock:
-    """Where the trainers are: the gates' clock, and what the driver shows while a run is under way.
-
-    An asyncio actor without a CPU. `stream` counts the streams of the run; who asks on behalf of an older one is let
-    through, since nobody will read what it makes.
-    """
-
-    def __init__(self) -> None:
-        self._stream = 0
-        self._block = 0
-        self._step = 0
-        self._moved = asyncio.Condition()
-        self._progress: dict[str, Any] = {}
-        self._places: dict[tuple[str, str], Place] = {}
-
-    async def open(self, step: int, block: int) -> int:
-        """Begin a new stream at a step's first block; return its number."""
-        async with self._moved:
-            self._stream += 1
-            self._step, self._block = step, block
-            self._moved.notify_all()
-            return self._stream
-
-    async def start(self) -> tuple[int, int]:
-        """Return the number of the stream that is open, and the step that it starts at."""
-        return self._stream, self._step
-
-    async def advance(self, block: int, progress: dict[str, Any] | None = None) -> None:
-        """Say that the trainers have taken a block, and how they are doing."""
-        async with self._moved:
-            self._block = max(self._block, block)
-            if progress is not None:
-                self._progress = {**progress, "told_at": time.time()}
-            self._moved.notify_all()
-
-    async def wait(self, stream: int, block: int, ahead: int) -> None:
-        """Return when the trainers are within `ahead` blocks of `block`, or have stood still for long."""
-        async with self._moved:
-            while stream >= self._stream and block >= self._block + ahead:
-                try:
-                    await asyncio.wait_for(self._moved.wait(), STALL_S)
-                except TimeoutError:
-                    return
-
-    async def progress(self) -> dict[str, Any]:
-        """Return what the trainers said last."""
-        return self._progress
-
-    async def landed(self, place: Place) -> None:
-        """Take down where a process landed."""
-        self._places[place.role, place.name] = place
-
-    async def places(self) -> list[Place]:
-        """Return where the processes landed that have said so."""
-        return list(self._places.values())
-
-
-def make_clock() -> ClockHandle:
-    """Start a clock on the driver's node: it lives as long as the driver, whatever other nodes do."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
-    handle: ClockHandle = _untyped_ray.remote(**options)(Clock).remote()
-    return handle
 
 
 def my_gpus() -> tuple[str, ...]:
@@ -138,7 +56,7 @@ def my_gpus() -> tuple[str, ...]:
 def my_place(role: Role, name: str, device: str) -> Place:
     """Return where this process landed."""
     node = ray.get_runtime_context().get_node_id()
-    return Place(role, name, _untyped_ray.util.get_node_ip_address(), node, my_gpus(), device)
+    return Place(role, name, untyped_ray.util.get_node_ip_address(), node, my_gpus(), device)
 
 
 class BlockNumbers(Datasource):

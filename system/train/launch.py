@@ -25,9 +25,9 @@ from ray.train.torch import TorchTrainer
 from system import storage
 from system.config import fewest
 from system.data.assemble import clip_bytes, flow_device, layout_for, lookahead_blocks, masks_beside_decoding
+from system.data.clock import make_clock
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.data.pipeline import make_clock
 from system.data.placing import placing_lines
 from system.errors import ResumeError, SystemFault, UserError
 from system.recipe import Recipe, check_resume, dump_recipe, recipe_from

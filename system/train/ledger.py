@@ -97,7 +97,7 @@ class Segment:
     records: Records
     passed_over: tuple[Note, ...] = ()
     not_trained: dict[int, str] = field(default_factory=dict)
-    made: Made = Made(1, 0)  # noqa: RUF009  frozen
+    made: Made = Made(1, 0)
 
     @property
     def slots(self) -> range:

@@ -21,10 +21,11 @@ from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
 from system.data.assemble import StreamSpec, layout_for
+from system.data.clock import ClockHandle, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.index import Index
-from system.data.pipeline import ClockHandle, clip_stream, execution_options, my_gpus, my_place, split, wait_for
+from system.data.pipeline import clip_stream, execution_options, my_gpus, my_place, split
 from system.data.placing import device_kind
 from system.errors import StreamFault
 from system.recipe import Recipe

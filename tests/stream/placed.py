@@ -23,8 +23,8 @@ from ray.cluster_utils import Cluster
 from torchvision.models.optical_flow import raft_small
 
 from jobs.checks import short_of
+from system.data.clock import wait_for
 from system.data.dataset import ensure_index
-from system.data.pipeline import wait_for
 from system.recipe import Recipe
 from system.train.failures import decide
 from system.train.launch import ENVIRONMENT, cluster_nodes, open_run, train

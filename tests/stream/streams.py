@@ -13,8 +13,9 @@ import psutil
 import ray
 
 from system.data.assemble import StreamSpec
+from system.data.clock import Clock, wait_for
 from system.data.columns import Batch
-from system.data.pipeline import Clock, clip_stream, execution_options, split, wait_for
+from system.data.pipeline import clip_stream, execution_options, split
 
 # What a rank saw in one block: step, slots, videos, and checksums of frames and masks.
 Seen = tuple[int, tuple[int, ...], tuple[int, ...], int, int]

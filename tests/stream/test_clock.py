@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from system.data import pipeline
-from system.data.pipeline import Clock
+from system.data import clock as clock_module
+from system.data.clock import Clock
 
 
 async def passes(clock: Clock, stream: int, block: int, ahead: int) -> bool:
@@ -51,7 +51,7 @@ def test_who_waits_for_an_older_stream_is_let_through() -> None:
 def test_trainers_that_stand_still_open_the_gate_and_those_that_move_far_away_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "STALL_S", 0.05)
+    monkeypatch.setattr(clock_module, "STALL_S", 0.05)
 
     async def scene() -> None:
         clock = Clock()

@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from system.data.assemble import local_blocks, lookahead, stream_blocks
+from system.data.clock import wait_for
 from system.data.columns import Batch
-from system.data.pipeline import CHUNK, wait_for
+from system.data.pipeline import CHUNK
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import Seen, ray_processes, recording_clock, seen, take
 
