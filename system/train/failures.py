@@ -15,8 +15,8 @@ from system.errors import DivergedError, DivergedFault, StorageFault, SystemFaul
 
 # The budget of failures is for this long.
 BUDGET_S = 3600.0
-# Ray's and Ray Train's errors by name, since this file knows no Ray: a process that is gone without an error of its own,
-# and a group that found no machines in time.
+# Ray's and Ray Train's errors by name, since this file knows no Ray: a process that is gone without an error of its
+# own, and a group that found no machines in time.
 DEATHS = frozenset({"RayActorError", "WorkerHealthCheckFailedError", "WorkerCrashedError", "OutOfMemoryError"})
 NO_ROOM = "WorkerGroupStartupTimeoutError"
 # What differs between two tellings of one fault: addresses, ids, numbers.
@@ -153,6 +153,12 @@ def _sentence(error: BaseException) -> str:
     return lines[-1] if "creation task" in lines[0] else lines[0]
 
 
+def told(error: BaseException) -> str:
+    """Return an error's kind and the line that says what happened."""
+    reason = root(error)
+    return f"{type(reason).__name__}: {_sentence(reason)}"
+
+
 def signature_of(error: BaseException) -> str | None:
     """Return what two tellings of one fault have in common: kind and sentence, without numbers; of a death the rank.
 
@@ -162,13 +168,16 @@ def signature_of(error: BaseException) -> str | None:
     reason = root(error)
     if isinstance(reason, StorageFault | OSError):
         return None
-    told = f"{type(reason).__name__}: {VARYING.sub('#', _sentence(reason))}"
+    text = f"{type(reason).__name__}: {VARYING.sub('#', _sentence(reason))}"
     if not _is_death(reason):
-        return told
+        return text
     ranks = [
-        rank for each in causes(error) for rank, inner in _by_rank(each).items() if any(x is reason for x in causes(inner))
+        rank
+        for each in causes(error)
+        for rank, inner in _by_rank(each).items()
+        if any(x is reason for x in causes(inner))
     ]
-    return f"{told} (rank {ranks[0]})" if ranks else None
+    return f"{text} (rank {ranks[0]})" if ranks else None
 
 
 def remember(error: BaseException, found: Circumstances) -> Failure:
@@ -219,19 +228,19 @@ def decide(error: BaseException, history: Sequence[Failure], found: Circumstance
     before = _since_progress(history, failure)
     if failure.kind == "diverged" and any(each.kind == "diverged" for each in before):
         return Decision("stop", 0.0, f"{sentence}; again, without a checkpoint since the last time", failure)
-    told = f"{type(reason).__name__}: {sentence}"
+    text = told(error)
     if failure.signature and any((each.signature, each.step) == (failure.signature, failure.step) for each in before):
-        return Decision("stop", 0.0, f"step {failure.step} failed twice in the same way: {told}", failure, True)
+        return Decision("stop", 0.0, f"step {failure.step} failed twice in the same way: {text}", failure, True)
     spent = sum(each.counts and failure.time_s - each.time_s < BUDGET_S for each in history) + failure.counts
     if failure.counts and spent > max_failures:
-        why = f"failure {spent} within an hour, and resources.max_failures={max_failures}: {told}"
+        why = f"failure {spent} within an hour, and resources.max_failures={max_failures}: {text}"
         return Decision("stop", 0.0, why, failure)
     if not failure.counts:
         what = "a machine was taken back" if failure.kind == "preemption" else "the workers found no room"
-        return Decision("retry", 0.0, f"{what}: {told}", failure)
+        return Decision("retry", 0.0, f"{what}: {text}", failure)
     what = "a machine is gone" if failure.kind == "machine" else f"failure {spent} of at most {max_failures} an hour"
     pause = pause_after(1 + sum(each.counts for each in before))
-    return Decision("rewind" if failure.kind == "diverged" else "retry", pause, f"{what}: {told}", failure)
+    return Decision("rewind" if failure.kind == "diverged" else "retry", pause, f"{what}: {text}", failure)
 
 
 def final_error(error: BaseException, decision: Decision, videos: Sequence[str]) -> UserError | SystemFault:
@@ -246,7 +255,9 @@ def final_error(error: BaseException, decision: Decision, videos: Sequence[str])
     if isinstance(reason, UserError):
         return reason
     if decision.failure.kind == "diverged" and "within an hour" not in decision.reason:
-        return DivergedError(f"{decision.reason}: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32")
+        return DivergedError(
+            f"{decision.reason}: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32"
+        )
     if decision.repeated:
         return SystemFault(f"{decision.reason}; the step's videos: {', '.join(videos)}")
     return reason if isinstance(reason, SystemFault) else SystemFault(decision.reason)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 # The second checkpoint is asked for this long before the deadline, at least, seconds: a step has to end first.
 MIN_MARGIN_S = 3.0
-# ... and at least this many times as long as the last checkpoint took.
-MARGIN_SAVES = 3.0
+# ... and at least this many times as long as the last one took from the wish to the manifest.
+MARGIN_SAVES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
