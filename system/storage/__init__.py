@@ -201,7 +201,10 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         # Sorted as text, as S3 does, and not folder by folder.
         for path in sorted((path for path in root.rglob("*") if path.is_file()), key=str):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
-                stat = path.stat()
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:  # deleted while we list
+                    continue
                 yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
