@@ -19,9 +19,9 @@ from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, StorageFault
 from system.motion.base import motion_source
 from system.recipe import Recipe
-from system.train import lease
 from system.train.checkpoint import complete_steps
 from system.train.launch import cluster_nodes, flow_cpus, use_gpu
+from system.train.lease import unenforced
 from system.train.own_tokenizer import options_for
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
 from system.train.session import frozen_networks
@@ -65,12 +65,12 @@ def check_lease(recipe: Recipe) -> Finding:
         DataError: if storage refuses, or does not answer.
     """
     try:
-        enforced = storage.enforces_create(storage.join(run_uri(recipe), lease.FOLDER))
+        enforced = storage.enforces_create(run_uri(recipe))
     except StorageFault as error:
         raise DataError(str(error)) from error
     if enforced:
         return Finding("lease", "the store writes an object only once where it is asked to")
-    return Finding("lease", lease.unenforced(run_uri(recipe)), warns=True)
+    return Finding("lease", unenforced(run_uri(recipe)), warns=True)
 
 
 def check_data(recipe: Recipe) -> Finding:

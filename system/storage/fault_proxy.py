@@ -271,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
             yield from self._chunks()
             return
         while self.unread:
-            piece = self.rfile.read1(min(self.unread, PIECE_BYTES))  # type: ignore[attr-defined]
+            piece = self.rfile.read1(min(self.unread, PIECE_BYTES))
             if not piece:
                 raise _CutError
             self.unread -= len(piece)

@@ -106,7 +106,7 @@ def pause_s(failed: int, spent_s: float, draw: float, allowed: Budget) -> float 
         draw: uniform in [0, 1).
         allowed: the budget.
     """
-    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failed - 1)) * (1 + draw) / 2
+    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failed - 1)) * (1 + draw) / 2
     if failed >= allowed.tries or spent_s + pause > allowed.seconds:
         return None
     return pause
