@@ -31,6 +31,10 @@ class ResumeError(UserError):
     """A run exists under this name that the recipe cannot continue."""
 
 
+class LeaseError(UserError):
+    """Another job holds the run, or has taken it over."""
+
+
 class DivergedError(UserError):
     """Training left the finite numbers: the same steps again would do the same."""
 
