@@ -28,9 +28,10 @@ class RecordingClock(Clock):
         super().__init__()
         self._furthest = 0
 
-    async def wait(self, stream: int, block: int, ahead: int) -> None:
-        await super().wait(stream, block, ahead)
-        self._furthest = max(self._furthest, block)
+    async def wait(self, stream: int, block: int, ahead: int) -> bool:
+        passed = await super().wait(stream, block, ahead)
+        self._furthest = max(self._furthest, block) if passed else self._furthest
+        return passed
 
     async def state(self) -> tuple[int, int]:
         """Return the trainers' block and the furthest one that was let through."""
