@@ -13,9 +13,6 @@ from system.core.plan import StepLayout
 
 # Who tells: a rank of the training, or an actor of a stage.
 Teller = Literal["rank", "read", "decode", "mask"]
-# What a rank is in: until its first step (`start`), waiting for a block (`data`), its own work (`compute`), waiting for
-# the other ranks (`collective`), the optimizer's step (`update`), a checkpoint, or at its end. `work`: a stage's actor.
-Phase = Literal["start", "data", "compute", "collective", "update", "checkpoint", "ended", "work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +22,10 @@ class PhaseReport:
     Attributes:
         role: of the process.
         name: the rank's number, or the beginning of the actor's id.
-        phase: that it is in; None: an actor that has finished its block.
-        what: the phase is about, such as `block 37 of step 18`.
+        phase: that it is in. A rank's: until its first step (`start`), waiting for a block (`data`), its own work
+            (`compute`), waiting for the other ranks (`collective`), the optimizer's step (`update`), `checkpoint`,
+            `ended`. An actor's: `work`; None: it has finished its block.
+        what: the phase is about, such as `block 37 of step 18`; `checkpoint`: the step alone.
         step: of the training, -1 before the first and for actors.
         since_s: how long the phase has lasted.
         level: `slow` when that is longer than usual, `hang` when it was too long and the process ends for it.
@@ -35,7 +34,7 @@ class PhaseReport:
 
     role: Teller
     name: str
-    phase: Phase | None
+    phase: str | None
     what: str = ""
     step: int = -1
     since_s: float = 0.0

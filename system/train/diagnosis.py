@@ -19,7 +19,7 @@ _DOING = {
     "compute": "has computed {what} for {s} s",
     "collective": "has waited {s} s in {what}",
     "update": "has updated the weights in {what} for {s} s",
-    "checkpoint": "has been at the checkpoint of {what} for {s} s",
+    "checkpoint": "has been at checkpoint {what} for {s} s",
     "ended": "ended {s} s ago {what}",
 }
 
@@ -39,7 +39,7 @@ def _ranks(told: Sequence[Told]) -> str:
 def _doing(told: Told) -> str:
     """Say what a rank does, without its name."""
     report = told.report
-    doing = _DOING[report.phase or "ended"]
+    doing = _DOING.get(report.phase or "", f"has been in {report.phase} of {{what}} for {{s}} s")
     words = doing.format(s=f"{told.lasted_s:.0f}", what=report.what or f"step {report.step}").rstrip()
     if silent(told):
         return f"has said nothing for {told.age_s:.0f} s: it is frozen or its machine is gone; at last it {words}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -22,10 +23,12 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 from system import storage
-from system.data.reports import Phase, PhaseReport
+from system.data.reports import PhaseReport
 
 # Exit code of a process that its watchdog has ended.
 HUNG = 86
+# The step that a phase's detail names.
+_STEP = re.compile(r"\bstep (\d+)")
 # Steps whose median says what is usual.
 _USUAL = 64
 # Where a run's folder keeps the stacks of what hung.
@@ -101,7 +104,7 @@ class _Now:
     """What the rank is in, since when by the monotonic clock."""
 
     since: float
-    phase: Phase
+    phase: str
     what: str
     step: int
 
@@ -125,16 +128,17 @@ class Watchdog:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"watchdog of rank {rank}", daemon=True)
 
-    def at(self, phase: Phase, what: str = "", step: int | None = None) -> None:
+    def at(self, phase: str, what: str = "") -> None:
         """Say what the rank begins now.
 
         Args:
-            phase: that begins.
-            what: it is about; `data`: the block's name, `collective`: what is exchanged.
-            step: that it belongs to; None: the same as before.
+            phase: that begins; reports.py lists them.
+            what: it is about: `data`: the block's name, `collective`: what is exchanged. A step that it names, as in
+                "the sums of step 12", is the rank's step from now on.
         """
         now, before = time.monotonic(), self._now
-        step = before.step if step is None else step
+        named = _STEP.search(what)
+        step = int(named[1]) if named else before.step
         if step != before.step:
             if self._step_began is not None:
                 self._steps.append(now - self._step_began)

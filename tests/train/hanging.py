@@ -27,7 +27,7 @@ def rank(number: int, folder: str) -> None:
 
     with Watchdog(number, PATIENCE, Edges(tell, partial(keep_stacks, folder))) as watchdog:
         for step in range(4):
-            watchdog.at("compute", f"step {step}", step)
+            watchdog.at("compute", f"step {step}")
             if number == 1 and step == 2:
                 Path(folder, "rank_1_stops").touch()
                 time.sleep(60)  # until the test has frozen it

@@ -6,13 +6,13 @@ import pickle
 from typing import Any
 
 from system.core.plan import step_layout
-from system.data.reports import Phase, PhaseReport, Told, block_name, block_of
+from system.data.reports import PhaseReport, Told, block_name, block_of
 from system.train.diagnosis import Warnings, diagnosis, hang_of
 
 BLOCK = "block 24 of step 12"
 
 
-def rank(name: int, phase: Phase, what: str = "", since_s: float = 95.0, age_s: float = 0.0, **more: Any) -> Told:
+def rank(name: int, phase: str, what: str = "", since_s: float = 95.0, age_s: float = 0.0, **more: Any) -> Told:
     return Told(PhaseReport("rank", str(name), phase, what, **{"step": 12, "since_s": since_s, **more}), age_s)
 
 
@@ -69,10 +69,10 @@ def test_ranks_that_meet_at_different_steps_wait_for_those_behind() -> None:
 
 
 def test_several_ranks_that_are_waited_for_have_a_line_each_and_a_crowd_has_few() -> None:
-    some = diagnosis([meets(0), rank(1, "update", "step 12"), rank(2, "checkpoint", "step 12", since_s=96)])
+    some = diagnosis([meets(0), rank(1, "update", "step 12"), rank(2, "checkpoint", "12", since_s=96)])
     assert some == [
         "rank 0 has waited 95 s in the sum over ranks of step 12 for ranks 1 and 2",
-        "rank 2 has been at the checkpoint of step 12 for 96 s",
+        "rank 2 has been at checkpoint 12 for 96 s",
         "rank 1 has updated the weights in step 12 for 95 s",
     ]
     crowd = diagnosis([meets(0), *(rank(number, "compute", "step 12") for number in range(1, 64))])

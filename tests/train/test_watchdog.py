@@ -44,8 +44,8 @@ class World:
 
 def after_first_step(watchdog: Watchdog) -> None:
     """Let a step end, so that what is usual is known."""
-    watchdog.at("data", "block 0 of step 0", 0)
-    watchdog.at("data", "block 1 of step 1", 1)
+    watchdog.at("data", "block 0 of step 0")
+    watchdog.at("data", "block 1 of step 1")
 
 
 def wait_for_somebody(done: threading.Event) -> None:
@@ -55,10 +55,10 @@ def wait_for_somebody(done: threading.Event) -> None:
 def test_each_phase_is_told_with_what_it_is_about_and_how_long_it_lasts() -> None:
     world = World()
     with Watchdog(3, QUICK, world.edges()) as watchdog:
-        watchdog.at("data", "block 24 of step 12", 12)
+        watchdog.at("data", "block 24 of step 12")
         world.until(lambda: world.told[-1].phase == "data" and world.told[-1].since_s > 0)
         found = world.told[-1]
-    assert (found.role, found.name, found.what, found.step) == ("rank", "3", "block 24 of step 12", 12)
+    assert (found.role, found.name, found.what, found.step) == ("rank", "3", "block 24 of step 12")
     assert [world.told[0].phase, world.told[-1].phase] == ["start", "ended"]
     assert not world.ended
 
@@ -68,7 +68,7 @@ def test_the_start_and_the_first_step_have_more_time() -> None:
     patience = Patience(deadline_s=0.0, start_s=30.0, look_s=0.01, tell_s=0.01)
     with Watchdog(0, patience, world.edges()) as watchdog:
         world.until(lambda: len(world.told) > 5)
-        watchdog.at("compute", "", 0)
+        watchdog.at("compute", "step 0")
         world.until(lambda: len(world.told) > 10)
     assert not world.ended
     assert {report.level for report in world.told} == {"well"}
@@ -81,8 +81,9 @@ def test_a_phase_that_lasts_longer_than_usual_is_told_as_slow_until_it_ends() ->
         after_first_step(watchdog)
         world.until(lambda: world.told[-1].level == "slow")
         assert world.told[-1].since_s > 0.05
-        watchdog.at("compute")
+        watchdog.at("compute")  # names no step: it is of the same one
         world.until(lambda: world.told[-1].phase == "compute")
+        assert world.told[-1].step == 1
     assert [report.level for report in world.told if report.phase == "ended"] == ["well"]
     assert not world.ended
 
@@ -91,9 +92,9 @@ def test_a_phase_is_slow_only_if_it_is_longer_than_many_usual_steps() -> None:
     world = World()
     patience = Patience(deadline_s=30, warning_s=0.0, warning_steps=1e6, look_s=0.01, tell_s=0.01)
     with Watchdog(0, patience, world.edges()) as watchdog:
-        watchdog.at("data", "", 0)
+        watchdog.at("data", "block 0 of step 0")
         time.sleep(0.01)
-        watchdog.at("data", "", 1)  # the median is above a hundredth of a second, a million of them hours
+        watchdog.at("data", "block 1 of step 1")  # the median is above a hundredth of a second, a million of them hours
         world.until(lambda: len(world.told) > 8)
     assert {report.level for report in world.told} == {"well"}
 
@@ -134,7 +135,7 @@ def test_no_thread_is_left_after_training() -> None:
     before = threading.active_count()
     world = World()
     with pytest.raises(RuntimeError), Watchdog(0, QUICK, world.edges()) as watchdog:
-        watchdog.at("compute", "", 0)
+        watchdog.at("compute", "step 0")
         raise RuntimeError
     assert threading.active_count() == before
     assert (world.told[-1].phase, world.told[-1].what) == ("ended", "with an error")
