@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 # The name under which the workers find their stream.
 STREAM = "clips"
+# A collective gives up so much later than a rank's watchdog, seconds.
+WATCHDOG_FIRST_S = 60
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ class _GroupBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         given = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         sees = given and all(worker_group.execute(torch.cuda.is_available))
-        super().on_start(worker_group, replace(backend_config, backend="nccl" if sees else "gloo"))
+        # The watchdogs speak first: they know who waits for whom, and a collective that gives up does not.
+        patience = backend_config.timeout_s + WATCHDOG_FIRST_S
+        backend = "nccl" if sees else "gloo"
+        super().on_start(worker_group, replace(backend_config, backend=backend, timeout_s=patience))
 
 
 def _device(recipe: Recipe) -> torch.device:

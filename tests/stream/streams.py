@@ -28,7 +28,7 @@ class RecordingClock(Clock):
     def __init__(self) -> None:
         super().__init__()
         self._furthest = 0
-        self._told: list[PhaseReport] = []
+        self._heard: list[PhaseReport] = []
 
     async def wait(self, stream: int, block: int, ahead: int) -> bool:
         passed = await super().wait(stream, block, ahead)
@@ -37,11 +37,11 @@ class RecordingClock(Clock):
 
     async def report(self, report: PhaseReport) -> None:
         await super().report(report)
-        self._told.append(report)
+        self._heard.append(report)
 
-    async def told(self) -> list[PhaseReport]:
+    async def heard(self) -> list[PhaseReport]:
         """Return all that was ever reported."""
-        return self._told
+        return self._heard
 
     async def state(self) -> tuple[int, int]:
         """Return the trainers' block and the furthest one that was let through."""

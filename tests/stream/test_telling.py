@@ -20,7 +20,7 @@ def test_readers_and_decoders_tell_each_block_and_that_they_have_finished_it(
     spec = stream_spec(tiny_recipe(generated, "train.steps=6"), 2)
     with recording_clock() as clock:
         take(spec, clock, lambda *_: True)
-        told = wait_for(clock.told.remote())
+        told = wait_for(clock.heard.remote())
         left = wait_for(clock.reports.remote())
     blocks = {block_name(spec.layout, number) for number in range(spec.layout.first_block(6))}
     for role in ("read", "decode"):

@@ -58,7 +58,7 @@ def test_each_phase_is_told_with_what_it_is_about_and_how_long_it_lasts() -> Non
         watchdog.at("data", "block 24 of step 12")
         world.until(lambda: world.told[-1].phase == "data" and world.told[-1].since_s > 0)
         found = world.told[-1]
-    assert (found.role, found.name, found.what, found.step) == ("rank", "3", "block 24 of step 12")
+    assert (found.role, found.name, found.what, found.step) == ("rank", "3", "block 24 of step 12", 12)
     assert [world.told[0].phase, world.told[-1].phase] == ["start", "ended"]
     assert not world.ended
 
