@@ -85,6 +85,22 @@ class DivergedFault(SystemFault):
         return str(self.args[0])
 
 
+class HangFault(SystemFault):
+    """A rank waited for longer than it may, and ended itself for it.
+
+    Args:
+        sentence: who waited for whom.
+        step: that did not end; -1 before the first.
+    """
+
+    def __init__(self, sentence: str, step: int = -1) -> None:
+        super().__init__(sentence, step)  # both, or it cannot be unpickled
+        self.sentence, self.step = sentence, step
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class DecodeError(TubeletError):
     """One video cannot give the clip that was asked of it. A value that travels in a row, never the end of a run.
 
