@@ -58,7 +58,10 @@ READ_COLUMNS = {
 
 
 def clip_columns(grid: TokenGrid, num_extra: int) -> dict[str, Column]:
-    """Return the columns of a clip's row before its masks are made; `num_extra` frames lie beyond the sampled ones."""
+    """Return the columns of a clip's row before its masks are made; `num_extra` frames lie beyond the sampled ones.
+
+    `pixels` is the CRC-32 of its frames, then of its extra ones; 0 where no video stands.
+    """
     columns = {
         "step": Column("int64"),
         "slot": Column("int64"),
@@ -68,6 +71,7 @@ def clip_columns(grid: TokenGrid, num_extra: int) -> dict[str, Column]:
         "attempt": Column("int64"),
         "weight": Column("float32"),
         "notes": Column("object"),
+        "pixels": Column("uint32"),
         "frames": Column("uint8", (grid.num_frames, grid.height, grid.width, 3)),
     }
     extra = Column("uint8", (num_extra, grid.height, grid.width, 3))

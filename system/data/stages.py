@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system.core.identity import checksum
 from system.core.plan import StepLayout
 from system.data.clips import ATTEMPTS, Choice, ClipMaker, Segments, fetch
 from system.data.columns import Batch, decode_spec, objects, read_spec
@@ -203,6 +204,7 @@ class DecodeStage:
         frames[:], extra = np.split(answer.frames, [frames.shape[1]], 1)
         if extra.shape[1]:
             out["extra"][place.row] = extra
+        out["pixels"][place.row] = [checksum(*parts) for parts in zip(frames, extra, strict=True)]
         for name, value in (
             ("video_id", choice.video.video_id),
             ("start", choice.start),

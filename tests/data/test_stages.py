@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -186,3 +187,12 @@ def test_notes_and_segments_survive_their_way() -> None:
     assert pack_notes([]) == ""
     segments = ((0, b"abc"), (100, b""), (200, b"xy"))
     assert unpack_segments(pack_starts(segments), b"abcxy") == segments
+
+
+def test_a_clips_pixels_column_is_the_checksum_of_its_frames_and_extra_ones(generated: Path) -> None:
+    for method in ("videomae", "motionmae"):
+        clips = next(iter(local_blocks(stream_spec(tiny_recipe(generated, f"method.name={method}"), 1), 0, 0)))
+        for row in range(4):
+            data = clips["frames"][row].tobytes() + (clips["extra"][row].tobytes() if "extra" in clips else b"")
+            assert clips["pixels"][row] == zlib.crc32(data)
+        assert ("extra" in clips) == (method == "motionmae")
