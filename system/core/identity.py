@@ -15,6 +15,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from system.core.seeds import Purpose, generator
+
 Words = NDArray[np.uint64]
 
 # splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, fig. 16).
@@ -68,3 +70,49 @@ def chained(before: str, *numbers: int) -> str:
 
 # What a chain starts from.
 ROOT = "0" * 64
+
+# Bits of a step's masks that are kept where the masks depend on the device: four words.
+SAMPLED = 256
+
+
+def sample_places(step: int, num_clips: int, tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which mask bits of a step are kept: the clip and the token of each, two (256,) int64.
+
+    Clips are numbered in the plan's order: (slot - the step's first slot) * views + view.
+
+    Args:
+        step: whose masks.
+        num_clips: of the whole step, the skipped ones among them.
+        tokens: of one clip.
+    """
+    drawn = generator(0, Purpose.AUDIT, position=step)
+    return drawn.integers(num_clips, size=SAMPLED), drawn.integers(tokens, size=SAMPLED)
+
+
+def sampled_bits(step: int, num_clips: int, clips: NDArray[np.int64], visible: NDArray[np.bool_]) -> Words:
+    """Return the kept mask bits of some of a step's clips: (4,) uint64; those of all other clips are 0.
+
+    No two ranks have the same clip, so their words add up to the step's.
+
+    Args:
+        step: whose masks.
+        num_clips: of the whole step.
+        clips: (B,) int64, numbers of the given clips in the step; those of weight 0 are left out by the caller.
+        visible: (B, N), their masks.
+    """
+    wanted, tokens = sample_places(step, num_clips, visible.shape[1])
+    row = np.full(num_clips, -1)
+    row[clips] = np.arange(len(clips))
+    there = row[wanted] >= 0
+    bits = np.zeros(SAMPLED, np.bool_)
+    bits[there] = visible[row[wanted[there]], tokens[there]]
+    words: Words = np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+    return words
+
+
+def equal_share(one: Words, other: Words, step: int, num_clips: int, kept: NDArray[np.int64], tokens: int) -> float:
+    """Return the share of kept mask bits that agree, of those that belong to the clips `kept`; nan if there are none."""
+    wanted, _ = sample_places(step, num_clips, tokens)
+    of_kept = np.isin(wanted, kept)
+    bits = [np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little") for words in (one, other)]
+    return float((bits[0] == bits[1])[of_kept].mean()) if of_kept.any() else float("nan")
