@@ -132,6 +132,9 @@ class TrainSection(Section):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     clip_grad: float | None = Field(None, gt=0, description="Largest global gradient norm. Default: no clipping.")
+    max_nonfinite: int = free(
+        3, ge=1, description="Steps in a row without a finite gradient after which the run goes back a checkpoint."
+    )
     init_from: str | None = Field(
         None, description="Weights to start from: a file, a folder of Hugging Face, or a checkpoint. Default: drawn."
     )

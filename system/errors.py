@@ -65,6 +65,22 @@ class StreamFault(SystemFault):
     """The data stream and the trainer disagree about where they are."""
 
 
+class DivergedFault(SystemFault):
+    """Several steps in a row gave no finite gradient; from the last checkpoint, and without them, training may go on.
+
+    Args:
+        message: a sentence.
+        steps: step -> what was wrong with it.
+    """
+
+    def __init__(self, message: str, steps: dict[int, str]) -> None:
+        super().__init__(message, steps)  # both, or it cannot be unpickled
+        self.steps = steps
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DecodeError(TubeletError):
     """One video cannot give the clip that was asked of it. A value that travels in a row, never the end of a run.
 

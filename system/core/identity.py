@@ -59,7 +59,7 @@ def checksum(*arrays: NDArray[np.generic]) -> int:
     """Return the CRC-32 of the bytes of arrays, one after the other."""
     crc = 0
     for array in arrays:
-        crc = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return crc
 
 
@@ -111,7 +111,11 @@ def sampled_bits(step: int, num_clips: int, clips: NDArray[np.int64], visible: N
 
 
 def equal_share(one: Words, other: Words, step: int, num_clips: int, kept: NDArray[np.int64], tokens: int) -> float:
+<<<<<<< HEAD
     """Return the share of kept mask bits that agree, of those of the clips `kept`; nan if there are none."""
+=======
+    """Return the share of kept mask bits that agree, of the clips `kept`; nan if none of them are those clips'."""
+>>>>>>> main
     wanted, _ = sample_places(step, num_clips, tokens)
     of_kept = np.isin(wanted, kept)
     bits = [np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little") for words in (one, other)]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from system.core.identity import checksum
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan, StepLayout
 from system.core.seeds import Purpose, generator
@@ -27,8 +28,9 @@ from system.data.scene_set import SceneSet
 from system.models.fit_tokenizer import fit_tokenizer
 from system.models.tokenizer import save_tokenizer
 from system.recipe import Recipe
+from system.train.hooks import Hooks
 from system.train.judging import build_model
-from system.train.loop import Hooks, Loop, schedule_of
+from system.train.loop import Loop, schedule_of
 from system.train.own_tokenizer import options_for
 from system.train.progress import Progress
 from system.train.session import frozen_networks
@@ -116,6 +118,10 @@ def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[
         yield {
             "step": np.full(size, step, np.int64),
             "slot": slots,
+            "view": np.zeros(size, np.int64),
+            "video_id": videos,
+            "start": np.zeros(size, np.int64),
+            "pixels": np.array([checksum(clip) for clip in clips.frames], np.uint32),
             "attempt": np.zeros(size, np.int64),
             "notes": objects([""] * size),
             "weight": np.ones(size, np.float32),
@@ -148,7 +154,7 @@ def pretrain(
         told: takes a line at every copy.
 
     Raises:
-        DivergedError: if the loss or the gradient is not finite.
+        DivergedFault: if the loss or the gradient of several steps in a row is not finite.
     """
     began = time.process_time()
     fit_own_tokenizer(recipe, scenes)

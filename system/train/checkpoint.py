@@ -18,6 +18,7 @@ import torch
 from system import storage
 from system.errors import CheckpointFault, ResumeError, StorageFault
 from system.train.fragments import Fragment
+from system.train.ledger import SegmentRef, read_segment, ref_from
 from system.train.manifest import DAMAGED, FOLDER, MANIFEST, VERSION, Piece, step_uri
 
 
@@ -31,6 +32,7 @@ class Checkpoint:
         state: plain values; where the run is.
         shapes: full shape of every parameter.
         pieces: all pieces of it.
+        ledger: what the run has trained on; None for one that is older than the ledger.
     """
 
     uri: str
@@ -38,6 +40,7 @@ class Checkpoint:
     state: dict[str, Any]
     shapes: dict[str, list[int]]
     pieces: tuple[Piece, ...]
+    ledger: SegmentRef | None = None
 
     @property
     def optimizer_step(self) -> int:
@@ -144,16 +147,20 @@ def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
         manifest = json.loads(body)
         if manifest["version"] != VERSION:
             raise ResumeError(f"{folder} is a checkpoint of version {manifest['version']}, this is {VERSION}")
-        state_bytes = storage.read(storage.join(folder, "state.json"))
+        state_name = manifest.get("state", "state.json")
+        state_bytes = storage.read(storage.join(folder, state_name))
         if hashlib.sha256(state_bytes).hexdigest() != manifest["state_sha256"]:
-            raise CheckpointFault(f"{folder}/state.json does not match its checksum")
+            raise CheckpointFault(f"{folder}/{state_name} does not match its checksum")
+        ledger = ref_from(manifest.get("ledger"))
+        if ledger is not None:
+            read_segment(run_uri, ledger)
         for file, num_bytes in manifest["files"].items():
             if storage.size(storage.join(folder, file)) != num_bytes:
                 raise CheckpointFault(f"{folder}/{file} is not {num_bytes} bytes long")
     except storage.MissingError as error:
         raise CheckpointFault(f"{folder}: {error}") from error
     pieces = tuple(Piece(**piece) for piece in manifest["pieces"])
-    return Checkpoint(folder, step, json.loads(state_bytes), manifest["shapes"], pieces)
+    return Checkpoint(folder, step, json.loads(state_bytes), manifest["shapes"], pieces, ledger)
 
 
 def latest(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Checkpoint | None:

@@ -44,7 +44,7 @@ class Engine(Protocol):
         ...
 
     def step(self, lr: float) -> float:
-        """Take one optimizer step; return the gradient's norm before clipping."""
+        """Take one optimizer step; return the gradient's norm before clipping. Nothing changes if it is not finite."""
         ...
 
     def fragments(self) -> list[Fragment]:
@@ -89,7 +89,8 @@ def deepspeed_config(train: TrainSection, engine: EngineSection, shape: BatchSha
         "train_micro_batch_size_per_gpu": shape.clips,
         "gradient_accumulation_steps": shape.micro_batches,
         "train_batch_size": shape.clips * shape.micro_batches * num_ranks,
-        "gradient_clipping": train.clip_grad or 0.0,
+        # Without ZeRO we clip: a step without a finite gradient is left out, which DeepSpeed does under ZeRO alone.
+        "gradient_clipping": (train.clip_grad or 0.0) if engine.zero_stage else 0.0,
         "zero_optimization": {"stage": engine.zero_stage},
         "zero_allow_untested_optimizer": False,
         "steps_per_print": 10**9,
@@ -129,7 +130,7 @@ class DeepSpeedEngine:
         deepspeed = _import_deepspeed()
         if source is not None:
             fill_weights(module, source)
-        self._stage = engine.zero_stage
+        self._stage, self._clip = engine.zero_stage, train.clip_grad
         self._rank, self._size = rank_and_size()
         # A client optimizer: DeepSpeed's own compiles CUDA or C++ code at its first use.
         optimizer = AdamW(
@@ -169,12 +170,21 @@ class DeepSpeedEngine:
         """Take one optimizer step and return the gradient's norm before clipping."""
         norm = None
         if not self._stage:
-            gradients = [param.grad for param in self.module.parameters() if param.grad is not None]
-            norm = float(nn.utils.get_total_norm(gradients))
+            norm = self._clipped()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._engine.step()
         return float(self._engine.get_global_grad_norm()) if norm is None else norm
+
+    def _clipped(self) -> float:
+        """Clip the gradients and return their norm before that; drop them if it is not finite."""
+        parameters = [param for param in self.module.parameters() if param.grad is not None]
+        norm = nn.utils.get_total_norm([param.grad for param in parameters if param.grad is not None])
+        if not torch.isfinite(norm):
+            self._engine.optimizer.zero_grad(set_to_none=True)
+        elif self._clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self._clip, norm)
+        return float(norm)
 
     def _flat_parameters(self) -> list[Tensor]:
         """Return the tensors that the inner optimizer has states for."""

@@ -175,13 +175,18 @@ def from_bytes(data: bytes) -> Segment:
     return segment
 
 
+def ref_of(segment: Segment) -> SegmentRef:
+    """Return what a manifest says of a segment."""
+    digest = hashlib.sha256(to_bytes(segment)).hexdigest()
+    name = f"{segment.first_step:08d}-{segment.stop_step:08d}-{digest[:16]}.json"
+    return SegmentRef(name, digest, segment.chain)
+
+
 def write_segment(run_uri: str, segment: Segment) -> SegmentRef:
     """Write a segment and return what the manifest says of it."""
-    data = to_bytes(segment)
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"{segment.first_step:08d}-{segment.stop_step:08d}-{digest[:16]}.json"
-    storage.write(storage.join(run_uri, FOLDER, name), data)
-    return SegmentRef(name, digest, segment.chain)
+    ref = ref_of(segment)
+    storage.write(storage.join(run_uri, FOLDER, ref.name), to_bytes(segment))
+    return ref
 
 
 def read_segment(run_uri: str, ref: SegmentRef) -> Segment:

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
-from system.core.codes import perplexity
 from system.core.plan import StepLayout
 from system.core.schedules import lr_at
+from system.data.assemble import masks_beside_decoding
 from system.data.columns import Batch
-from system.data.notes import Note, unpack_notes
-from system.errors import DataError, DivergedError, StreamFault
+from system.errors import DataError, DivergedFault, StreamFault
 from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
 from system.train.engine import Engine
+from system.train.hooks import Hooks, Seconds
 from system.train.judging import judge
-from system.train.progress import Progress
+from system.train.ledger import SAMPLE_WORDS
+from system.train.progress import Progress, Update
+from system.train.recorder import Recorder, SampleFn
+from system.train.sums import StepSums, StepTotals, Wanted, over_ranks
 from system.train.telemetry import peak_flops, resident_mb
+from system.train.torch_engine import rank_and_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +64,6 @@ def schedule_of(recipe: Recipe, num_videos: int) -> Schedule:
     return Schedule(total, stop, recipe.warmup_steps(num_videos), peak, final)
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop calls besides training; each runs on every rank.
-
-    Attributes:
-        on_block: (block number) a block was taken.
-        on_step: (progress, values) a step is done; the values are those of metrics.jsonl.
-        save: (progress) write a checkpoint; returns when it is committed.
-    """
-
-    on_block: Callable[[int], None] = lambda block: None
-    on_step: Callable[[Progress, dict[str, Any]], None] = lambda progress, values: None
-    save: Callable[[Progress], None] = lambda progress: None
-
-
-@dataclass(slots=True)
-class _StepSums:
-    """What one rank adds up during a step."""
-
-    loss: Tensor
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    histograms: dict[str, Tensor] = field(default_factory=dict)
-    clips: Tensor | None = None
-    substituted: int = 0
-    skipped: int = 0
-    fallback: int = 0
-    notes: list[Note] = field(default_factory=list)
-    wait_s: float = 0.0
-
-
 class Loop:
     """Trains from a stream.
 
@@ -117,15 +89,18 @@ class Loop:
     ) -> None:
         self._recipe, self._layout, self._schedule = recipe, layout, schedule
         self._engine, self._device, self._hooks = engine, device, hooks
-        self._frozen = frozen or {}
+        self._frozen, self._terms = frozen or {}, hooks.terms
         self._num_micro = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
         forward = recipe.record.flops(recipe.model, recipe.grid, recipe.method)
         self._step_flops = 3 * forward * recipe.train.global_batch
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self._peak = peak_flops(name)
+        self._recorder = Recorder(0)
+        self._seconds = Seconds(self._terms.reached)
+        self._bad_steps: dict[int, str] = {}
 
     def run(self, blocks: Iterator[Batch], progress: Progress) -> Progress:
-        """Train until the schedule's stop, and save at the end.
+        """Train until the schedule's stop or until the driver wants it to end, and save there.
 
         Args:
             blocks: this rank's blocks from `progress.step` on, in order.
@@ -137,27 +112,63 @@ class Loop:
         Raises:
             StreamFault: if the stream gives a block of another step, or ends early.
             DataError: if more videos are bad than the recipe allows.
-            DivergedError: if the loss or the gradient is not finite.
+            DivergedFault: if the loss or the gradient of several steps in a row is not finite.
         """
-        saved = progress.step
-        while progress.step < self._schedule.stop:
-            progress = self._step(blocks, progress)
-            if self._due(progress.step):
-                self._hooks.save(progress)
-                saved = progress.step
-            self._refuse_bad(progress, saved)
+        self._recorder = Recorder(progress.step, sample_of(self._recipe, self._layout), SAMPLE_WORDS)
+        self._seconds = Seconds(self._terms.reached)
+        wanted: Wanted = ""
+        while progress.step < self._schedule.stop and wanted != "stop":
+            began = time.monotonic()
+            progress, values, totals, wait_s = self._step(blocks, progress)
+            wanted = totals.wanted
+            checkpoint_s = self._keep(progress, totals)
+            self._seconds.step(progress.step - 1, wait_s, checkpoint_s)
+            values |= self._times(time.monotonic() - began - checkpoint_s, wait_s, checkpoint_s)
+            self._hooks.on_step(progress, values)
+            self._refuse_streak(progress)
+            self._refuse_bad(progress)
+        self._hooks.at("checkpoint", f"{progress.step}, the last one")
+        self._hooks.saver.finish()
         return progress
 
-    def _due(self, step: int) -> bool:
-        every, keep = self._recipe.checkpoint.every_steps, self._recipe.checkpoint.keep_every_steps
-        return step >= self._schedule.stop or step % every == 0 or (keep is not None and step % keep == 0)
+    def _keep(self, progress: Progress, totals: StepTotals) -> float:
+        """Go on with the checkpoint under way, begin one where it is time, and return how long that took, seconds."""
+        began = time.monotonic()
+        self._hooks.at("checkpoint", str(progress.step))
+        if totals.written == self._layout.num_ranks:
+            self._hooks.saver.commit()
+        if self._due(progress, totals.wanted):
+            self._hooks.saver.begin(progress, self._recorder.taken(self._device))
+        return time.monotonic() - began
 
-    def _refuse_bad(self, progress: Progress, saved: int) -> None:
+    def _due(self, progress: Progress, wanted: Wanted) -> bool:
+        step = progress.step
+        if step >= self._schedule.stop or wanted == "stop":
+            return True
+        if progress.streak:  # what comes of it is not known yet: nothing newer than the last good state is kept
+            return False
+        every, keep = self._recipe.checkpoint.every_steps, self._recipe.checkpoint.keep_every_steps
+        return wanted == "save" or step % every == 0 or (keep is not None and step % keep == 0)
+
+    def _refuse_streak(self, progress: Progress) -> None:
+        """Stop when the gradients of several steps in a row were useless: the weights may be, too."""
+        limit = self._recipe.train.max_nonfinite
+        if progress.streak < limit:
+            return
+        self._hooks.saver.finish()
+        first, last = min(self._bad_steps), max(self._bad_steps)
+        raise DivergedFault(
+            f"the loss or the gradient was not finite in {progress.streak} steps in a row, {first} to {last}"
+            f" (train.max_nonfinite={limit})",
+            dict(self._bad_steps),
+        )
+
+    def _refuse_bad(self, progress: Progress) -> None:
         limit = self._recipe.data.max_bad_ratio
         if not progress.too_many_bad(limit):
             return
-        if saved != progress.step:
-            self._hooks.save(progress)  # so that nothing is lost, and the verdicts are kept
+        self._hooks.saver.begin(progress, self._recorder.taken(self._device))  # nothing is lost, the verdicts are kept
+        self._hooks.saver.finish()
         worst = "".join(
             f"\n  video {video}: {reason} ({code})" for video, (code, reason) in list(progress.quarantine.items())[:5]
         )
@@ -166,7 +177,9 @@ class Loop:
             f" data.max_bad_ratio={limit:g}; mend the data or raise it, and submit again to go on. The first:{worst}"
         )
 
-    def _next_block(self, blocks: Iterator[Batch], step: int, sums: _StepSums) -> Batch:
+    def _next_block(self, blocks: Iterator[Batch], number: int, sums: StepSums) -> Batch:
+        step = number // self._layout.blocks_per_step
+        self._hooks.at("data", f"block {number} of step {step}")
         before = time.monotonic()
         block = next(blocks, None)
         sums.wait_s += time.monotonic() - before
@@ -179,115 +192,72 @@ class Loop:
             )
         return block
 
-    def _step(self, blocks: Iterator[Batch], progress: Progress) -> Progress:
-        began = time.monotonic()
-        step = progress.step
-        sums = _StepSums(torch.zeros((), device=self._device))
-        sums.clips = torch.zeros((), device=self._device)
+    def _step(self, blocks: Iterator[Batch], progress: Progress) -> tuple[Progress, dict[str, Any], StepTotals, float]:
+        step, layout = progress.step, self._layout
+        sums = StepSums(self._device)
+        skipped = self._terms.skips.get(step)
         done = 0
-        for part in range(self._layout.blocks_per_rank):
-            block = self._next_block(blocks, step, sums)
-            self._hooks.on_block(self._layout.first_block(step) + (part + 1) * self._layout.num_ranks - 1)
-            self._count(block, sums)
+        for part in range(layout.blocks_per_rank):
+            first = layout.first_block(step) + part * layout.num_ranks
+            block = self._next_block(blocks, first + rank_and_size()[0], sums)
+            self._hooks.on_block(first + layout.num_ranks - 1)
+            sums.count(block, self._recipe.data.views)
+            self._recorder.take(step, block)
+            if skipped is not None:
+                continue
             for batch in micro_batches(block, self._recipe.train.micro_batch, self._device):
                 done += 1
+                self._hooks.at("compute", f"micro-batch {done} of {self._num_micro} of step {step}")
                 self._forward_backward(batch, sums, last=done == self._num_micro)
-        norm = self._engine.step(self._schedule.lr(step))
-        totals, notes = self._over_ranks(sums)
-        self._refuse_useless(step, totals, norm)
-        progress = progress.after(
-            self._layout.slots_per_step,
-            int(totals["substituted"]),
-            int(totals["skipped"]),
-            notes,
-            int(totals["fallback"]),
-        )
-        self._hooks.on_step(progress, self._values(step, totals, norm, time.monotonic() - began, sums.wait_s))
-        return progress
+        norm, why = math.nan, skipped
+        if skipped is None:
+            self._hooks.at("update", f"step {step}")
+            norm = self._engine.step(self._schedule.lr(step))
+            why = None if math.isfinite(norm) else f"the gradient's norm is {norm:g}"
+        self._hooks.at("collective", f"the sums of step {step}")
+        saver = self._hooks.saver
+        totals = over_ranks(sums, layout.slots_per_step, written=saver.written(), wanted=self._hooks.wanted())
+        self._refuse_useless(step, totals)
+        if why is not None and skipped is None:
+            why += f", the loss {totals.values['loss']:g}"
+            self._bad_steps = {**(self._bad_steps if progress.streak else {}), step: why}
+        self._recorder.end_step(totals.notes, why)
+        update: Update = "taken" if why is None else "not finite" if skipped is None else "skipped"
+        values = {"step": step, "time": time.time(), **totals.values, "lr": self._schedule.lr(step), "grad_norm": norm}
+        return progress.after(totals.counts, totals.notes, update), values, totals, sums.wait_s
 
-    def _refuse_useless(self, step: int, totals: dict[str, float], norm: float) -> None:
-        """Stop before a step that trained on nothing, or made the weights useless, can reach a checkpoint.
-
-        The values are the same on all ranks, so all of them stop.
-        """
-        if not (math.isfinite(totals["loss"]) and math.isfinite(norm)):
-            raise DivergedError(
-                f"step {step}: the loss is {totals['loss']:g} and the gradient's norm {norm:g}; the last checkpoint is"
-                " older and sound: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32"
-            )
-        if totals["skipped"] >= self._layout.slots_per_step:
+    def _refuse_useless(self, step: int, totals: StepTotals) -> None:
+        """Stop before a step that trained on nothing can reach a checkpoint. All ranks have the same totals."""
+        if totals.counts.skipped >= self._layout.slots_per_step:
             raise DataError(
                 f"step {step}: not one of its {self._layout.slots_per_step} videos, nor their spares, could be read;"
                 " nothing of it was kept. Is the storage mounted, are the decoders installed?"
             )
 
-    def _forward_backward(self, batch: MicroBatch, sums: _StepSums, *, last: bool) -> None:
-        parts, histograms = judge(self._recipe, self._engine.forward, batch, self._frozen)
-        per_clip = sum(parts.values(), torch.zeros_like(batch.weight))
+    def _forward_backward(self, batch: MicroBatch, sums: StepSums, *, last: bool) -> None:
+        judged = judge(self._recipe, self._engine.forward, batch, self._frozen)
+        per_clip = sums.judged(judged.losses, judged.histograms, batch.weight)
         # A skipped slot (no video could stand in it) has weight zero and still counts in the mean: its share of the
         # gradient is missing, and the count needs no communication before the first backward.
         loss = (per_clip * batch.weight).sum() / self._recipe.train.global_batch
-        self._engine.backward(loss, last=last)
-        assert sums.clips is not None
-        sums.loss += (per_clip.detach() * batch.weight).sum()
-        sums.clips += batch.weight.sum()
-        for name, values in parts.items():
-            before = sums.parts.get(name, torch.zeros((), device=self._device))
-            sums.parts[name] = before + (values.detach() * batch.weight).sum()
-        for name, counts in histograms.items():
-            sums.histograms[name] = sums.histograms[name] + counts if name in sums.histograms else counts
+        # One exactly, and NaN where the loss is not finite: a gradient that looks sound does not come of such a loss.
+        self._engine.backward(loss * (1 + 0 * loss.detach()), last=last)
 
-    def _count(self, block: Batch, sums: _StepSums) -> None:
-        views = self._recipe.data.views
-        real = block["slot"][::views] >= 0
-        sums.skipped += int((real & (block["weight"][::views] == 0)).sum())
-        sums.substituted += int((real & (block["weight"][::views] > 0) & (block["attempt"][::views] > 0)).sum())
-        if "fallback" in block:
-            sums.fallback += int((real & block["fallback"][::views]).sum())
-        for text in block["notes"][::views]:
-            sums.notes += unpack_notes(text)
-
-    def _over_ranks(self, sums: _StepSums) -> tuple[dict[str, float], list[Note]]:
-        """Add up a step's sums over all ranks; notes are exchanged only where there are any."""
-        assert sums.clips is not None
-        names = sorted(sums.parts)
-        counts = torch.tensor(
-            [sums.fallback, sums.substituted, sums.skipped, len(sums.notes)], dtype=torch.float64, device=self._device
-        )
-        flat = torch.cat([torch.stack([sums.loss, sums.clips, *(sums.parts[name] for name in names)]).double(), counts])
-        if dist.is_initialized():
-            dist.all_reduce(flat)
-        loss, clips, *rest = flat.tolist()
-        clips = max(clips, 1.0)
-        totals = {"loss": loss / clips, "fallback": rest[-4], "substituted": rest[-3], "skipped": rest[-2]}
-        if len(names) > 1:
-            totals |= {f"loss/{name}": value / clips for name, value in zip(names, rest, strict=False)}
-        for name, histogram in sorted(sums.histograms.items()):
-            if dist.is_initialized():
-                dist.all_reduce(histogram)
-            if histogram.sum() > 0:
-                totals[f"{name}/perplexity"] = perplexity(histogram)
-        notes = sums.notes
-        if dist.is_initialized() and rest[-1]:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, notes)
-            notes = sorted((note for part in gathered for note in part), key=lambda note: (note.slot, note.attempt))
-        return totals, notes
-
-    def _values(self, step: int, totals: dict[str, float], norm: float, step_s: float, wait_s: float) -> dict[str, Any]:
-        """Return what metrics.jsonl says about a step."""
-        clips_per_s = self._recipe.train.global_batch / step_s
-        mfu = self._step_flops / step_s / (self._peak * self._layout.num_ranks) if self._peak else None
+    def _times(self, step_s: float, wait_s: float, checkpoint_s: float) -> dict[str, Any]:
+        """Return what metrics.jsonl says about a step's time."""
         return {
-            "step": step,
-            "time": time.time(),
-            "loss": totals.pop("loss"),
-            **totals,
-            "lr": self._schedule.lr(step),
-            "grad_norm": norm,
-            "clips_per_s": clips_per_s,
+            "clips_per_s": self._recipe.train.global_batch / step_s,
             "step_s": step_s,
             "data_wait": wait_s / step_s,
-            "mfu": mfu,
+            "checkpoint_s": checkpoint_s,
+            "mfu": self._step_flops / step_s / (self._peak * self._layout.num_ranks) if self._peak else None,
             "rss_mb": resident_mb(),
+            "seconds": dict(self._seconds.parts),
         }
+
+
+def sample_of(recipe: Recipe, layout: StepLayout) -> SampleFn | None:
+    """Return what samples a step's mask bits, where a network makes the masks."""
+    if masks_beside_decoding(recipe):
+        return None
+    return SampleFn(layout.slots_per_step, layout.views)

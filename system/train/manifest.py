@@ -1,8 +1,8 @@
 """Writing a checkpoint: each rank its file, then one manifest, whose existence is the commit.
 
-    checkpoints/step_00000123/rank_00000.safetensors   what rank 0 owned, flat float32 pieces
-                              state.json               where the run is, plain values
-                              manifest.json            the commit marker: sizes and checksums of all of it
+    checkpoints/step_00000123/rank_00000-g00007.safetensors   what rank 0 owned, flat float32 pieces
+                              state-g00007.json               where the run is, plain values
+                              manifest.json                   the commit marker: sizes and checksums of all of it
 
 `step_N` is the state before step N: N steps are done, and N is the next one. The manifest lists, for every parameter
 and state, the pieces that hold it. No pickle, and nothing that depends on the number of ranks. checkpoint.py reads.
@@ -14,7 +14,7 @@ import hashlib
 import json
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,12 @@ def step_uri(run_uri: str, step: int) -> str:
     return storage.join(run_uri, FOLDER, f"step_{step:08d}")
 
 
-def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Fragment]) -> RankFile:
+def _suffix(generation: int) -> str:
+    """Return what a writer's names end in: two writers of one run never write the same object."""
+    return f"-g{generation:05d}" if generation else ""
+
+
+def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Fragment], generation: int = 0) -> RankFile:
     """Write what one rank owns.
 
     Args:
@@ -78,11 +83,12 @@ def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Frag
         step: the next step.
         rank: of the writer.
         fragments: its pieces.
+        generation: of the run's lease; 0: none.
 
     Returns:
         The record for the manifest.
     """
-    name = f"rank_{rank:05d}.safetensors"
+    name = f"rank_{rank:05d}{_suffix(generation)}.safetensors"
     values = {f"{part.state}/{part.name}": part.values.detach().cpu().contiguous() for part in fragments}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -114,7 +120,13 @@ def _offsets(path: Path) -> dict[str, int]:
 
 
 def commit(
-    run_uri: str, step: int, files: Sequence[RankFile], shapes: dict[str, list[int]], state: dict[str, Any]
+    run_uri: str,
+    step: int,
+    files: Sequence[RankFile],
+    shapes: dict[str, list[int]],
+    state: dict[str, Any],
+    generation: int = 0,
+    fenced: Callable[[], None] = lambda: None,
 ) -> None:
     """Make a checkpoint exist: check that its pieces cover every parameter, write its state, then its manifest.
 
@@ -123,7 +135,9 @@ def commit(
         step: the next step.
         files: what the ranks wrote.
         shapes: full shape of every parameter.
-        state: plain values; where the run is.
+        state: plain values; where the run is. Its `ledger` is named in the manifest too.
+        generation: of the run's lease; 0: none.
+        fenced: called last before the manifest is written; raises if another job has taken the run over.
 
     Raises:
         CheckpointFault: if the pieces do not cover a parameter exactly once.
@@ -132,10 +146,14 @@ def commit(
     _check_cover(pieces, shapes)
     folder = step_uri(run_uri, step)
     state_bytes = json.dumps(state, indent=1).encode()
-    storage.write(storage.join(folder, "state.json"), state_bytes)
+    state_name = f"state{_suffix(generation)}.json"
+    storage.write(storage.join(folder, state_name), state_bytes)
     manifest = {
         "version": VERSION,
         "step": step,
+        "generation": generation,
+        "ledger": state.get("ledger"),
+        "state": state_name,
         "state_sha256": hashlib.sha256(state_bytes).hexdigest(),
         "files": {file.file: file.num_bytes for file in files},
         "shapes": shapes,
@@ -143,6 +161,7 @@ def commit(
     }
     body = json.dumps(manifest).encode()
     storage.delete([storage.join(folder, DAMAGED)])  # of an earlier checkpoint of the same step
+    fenced()
     # The last line is the checksum of the first: a torn manifest on a file system is no manifest.
     storage.write(storage.join(folder, MANIFEST), body + b"\n" + hashlib.sha256(body).hexdigest().encode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from system.data.notes import Note
 
@@ -12,6 +12,20 @@ from system.data.notes import Note
 MIN_SLOTS = 50
 # The share is that of the last slots: when there are as many as this, both counts are halved.
 RECENT_SLOTS = 4096
+
+
+# Whether a step's gradient was used: it was; it was not finite; the step is skipped since an earlier start met it.
+Update = Literal["taken", "not finite", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """Slots of a step: all of them, and those with a spare, with nothing, and with motion from the fallback."""
+
+    slots: int
+    substituted: int = 0
+    skipped: int = 0
+    fallback: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,8 @@ class Progress:
         recent_slots: slots by which the share of bad videos is judged.
         recent_bad: of these, the ones whose own video could not be read.
         fallback: slots whose stream had no motion vectors, where motion comes from them.
+        updates: optimizer steps taken: the steps whose gradient was used.
+        streak: steps in a row, up to now, whose gradient was not finite.
     """
 
     step: int = 0
@@ -37,9 +53,19 @@ class Progress:
     recent_slots: int = 0
     recent_bad: int = 0
     fallback: int = 0
+    updates: int = 0
+    streak: int = 0
 
-    def after(self, slots: int, substituted: int, skipped: int, notes: Iterable[Note], fallback: int = 0) -> Progress:
-        """Return the progress after one more step."""
+    def after(self, counts: StepCounts, notes: Iterable[Note], update: Update = "taken") -> Progress:
+        """Return the progress after one more step.
+
+        Args:
+            counts: of its slots.
+            notes: why videos did not stand in theirs.
+            update: whether its gradient was used; if not, all its slots count as skipped.
+        """
+        slots, taken = counts.slots, update == "taken"
+        substituted, skipped = (counts.substituted, counts.skipped) if taken else (0, slots)
         bad = dict(self.quarantine)
         for note in notes:
             bad.setdefault(note.video_id, (note.code, note.reason))
@@ -52,8 +78,10 @@ class Progress:
             substituted=self.substituted + substituted,
             quarantine=bad,
             recent_slots=self.recent_slots // half + slots,
-            recent_bad=self.recent_bad // half + substituted + skipped,
-            fallback=self.fallback + fallback,
+            recent_bad=self.recent_bad // half + counts.substituted + counts.skipped,
+            fallback=self.fallback + counts.fallback,
+            updates=self.updates + taken,
+            streak=self.streak + 1 if update == "not finite" else 0 if taken else self.streak,
         )
 
     def at_start(self) -> Progress:
@@ -81,4 +109,5 @@ class Progress:
 def progress_from(values: Mapping[str, Any]) -> Progress:
     """Read what `as_dict` wrote."""
     quarantine = {int(key): (code, reason) for key, (code, reason) in values["quarantine"].items()}
-    return Progress(**{**values, "quarantine": quarantine})
+    # A checkpoint from before steps could be skipped took a step of the optimizer in each.
+    return Progress(**{"updates": values["step"], **values, "quarantine": quarantine})

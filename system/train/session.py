@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from system import storage
 from system.core.plan import StepLayout
-from system.data.assemble import layout_for
+from system.data.assemble import flow_device, layout_for, masks_beside_decoding
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.decoders import build_of_decoders
@@ -26,12 +26,15 @@ from system.errors import ResumeError
 from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import num_micro_batches
-from system.train.checkpoint import Checkpoint, open_checkpoint, retire
+from system.train.checkpoint import Checkpoint, open_checkpoint
 from system.train.engine import BatchShape, Engine, make_engine
+from system.train.hooks import Hooks, Terms
 from system.train.judging import build_model
-from system.train.loop import Hooks, Loop, schedule_of
-from system.train.manifest import commit, write_rank_file
+from system.train.ledger import Made
+from system.train.loop import Loop, schedule_of
 from system.train.progress import Progress, progress_from
+from system.train.saving import Books, Keeper, RunFacts
+from system.train.sums import Wanted
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size
 from system.train.warm_start import warm_start, write_start
@@ -41,15 +44,19 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Watchers:
-    """Who is told about a rank's progress besides the run folder.
+    """Who is told about a rank's progress besides the run folder, and who asks something of it.
 
     Attributes:
         on_block: (block number) a block was taken.
         on_step: (values of metrics.jsonl) a step is done.
+        wanted: what the driver wants; hooks.py says more.
+        at: (phase, detail) what the rank does from now on.
     """
 
     on_block: Callable[[int], None] = lambda block: None
     on_step: Callable[[Values], None] = lambda values: None
+    wanted: Callable[[], Wanted] = lambda: ""
+    at: Callable[[str, str], None] = lambda phase, detail: None
 
 
 def train_rank(
@@ -59,6 +66,7 @@ def train_rank(
     blocks: Callable[[], Iterator[Batch]],
     watchers: Watchers | None = None,
     device: torch.device | None = None,
+    terms: Terms | None = None,
 ) -> Progress:
     """Train one rank from a checkpoint, or from the beginning, to the recipe's stop.
 
@@ -69,6 +77,7 @@ def train_rank(
         blocks: makes this rank's iterator over blocks from `from_step` on.
         watchers: who else is told.
         device: of the model; default the CPU.
+        terms: on what terms this start trains.
 
     Returns:
         Where the run is.
@@ -77,65 +86,49 @@ def train_rank(
         CheckpointFault: if the checkpoint is damaged.
         ResumeError: if it is not the recipe's.
         WeightsError: if a fresh run cannot start from `train.init_from`.
+        LeaseError: if another job has taken the run over.
     """
-    device, watchers = device or torch.device("cpu"), watchers or Watchers()
+    device, watchers, terms = device or torch.device("cpu"), watchers or Watchers(), terms or Terms()
     rank, size = rank_and_size()
-    index = Index(index_uri)
+    index, folder = Index(index_uri), run_uri(recipe)
     layout, schedule = layout_for(recipe, size), schedule_of(recipe, index.num_videos)
-    checkpoint = open_checkpoint(run_uri(recipe), from_step) if from_step else None
+    checkpoint = open_checkpoint(folder, from_step) if from_step else None
     progress = progress_from(checkpoint.state["progress"]).at_start() if checkpoint else Progress()
     frozen = frozen_networks(recipe)
     digests = {name: digest_of(network) for name, network in frozen.items()}
     if checkpoint is not None:
         _refuse_others(checkpoint.state.get("frozen", digests), digests)
     engine, shapes = _engine(recipe, layout, checkpoint, device)
-    quarantine = QuarantineFile(run_uri(recipe), index) if rank == 0 else None
-    metrics = Metrics(run_uri(recipe), from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
+    metrics = Metrics(folder, from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
 
     def on_step(after: Progress, values: Values) -> None:
         logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, schedule.stop)
         if metrics is not None and logged:
-            metrics.write(values)
+            metrics.write({key: value for key, value in values.items() if key != "seconds"})
         watchers.on_step(values)
 
-    keeper = _Keeper(recipe, index, engine, shapes, digests, metrics, quarantine)
+    facts = RunFacts(
+        folder,
+        shapes,
+        {**_state(recipe, index, size), "frozen": digests},
+        layout.slots_per_step,
+        _made(recipe, size, terms.generation),
+        _fenced(folder, terms.generation),
+    )
+    books = Books(metrics.flush, QuarantineFile(folder, index).write) if metrics is not None else Books()
+    last, deadline_s = checkpoint.ledger if checkpoint else None, recipe.resources.worker_timeout_s
+    keeper = Keeper(facts, recipe.checkpoint, engine.fragments, books, last, deadline_s)
+    on_device = {name: module.to(device) for name, module in frozen.items()}
+    hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
     try:
-        on_device = {name: module.to(device) for name, module in frozen.items()}
-        loop = Loop(recipe, layout, schedule, engine, device, Hooks(watchers.on_block, on_step, keeper.save), on_device)
-        return loop.run(blocks(), progress)
+        return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
+    except Exception:
+        with suppress(Exception):  # what ended the training is what counts
+            keeper.settle()
+        raise
     finally:
         if metrics is not None:
             metrics.close()
-
-
-@dataclass(frozen=True)
-class _Keeper:
-    """Writes a run's checkpoints; metrics and quarantine are rank 0's."""
-
-    recipe: Recipe
-    index: Index
-    engine: Engine
-    shapes: dict[str, list[int]]
-    frozen: dict[str, str]
-    metrics: Metrics | None
-    quarantine: QuarantineFile | None
-
-    def save(self, after: Progress) -> None:
-        """Write a checkpoint, all ranks together; return when it is committed."""
-        run, (rank, size) = run_uri(self.recipe), rank_and_size()
-        files: list[Any] = [write_rank_file(run, after.step, rank, self.engine.fragments())]
-        if size > 1:
-            mine, files = files[0], [None] * size
-            dist.all_gather_object(files, mine)
-        if self.metrics is not None:
-            self.metrics.flush()  # first: what is committed is never repeated, so neither are its metrics
-            state = {**_state(self.recipe, self.index, after, size), "frozen": self.frozen}
-            commit(run, after.step, files, self.shapes, state)
-        if size > 1:
-            dist.barrier()
-        if self.quarantine is not None:
-            self.quarantine.write(after)
-            retire(run, self.recipe.checkpoint.keep, self.recipe.checkpoint.keep_every_steps)
 
 
 def _engine(
@@ -152,17 +145,31 @@ def _engine(
     return make_engine(module, recipe.train, recipe.engine, shape, checkpoint), shapes
 
 
-def _state(recipe: Recipe, index: Index, progress: Progress, size: int) -> Values:
-    """Return what a checkpoint says besides its tensors."""
+def _state(recipe: Recipe, index: Index, size: int) -> Values:
+    """Return what every checkpoint of a start says besides its tensors and its progress."""
     return {
-        "optimizer_step": progress.step,
-        "progress": progress.as_dict(),
         "fingerprint": index.fingerprint,
         "index_uri": index.uri,
         "seed": recipe.run.seed,
         "ranks": size,
         "decoders": build_of_decoders(),
     }
+
+
+def _fenced(folder: str, generation: int) -> Callable[[], None]:
+    """Return what raises once another job has taken the run over."""
+    if not generation:
+        return lambda: None
+    from system.train.lease import Fence  # noqa: PLC0415
+
+    check: Callable[[], None] = Fence(folder, generation).check
+    return check
+
+
+def _made(recipe: Recipe, size: int, generation: int) -> Made:
+    """Return under what conditions a start makes its steps."""
+    mask_device = "" if masks_beside_decoding(recipe) else flow_device(recipe)
+    return Made(size, generation, build_of_decoders(), mask_device)
 
 
 def frozen_networks(recipe: Recipe) -> Networks:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from system import storage
 
 FLUSH_S = 30.0
+# Longest wait for a flush, seconds: storage gives up before that.
+FLUSH_LIMIT_S = 600.0
 
 # Peak rates of dense bf16 matrix products, FLOP/s, from the makers' data sheets; keys are parts of the device's name.
 PEAK_FLOPS = {
@@ -61,23 +66,34 @@ class Metrics:
         self._board_uri = storage.join(run_uri, "tensorboard")
         self._lines = _kept_lines(self._uri, from_step)
         self._flushed = time.monotonic()
+        # One thread writes, behind the training: so an older text never replaces a newer one.
+        self._writer, self._lock = ThreadPoolExecutor(1, "metrics"), threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="tubelet-")
         self._board = SummaryWriter(self._folder.name, purge_step=from_step or None) if tensorboard else None
 
     def write(self, values: dict[str, Any]) -> None:
         """Add one step's values; `step` is among them."""
-        self._lines.append(json.dumps(values))
+        # JSON knows no NaN.
+        wild = {key: None for key, value in values.items() if isinstance(value, float) and not isfinite(value)}
+        with self._lock:
+            self._lines.append(json.dumps({**values, **wild}))
         if self._board is not None:
             for key, value in values.items():
                 if isinstance(value, int | float) and key not in ("step", "time"):
                     self._board.add_scalar(key, value, values["step"])
         if time.monotonic() - self._flushed > FLUSH_S:
-            self.flush()
+            self._flushed = time.monotonic()
+            self._writer.submit(self._put)
 
     def flush(self) -> None:
-        """Put everything into the run's folder."""
+        """Put everything into the run's folder, and wait until it is there."""
         self._flushed = time.monotonic()
-        storage.write(self._uri, ("\n".join(self._lines) + "\n").encode())
+        self._writer.submit(self._put).result(FLUSH_LIMIT_S)
+
+    def _put(self) -> None:
+        with self._lock:
+            text = "\n".join(self._lines) + "\n"
+        storage.write(self._uri, text.encode())
         if self._board is not None:
             self._board.flush()
             for path in Path(self._folder.name).iterdir():
@@ -88,6 +104,7 @@ class Metrics:
         if self._board is not None:
             self._board.close()
         self.flush()
+        self._writer.shutdown()
         self._folder.cleanup()
 
 

@@ -72,9 +72,12 @@ class TorchEngine:
             start += gradient.numel()
 
     def step(self, lr: float) -> float:
-        """Take one optimizer step and return the gradient's norm before clipping."""
+        """Take one optimizer step and return the gradient's norm before clipping; no step if that is not finite."""
         gradients = [param.grad for param in self._parameters if param.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            self._optimizer.zero_grad(set_to_none=True)
+            return float(norm)
         if self._clip is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
         for group in self._optimizer.param_groups:

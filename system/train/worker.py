@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray.data
@@ -21,7 +22,7 @@ from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _TorchBackend
 
 from system.data.assemble import StreamSpec, layout_for
-from system.data.clock import ClockHandle, wait_for
+from system.data.clock import ClockHandle, Wish, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.index import Index
@@ -30,9 +31,11 @@ from system.data.placing import device_kind
 from system.errors import StreamFault
 from system.recipe import Recipe
 from system.train import checkpoint
+from system.train.hooks import Terms
 from system.train.loop import schedule_of
 from system.train.progress import Progress, progress_from
 from system.train.session import Values, Watchers, train_rank
+from system.train.sums import Wanted
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
@@ -48,6 +51,7 @@ class Job:
     recipe: Recipe
     index_uri: str
     clock: ClockHandle
+    terms: Terms = field(default_factory=Terms)
 
 
 class ClipDataConfig(DataConfig):
@@ -141,6 +145,30 @@ class _Steps:
         return self._layout.first_block(self.next)
 
 
+class _Wishes:
+    """What the driver asks for, heard in a thread: the loop of rank 0 looks at it at the end of every step."""
+
+    def __init__(self, clock: ClockHandle) -> None:
+        self._clock, self._newest, self._taken = clock, Wish(0, "save", ""), 0
+        threading.Thread(target=self._listen, name="wishes", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                wish = wait_for(self._clock.asked.remote(self._newest.number), "a wish of the driver's")
+            except Exception:  # noqa: BLE001  the clock is gone, and the driver with it: the group ends too
+                return
+            self._newest = wish or self._newest
+
+    def take(self) -> Wanted:
+        """Return the newest wish: a `save` once, a `stop` from then on."""
+        newest = self._newest
+        if not newest.number or (newest.what == "save" and newest.number == self._taken):
+            return ""
+        self._taken = newest.number
+        return newest.what
+
+
 def train_worker(job: Job) -> None:
     """Train one rank of a run. What Ray Train calls on every worker."""
     for name in ("ray.train", "ray.data"):
@@ -161,6 +189,7 @@ def train_worker(job: Job) -> None:
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
 
+    wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
     train_rank(
@@ -168,6 +197,7 @@ def train_worker(job: Job) -> None:
         job.index_uri,
         from_step,
         lambda: _blocks(shard, job.clock, rank, steps),
-        Watchers(on_block, on_step),
+        Watchers(on_block, on_step, wishes.take if wishes else lambda: ""),
         device,
+        job.terms,
     )

@@ -17,19 +17,21 @@ from system.data.dataset import ensure_index, run_uri
 from system.recipe import Recipe
 from system.train.checkpoint import Checkpoint, latest
 from system.train.fragments import STATES, Fragment
+from system.train.hooks import Terms
 from system.train.progress import Progress
 from system.train.session import Watchers, train_rank
 from system.train.torch_engine import rank_and_size
 from tests.small import stream_spec
 
 
-def train_here(recipe: Recipe, watchers: Watchers | None = None) -> Progress:
+def train_here(recipe: Recipe, watchers: Watchers | None = None, terms: Terms | None = None) -> Progress:
     """Train this process's rank from the newest checkpoint, as a worker does."""
     rank, size = rank_and_size()
     found = latest(run_uri(recipe))
     step = found.step if found else 0
     spec = stream_spec(recipe, size, last_step=recipe.run.stop_at_step)
-    return train_rank(recipe, ensure_index(recipe), step, lambda: local_blocks(spec, rank, step), watchers)
+    blocks = lambda: local_blocks(spec, rank, step)  # noqa: E731
+    return train_rank(recipe, ensure_index(recipe), step, blocks, watchers, terms=terms)
 
 
 def train_on(size: int, recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def close(one: Checkpoint, other: Checkpoint) -> bool:
     return left.keys() == right.keys() and all(torch.allclose(left[key], right[key], atol=2e-6) for key in left)
 
 
+def a_useless_gradient_changes_nothing(engine: Engine) -> None:
+    """A step whose loss is NaN on one rank alone is left out on all, and the next one is as if it had not been."""
+    before = [part.values.clone() for part in engine.fragments()]
+    rank, size = rank_and_size()
+    for number in range(2):
+        loss = (engine.forward(torch.ones(4 // size, 7))["out"] ** 2).sum()
+        engine.backward(loss * (torch.nan if rank == 0 and number == 0 else 1), last=number == 1)
+    assert not math.isfinite(engine.step(1e-2))
+    assert all(torch.equal(one, part.values) for one, part in zip(before, engine.fragments(), strict=True))
+    # What was NaN is gone: a step of zero learning rate is a step again.
+    for number in range(2):
+        engine.backward((engine.forward(torch.ones(4 // size, 7))["out"] ** 2).sum(), last=number == 1)
+    assert math.isfinite(engine.step(0.0))
+
+
 def compare(folder: str) -> None:
     sections = {"torch": EngineSection(name="torch", precision="fp32")}
     sections |= {f"zero{n}": EngineSection(zero_stage=n, precision="fp32") for n in (0, 1, 2, 3)}
@@ -76,6 +92,7 @@ def compare(folder: str) -> None:
         engine = make_engine(built(), TRAIN, section, shape)
         norms[name] = steps(engine, 0, 3)
         save(f"{folder}/{name}", 3, engine)
+        a_useless_gradient_changes_nothing(engine)
         engine = make_engine(built(), TRAIN, section, shape, open_checkpoint(f"{folder}/torch", 3))
         norms[name] += steps(engine, 3, 6)
         save(f"{folder}/{name}", 6, engine)

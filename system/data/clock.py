@@ -1,0 +1,142 @@
+"""Where the trainers are: the one actor of a run that its gates, its workers and its driver all talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from system.data.placing import Place
+from system.errors import StreamFault
+
+# When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
+# one block after the other; if one that was lost with a node has to be made again, it queues behind a block that waits
+# for trainers which wait for the lost one.
+STALL_S = 120.0
+
+# Ray's own annotations lose the type of what comes back.
+untyped_ray: Any = ray
+# A handle of the actor `Clock`; Ray types what an unknown actor's methods return as nothing at all.
+ClockHandle = Any
+
+
+# Longest wait for the clock itself, which answers at once, seconds; a gate's wait is cut into shorter ones.
+CLOCK_S = 600.0
+
+
+def wait_for(reference: Any, what: str = "the run's clock", deadline_s: float = CLOCK_S) -> Any:
+    """Return the value of an object reference.
+
+    Args:
+        reference: of a value that is under way.
+        what: is waited for, for the error.
+        deadline_s: the longest wait.
+
+    Raises:
+        StreamFault: if it has not come by then.
+    """
+    try:
+        return untyped_ray.get(reference, timeout=deadline_s)
+    except ray.exceptions.GetTimeoutError as error:
+        raise StreamFault(f"waited {deadline_s:.0f} s for {what}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the driver asks of the trainers.
+
+    Attributes:
+        number: counts the wishes of an attempt, from 1.
+        what: `save` a checkpoint at the next step's end; or save it and `stop` there.
+        reason: for the log.
+    """
+
+    number: int
+    what: Literal["save", "stop"]
+    reason: str
+
+
+class Clock:
+    """Where the trainers are: the gates' clock, and what the driver shows while a run is under way.
+
+    An asyncio actor without a CPU. `stream` counts the streams of the run; who asks on behalf of an older one is let
+    through, since nobody will read what it makes.
+    """
+
+    def __init__(self) -> None:
+        self._stream = 0
+        self._block = 0
+        self._step = 0
+        self._moved = asyncio.Condition()
+        self._progress: dict[str, Any] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._wish = Wish(0, "save", "")
+
+    async def open(self, step: int, block: int) -> int:
+        """Begin a new stream at a step's first block; return its number."""
+        async with self._moved:
+            self._stream += 1
+            self._step, self._block = step, block
+            self._moved.notify_all()
+            return self._stream
+
+    async def start(self) -> tuple[int, int]:
+        """Return the number of the stream that is open, and the step that it starts at."""
+        return self._stream, self._step
+
+    async def advance(self, block: int, progress: dict[str, Any] | None = None) -> None:
+        """Say that the trainers have taken a block, and how they are doing."""
+        async with self._moved:
+            self._block = max(self._block, block)
+            if progress is not None:
+                self._progress = {**progress, "told_at": time.time()}
+            self._moved.notify_all()
+
+    async def wait(self, stream: int, block: int, ahead: int) -> None:
+        """Return when the trainers are within `ahead` blocks of `block`, or have stood still for long."""
+        async with self._moved:
+            while stream >= self._stream and block >= self._block + ahead:
+                try:
+                    await asyncio.wait_for(self._moved.wait(), STALL_S)
+                except TimeoutError:
+                    return
+
+    async def ask(self, what: Literal["save", "stop"], reason: str) -> Wish:
+        """Ask something of the trainers."""
+        async with self._moved:
+            self._wish = Wish(self._wish.number + 1, what, reason)
+            self._moved.notify_all()
+            return self._wish
+
+    async def asked(self, after: int, seconds: float = 30.0) -> Wish | None:
+        """Return the newest wish if its number is above `after`, waiting for one at most so long."""
+        async with self._moved:
+            try:
+                await asyncio.wait_for(self._moved.wait_for(lambda: self._wish.number > after), seconds)
+            except TimeoutError:
+                return None
+            return self._wish
+
+    async def progress(self) -> dict[str, Any]:
+        """Return what the trainers said last."""
+        return self._progress
+
+    async def landed(self, place: Place) -> None:
+        """Take down where a process landed."""
+        self._places[place.role, place.name] = place
+
+    async def places(self) -> list[Place]:
+        """Return where the processes landed that have said so."""
+        return list(self._places.values())
+
+
+def make_clock() -> ClockHandle:
+    """Start a clock on the driver's node: it lives as long as the driver, whatever other nodes do."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
+    handle: ClockHandle = untyped_ray.remote(**options)(Clock).remote()
+    return handle
