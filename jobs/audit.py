@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from jobs.cli import parser, run, say
 from system import storage
+from system.errors import CheckpointFault
 from system.train.audit import Audit, BadVideo, audit
 from system.train.past import open_past, run_folder
 
@@ -27,7 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--to-step", type=int, help="and up to this one; default the last of the history")
     options.add_argument("--json", metavar="FILE", help="write everything that was found, a file or s3:// object")
     given = options.parse_args(arguments)
-    past = open_past(run_folder(given.run, given.storage), say)
+    try:
+        past = open_past(run_folder(given.run, given.storage), say)
+    except CheckpointFault as error:
+        say(f"audit: FAILED: {error}")
+        return 1
     found = audit(past, given.from_step, None if given.to_step is None else given.to_step + 1)
     for line in report(found):
         say(line)

@@ -111,11 +111,7 @@ def sampled_bits(step: int, num_clips: int, clips: NDArray[np.int64], visible: N
 
 
 def equal_share(one: Words, other: Words, step: int, num_clips: int, kept: NDArray[np.int64], tokens: int) -> float:
-<<<<<<< HEAD
-    """Return the share of kept mask bits that agree, of those of the clips `kept`; nan if there are none."""
-=======
     """Return the share of kept mask bits that agree, of the clips `kept`; nan if none of them are those clips'."""
->>>>>>> main
     wanted, _ = sample_places(step, num_clips, tokens)
     of_kept = np.isin(wanted, kept)
     bits = [np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little") for words in (one, other)]

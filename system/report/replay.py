@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from system.core.identity import Words, checksum, clip_identities, equal_share, sampled_bits, total, with_content
+from system.core.identity import Words, clip_identities, equal_share, sampled_bits, total, with_content
 from system.core.plan import StepLayout
 from system.data.assemble import MAX_BLOCK_CLIPS, flow_device, limits_of, masker, masks_beside_decoding
 from system.data.clips import ATTEMPTS, Choice
@@ -36,6 +36,7 @@ from system.train.checkpoint import Checkpoint, complete_steps, open_checkpoint
 from system.train.judging import judge
 from system.train.ledger import CLIPS, IDENTITY, MASKS, PIXELS, Segment
 from system.train.past import Notes, Past
+from system.train.recorder import mask_checksums
 from system.train.session import frozen_networks, load_model
 
 
@@ -89,11 +90,6 @@ def replay(
 
 def _mask_device(recipe: Recipe) -> str:
     return "cuda" if flow_device(recipe) == "cuda" and torch.cuda.is_available() else "cpu"
-
-
-def device_name(device: str) -> str:
-    """Return the name by which the ledger knows a device: the GPU's own, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
 def recorded_blocks(past: Past, step: int, notes: Notes, device: str) -> Iterator[Batch]:
@@ -163,38 +159,33 @@ def clip_losses(recipe: Recipe, module: nn.Module, block: Batch, frozen: Network
 
 def _take(past: Past, rebuilt: _Rebuilt, block: Batch, losses: NDArray[np.float64], notes: Notes, step: int) -> None:
     """Add a block's clips to what is rebuilt."""
-    recipe, index = past.recipe, past.maker.index
+    recipe, real = past.recipe, block["weight"] > 0
     views, num_clips = recipe.data.views, recipe.slots_per_step * recipe.data.views
-    parts = [name for name in ("visible", "decoded") if name in block]
-    real = block["weight"] > 0
     numbers = (block["slot"] - step * recipe.slots_per_step) * views + block["view"]
     rebuilt.numbers += numbers[real].tolist()
     rebuilt.bits += sampled_bits(step, num_clips, numbers[real], block["visible"][real])
+    masks = mask_checksums(block, np.ones(len(real), np.bool_))
     for place in range(len(real)):
-        slot, view, attempt = (
-            int(block["slot"][place]),
-            int(block["view"][place]),
-            len(notes.get(int(block["slot"][place]), [])),
-        )
+        slot, view = int(block["slot"][place]), int(block["view"][place])
+        attempt = len(notes.get(slot, []))
         if attempt > ATTEMPTS:
             rebuilt.clips.append(ReplayedClip(slot, view, "none, skipped", 0, attempt, 0.0, None, 0, 0, 0))
             continue
+        choice = past.maker.choose(slot, attempt)
+        who = (slot, choice.video.video_id, view, choice.start)
         if real[place]:
-            video, start = int(block["video_id"][place]), int(block["start"][place])
-        else:
-            choice = past.maker.choose(slot, attempt)
-            video, start = choice.video.video_id, choice.start
+            who = (slot, int(block["video_id"][place]), view, int(block["start"][place]))
         clip = ReplayedClip(
             slot,
             view,
-            index.row(video).name,
-            start,
-            int(block["attempt"][place]) if real[place] else attempt,
+            past.maker.index.row(who[1]).name,
+            who[3],
+            attempt,
             float(block["weight"][place]),
             float(losses[place]) if real[place] else None,
-            int(clip_identities(*(np.array([each]) for each in (slot, video, view, start)))[0]),
+            int(clip_identities(*(np.array([each]) for each in who))[0]),
             int(block["pixels"][place]),
-            checksum(*(np.packbits(block[name][place]) for name in parts)),
+            int(masks[place]),
             "" if real[place] else _why_gone(block, place - view),
         )
         rebuilt.clips.append(clip)
@@ -235,7 +226,7 @@ def _compared(past: Past, segment: Segment, step: int, rebuilt: _Rebuilt, weight
         share,
         network,
         (segment.made.decoders, build_of_decoders()),
-        (segment.made.mask_device, device_name(device) if network else ""),
+        (segment.made.mask_device, device if network else ""),
         segment.not_trained.get(step, ""),
         weights_step,
         _picture(recipe, rebuilt),

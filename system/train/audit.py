@@ -134,7 +134,8 @@ def audit(past: Past, from_step: int = 0, stop_step: int | None = None) -> Audit
     expected = Expected(past, notes)
     for segment in past.segments:
         findings += steps_of_plan(past, segment, expected, from_step, stop)
-    names = {each.previous.name for each in past.segments if each.previous} | {past.checkpoint.state["ledger"]["name"]}
+    names = {each.previous.name for each in past.segments if each.previous}
+    names |= {past.checkpoint.ledger.name} if past.checkpoint.ledger else set()
     return Audit(
         past.uri,
         steps,

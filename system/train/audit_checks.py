@@ -117,7 +117,7 @@ def steps_of_plan(
 ) -> Iterator[Finding]:
     """Find the steps of a segment, from one on and before another, that do not hold the plan's clips.
 
-    A step that was not trained may hold none: it was left out, or its gradient was.
+    Those that were not trained are among them: their clips were taken, and nothing else stood in for them.
     """
     first, last = max(from_step, segment.first_step), min(stop_step, segment.stop_step)
     size = max(1, CHUNK_SLOTS // past.recipe.slots_per_step)
@@ -129,8 +129,6 @@ def steps_of_plan(
         for row in np.flatnonzero(wrong).tolist():
             step = start + row
             there, identity = rows[row, [CLIPS, IDENTITY]].tolist()
-            if step in segment.not_trained and not there and not identity:
-                continue
             due = f"{clips[row]} clips of the identity {identities[row]:016x}"
             found = f"{there} of {identity:016x}" + _whose(identity, start, identities)
             slots = (step * past.recipe.slots_per_step, (step + 1) * past.recipe.slots_per_step - 1)

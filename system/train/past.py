@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ from system.data.clips import ClipMaker
 from system.data.notes import Note
 from system.errors import CheckpointFault, RunError
 from system.recipe import Recipe
-from system.train.checkpoint import Checkpoint, latest
+from system.train.checkpoint import Checkpoint, complete_steps, latest
 from system.train.ledger import Segment, SegmentRef, notes_by_slot, read_segment, ref_from
+from system.train.manifest import MANIFEST, step_uri
 from system.train.warm_start import run_recipe
 
 # Slot -> why videos did not stand in it, in the order of the attempts.
 Notes = dict[int, list[Note]]
+# What reading a segment raises that is gone, damaged or forged.
+BROKEN = (CheckpointFault, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Past:
         checkpoint: whose history it is.
         maker: of the run's clips.
         segments: oldest first.
-        broken: why there are none before the first one that is here.
+        broken: why there are none before the first one that is here, and ends of newer histories that are damaged.
     """
 
     uri: str
@@ -117,10 +121,10 @@ def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None) -> P
     checkpoint = latest(run_uri, say)
     if checkpoint is None:
         raise RunError(f"{run_uri} has no checkpoint yet; what was trained is recorded with the first one")
-    last = ref_from(checkpoint.state.get("ledger"))
-    if last is None:
+    if checkpoint.ledger is None:
         raise RunError(f"{checkpoint.uri} names no ledger: it was written by a version that kept none")
-    segments, broken = walk(run_uri, last)
+    segments, broken = walk(run_uri, checkpoint.ledger)
+    broken += damaged_ends(run_uri, checkpoint.step)
     maker = clip_maker(recipe, _index_uri(run_uri, str(checkpoint.state["index_uri"])))
     return Past(run_uri, recipe, checkpoint, maker, tuple(segments), tuple(broken))
 
@@ -138,9 +142,32 @@ def walk(run_uri: str, last: SegmentRef) -> tuple[list[Segment], list[Finding]]:
     while ref is not None:
         try:
             segment = read_segment(run_uri, ref)
-        except (CheckpointFault, ValueError, KeyError, TypeError) as error:
+        except BROKEN as error:
             before = found[-1].first_step - 1 if found else None
             return found[::-1], [Finding(before, "the chain is broken here", f"the segment {ref.name}", str(error))]
         found.append(segment)
         ref = segment.previous
     return found[::-1], []
+
+
+def damaged_ends(run_uri: str, step: int) -> list[Finding]:
+    """Find checkpoints newer than a step's whose part of the ledger is damaged: what they were made from is unknown.
+
+    A newer checkpoint with another damage is none of the ledger's: the run goes on from the older one.
+    """
+    found = []
+    for newer in [each for each in complete_steps(run_uri) if each > step]:
+        try:
+            ref = ref_from(
+                json.loads(storage.read(storage.join(step_uri(run_uri, newer), MANIFEST)).split(b"\n")[0])["ledger"]
+            )
+        except (ValueError, KeyError, TypeError, storage.MissingError):
+            continue  # the manifest is torn
+        try:
+            if ref is not None:
+                read_segment(run_uri, ref)
+        except BROKEN as error:
+            found.append(
+                Finding(newer - 1, "the chain ends here", f"the segment {ref.name if ref else ''}", str(error))
+            )
+    return found

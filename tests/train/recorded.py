@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from system import storage
-from system.core.identity import checksum, clip_identities, sampled_bits, total, with_content
 from system.data.assemble import local_blocks
 from system.data.columns import Batch
 from system.data.dataset import ensure_index, run_uri
@@ -17,6 +16,7 @@ from system.data.notes import Note, unpack_notes
 from system.recipe import Recipe, dump_recipe
 from system.train.ledger import Made, Segment, SegmentRef, write_segment
 from system.train.manifest import commit
+from system.train.recorder import SampleFn, block_sums
 from tests.small import stream_spec
 
 Change = Callable[[int, Batch], Batch]
@@ -24,27 +24,6 @@ Change = Callable[[int, Batch], Batch]
 
 def as_it_is(_step: int, block: Batch) -> Batch:
     return block
-
-
-def record_of(block: Batch, *, sample: bool = False, num_clips: int = 0) -> np.ndarray:
-    """Return what the ledger says of a step's clips, or of a part of them: (4,) or (8,) uint64."""
-    real = block["weight"] > 0
-    rows = {name: values[real] for name, values in block.items()}
-    identities = clip_identities(rows["slot"], rows["video_id"], rows["view"], rows["start"])
-    parts = [name for name in ("visible", "decoded") if name in rows]
-    masks = [checksum(*(np.packbits(rows[name][row]) for name in parts)) for row in range(len(identities))]
-    words = [
-        len(identities),
-        total(identities),
-        total(with_content(identities, rows["pixels"])),
-        total(with_content(identities, np.array(masks, np.uint32))),
-    ]
-    record = np.array(words, np.uint64)
-    if sample:
-        views = int(rows["view"].max()) + 1
-        clips = rows["slot"] * views + rows["view"] - int(block["step"][0]) * num_clips
-        record = np.concatenate([record, sampled_bits(int(block["step"][0]), num_clips, clips, rows["visible"])])
-    return record
 
 
 def record_run(
@@ -76,7 +55,10 @@ def record_run(
             for number, block in enumerate(local_blocks(spec, rank, first)):
                 step = first + number // spec.layout.blocks_per_rank
                 given = change(step, block)
-                records[step - first] += record_of(given, sample=sample, num_clips=recipe.train.global_batch)
+                words = block_sums(given)
+                if sample:
+                    words += SampleFn(recipe.slots_per_step, recipe.data.views)(step, given)
+                records[step - first] += np.array(words, np.uint64)
                 notes += [note for text in given["notes"][:: recipe.data.views] for note in unpack_notes(text)]
         skipped = {step: why for step, why in (not_trained or {}).items() if first <= step < stop}
         made = Made(ranks, generation, build_of_decoders(), "cpu" if sample else "")
