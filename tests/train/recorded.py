@@ -1,4 +1,4 @@
-"""Runs whose ledger is written from the stream's blocks, without training: what audits and replays read."""
+"""Runs whose ledger is written from the stream's blocks, without training: what an audit reads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def record_run(
         sample: keep a sample of the masks' bits.
     """
     run, index = run_uri(recipe), Index(ensure_index(recipe))
-    storage.write(storage.join(run, "recipe.yaml"), dump_recipe(recipe).encode())
+    keep_recipe(recipe)
     last: SegmentRef | None = None
     first = 0
     for generation, (ranks, stop) in enumerate(spans):
@@ -70,6 +70,11 @@ def record_run(
     assert last is not None
     name_ledger(recipe, first, last, index)
     return last
+
+
+def keep_recipe(recipe: Recipe) -> None:
+    """Write the recipe that a run's folder keeps, as the driver does at each start."""
+    storage.write(storage.join(run_uri(recipe), "recipe.yaml"), dump_recipe(recipe).encode())
 
 
 def by_slot(note: Note) -> tuple[int, int]:

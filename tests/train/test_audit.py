@@ -155,6 +155,20 @@ def test_a_segment_that_is_altered_by_one_byte_or_gone_fails(recipe: Recipe, nam
     assert "checksum" in lines(found) if name == "altered" else "gone" in lines(found)
 
 
+def test_a_damaged_newest_segment_fails_whether_or_not_an_older_checkpoint_is_whole(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = record_run(recipe, SPANS)
+    storage.delete([storage.join(run_uri(recipe), FOLDER, last.name)])
+    assert code_of("--run", run_uri(recipe)) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("audit: FAILED: ")
+    record_run(recipe, SPANS[:2])
+    found = audited(recipe)
+    assert found.steps == 5
+    assert [finding.step for finding in found.findings] == [5]
+    assert "the chain ends here" in lines(found)
+
+
 def test_a_forged_chain_fails(recipe: Recipe) -> None:
     """The middle segment is written anew with other records; the last one still names the old link."""
     last = record_run(recipe, SPANS)
