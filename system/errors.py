@@ -39,6 +39,10 @@ class DivergedError(UserError):
     """Training left the finite numbers: the same steps again would do the same."""
 
 
+class RunError(UserError):
+    """A run's folder does not hold what is asked of it."""
+
+
 class WeightsError(UserError):
     """A file of weights is missing, of another model, or not loadable safely."""
 
