@@ -51,10 +51,6 @@ class ClusterError(UserError):
     """The cluster does not have, and cannot get, what the recipe asks for."""
 
 
-class LeaseError(UserError):
-    """Another job has this run."""
-
-
 class SystemFault(TubeletError):  # noqa: N818  the opposite of UserError, and no longer
     """Something outside of the recipe broke; the same work may succeed when it is tried again."""
 
