@@ -77,7 +77,7 @@ def _send_parts(path: Path, uri: str, num_bytes: int, where: Any) -> None:
 
     pool = ThreadPoolExecutor(PART_THREADS)
     try:
-        parts = list(pool.map(send, range(1, -(-num_bytes // part_bytes) + 1)))
+        parts: list[Any] = list(pool.map(send, range(1, -(-num_bytes // part_bytes) + 1)))
     finally:
         pool.shutdown(cancel_futures=True)
 

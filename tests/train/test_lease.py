@@ -18,7 +18,6 @@ import pytest
 from system import storage
 from system.errors import LeaseError, StorageFault
 from system.storage import s3
-from system.train import lease as leases
 from system.train.claims import HELD, RELEASED, Claim, Process
 from system.train.holder import lives, this_process
 from system.train.lease import Fence, Lease, Times, newest_claim
@@ -264,7 +263,7 @@ def test_a_store_without_conditional_writes_is_told_and_read_back(run: str, monk
         return True
 
     monkeypatch.setattr(storage, "create", write_over)
-    monkeypatch.setattr(leases.storage, "enforces_create", lambda _: False)
+    monkeypatch.setattr(storage, "enforces_create", lambda _: False)
     said: list[str] = []
     with Lease.acquire(run, said.append, times=STILL) as lease:
         assert said[0].startswith(f"warning: the store of {run} does not keep two jobs from writing the same object")
