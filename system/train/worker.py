@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray.data
@@ -36,6 +37,7 @@ from system.train.loop import schedule_of
 from system.train.progress import Progress, progress_from
 from system.train.session import Values, Watchers, train_rank
 from system.train.sums import Wanted
+from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
@@ -198,12 +200,14 @@ def train_worker(job: Job) -> None:
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
-    train_rank(
-        job.recipe,
-        job.index_uri,
-        from_step,
-        lambda: _blocks(shard, job.clock, rank, steps),
-        Watchers(on_block, on_step, wishes.take if wishes else lambda: ""),
-        device,
-        job.terms,
-    )
+    edges = Edges(job.clock.report.remote, partial(keep_stacks, run_uri(job.recipe)))
+    with Watchdog(rank, patience_for(job.recipe.resources.worker_timeout_s), edges) as watchdog:
+        train_rank(
+            job.recipe,
+            job.index_uri,
+            from_step,
+            lambda: _blocks(shard, job.clock, rank, steps),
+            Watchers(on_block, on_step, wishes.take if wishes else lambda: "", watchdog.at),
+            device,
+            job.terms,
+        )
