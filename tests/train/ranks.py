@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -48,9 +49,11 @@ def _train(recipe: Recipe) -> None:
 
 def on_ranks(size: int, function: Callable[..., None], *arguments: Any) -> None:
     """Call a function on each rank of a fresh gloo group."""
+    # A server that has imported everything already: seconds less for every group.
+    multiprocessing.set_forkserver_preload([__name__, function.__module__])
     with tempfile.TemporaryDirectory() as folder:
         start = f"file://{Path(folder) / 'store'}"
-        start_processes(_rank, (size, start, function, arguments), nprocs=size, start_method="spawn")  # type: ignore[no-untyped-call]
+        start_processes(_rank, (size, start, function, arguments), nprocs=size, start_method="forkserver")  # type: ignore[no-untyped-call]
 
 
 def _rank(rank: int, size: int, start: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:

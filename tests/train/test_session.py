@@ -207,7 +207,7 @@ def test_what_is_wanted_is_done_at_the_end_of_a_step(recipe: Recipe) -> None:
     wishes = iter(["", "save", "", "", "stop"])
     done = train_here(
         section(recipe, "checkpoint", every_steps=100, keep=8),
-        Watchers(wanted=lambda: next(wishes)),  # type: ignore[arg-type,return-value]
+        Watchers(wanted=lambda: next(wishes)),  # type: ignore[arg-type]
     )
     assert done.step == 5
     assert checkpoint.complete_steps(run_uri(recipe)) == [2, 5]

@@ -8,6 +8,7 @@ import torch
 
 from system.data.dataset import run_uri
 from system.recipe import Recipe
+from system.train.checkpoint import latest
 from system.train.telemetry import read_metrics
 from tests.small import tiny_recipe
 from tests.train.ranks import newest, train_on
@@ -34,18 +35,27 @@ def test_loss_and_gradient_do_not_depend_on_the_cut_into_micro_batches(generated
         assert torch.allclose(other, found[0], rtol=1e-4)
 
 
+def chain(recipe: Recipe) -> str:
+    """The ledger's last link: it names every clip of every step, its pixels and its mask."""
+    found = latest(run_uri(recipe))
+    assert found is not None and found.ledger is not None
+    return found.ledger.chain
+
+
 @pytest.mark.slow
-def test_any_number_of_ranks_trains_the_same_and_goes_on_from_any_other(generated: Path) -> None:
-    """A global batch of 16: three ranks pad it. Four starts with 2, 1 and 3 ranks equal one start with one."""
+def test_any_number_of_ranks_trains_on_the_same_and_goes_on_from_any_other(generated: Path) -> None:
+    """A global batch of 16: three ranks pad it. Starts with 2, 3 and 1 ranks in turn equal one start with one."""
     alone = run(generated, "alone")
     train_on(1, alone)
-    for size in (2, 3):
+    for size in (2, 3, 4):
         recipe = run(generated, f"ranks-{size}")
         train_on(size, recipe)
+        assert chain(recipe) == chain(alone)
         assert torch.allclose(torch.tensor(told(recipe)), torch.tensor(told(alone)), rtol=1e-3)
     changing = run(generated, "changing")
-    for size, stop in ((2, 3), (1, 5), (3, 8)):
+    for size, stop in ((2, 3), (3, 5), (1, 8)):
         train_on(size, run(generated, "changing", f"run.stop_at_step={stop}"))
+    assert chain(changing) == chain(alone)
     assert torch.allclose(torch.tensor(told(changing)), torch.tensor(told(alone)), rtol=1e-3)
     one, other = newest(alone), newest(changing)
     assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-4
