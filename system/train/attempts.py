@@ -10,15 +10,16 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import ray
 
 from system.config import fewest, most
-from system.data.clock import make_clock
+from system.data.clock import ClockHandle, make_clock
 from system.data.dataset import run_uri
-from system.errors import DivergedFault, LeaseError, SystemFault
+from system.errors import DivergedFault, LeaseError, StorageFault, SystemFault
 from system.recipe import Recipe
 from system.train import checkpoint, failures
 from system.train.elastic import is_elastic, largest_that_fits, told_workers, worker_bundle
@@ -122,24 +123,40 @@ class _Attempts:
             if ranks is None:
                 break
             shift.book.begin()
+            clock = make_clock()
+            seen = Oversight(self._recipe, clock, self._state.schedule, self._say, self._show)
+            error: Exception | None
             try:
-                error, seen = self._attempt(ranks)
+                error = self._attempt(ranks, clock, seen) or self._unfinished(seen)
+            except SystemFault as fault:  # storage does not answer the driver
+                error = fault
             except BaseException:
                 shift.book.end(failed=True)
                 raise
+            finally:
+                ray.kill(clock)
             shift.book.end(failed=error is not None)
-            if error is None and self._newest() >= self._state.schedule.stop:
-                return "done"
             if error is None and not seen.asked_to_end:
-                error = SystemFault(f"the workers ended before step {self._state.schedule.stop}, and nobody asked them")
+                return "done"
             if error is not None and shift.stop.is_set():
                 self._say(f"on the way to the stop: {failures.told(error)}; the last checkpoint stands")
             elif error is not None:
                 self._judge(error, seen, ranks)
         return "stopped"
 
+    def _unfinished(self, seen: Oversight) -> Exception | None:
+        """Return what is wrong with an attempt that ended well: it is not at the run's stop, and nobody ended it."""
+        if max(checkpoint.complete_steps(self._run), default=0) >= self._state.schedule.stop:
+            seen.asked_to_end = False  # it came to the stop before it could heed
+            return None
+        if seen.asked_to_end:
+            return None
+        return SystemFault(f"the workers ended before step {self._state.schedule.stop}, and nobody asked them to")
+
     def _newest(self) -> int:
-        return max([self._kept, *checkpoint.complete_steps(self._run)])
+        with suppress(StorageFault):
+            return max([self._kept, *checkpoint.complete_steps(self._run)])
+        return self._kept
 
     def _fitting(self) -> int | None:
         """Return the largest number of workers that the machines have room for now."""
@@ -172,22 +189,16 @@ class _Attempts:
         self._say(f"{ranks} of {told_workers(self._recipe)} workers have room")
         return ranks
 
-    def _attempt(self, ranks: int) -> tuple[Exception | None, Oversight]:
-        """Start a worker group and look after it until its end."""
+    def _attempt(self, ranks: int, clock: ClockHandle, seen: Oversight) -> Exception | None:
+        """Start a worker group and look after it until its end; return what it ended with."""
         claim, book = self._shift.claim, self._shift.book
         terms = Terms(claim.next_generation() if claim else 0, read_skips(self._run), book.reached)
-        clock = make_clock()
-        seen = Oversight(self._recipe, clock, self._state.schedule, self._say, self._show)
-        job = Job(self._recipe, self._state.index.uri, clock, terms)
-        try:
-            fit = Fit(job, ranks, gpu=self._gpu)
-            while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
-                self._look(seen, ranks)
-            seen.look()
-            book.told(seen.values)
-            return fit.error, seen
-        finally:
-            ray.kill(clock)
+        fit = Fit(Job(self._recipe, self._state.index.uri, clock, terms), ranks, gpu=self._gpu)
+        while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
+            self._look(seen, ranks)
+        seen.look()
+        book.told(seen.values)
+        return fit.error
 
     def _look(self, seen: Oversight, ranks: int) -> None:
         shift = self._shift

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from system import storage
+from system.errors import StorageFault
 
 STEPS = ("compute", "data_wait", "checkpoint", "replayed")
 PARTS = (*STEPS, "restart", "idle")
@@ -188,7 +190,8 @@ class Book:
         self._written = time.time()
         now = self.account
         uri = storage.join(self._run, "goodput", f"{self._generation:08d}.json")
-        storage.write(uri, json.dumps(Record(now, self.reached).as_dict(), indent=1).encode())
+        with suppress(StorageFault):  # it is written again; an account is no reason to end a run
+            storage.write(uri, json.dumps(Record(now, self.reached).as_dict(), indent=1).encode())
         return now
 
     def lines(self) -> list[str]:

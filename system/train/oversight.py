@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -11,7 +12,7 @@ import ray
 from system.data.assemble import flow_device
 from system.data.clock import ClockHandle, untyped_ray, wait_for
 from system.data.placing import Place, placing_lines
-from system.errors import StreamFault
+from system.errors import StorageFault, StreamFault
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.elastic import Room, may_grow, seen_room
@@ -47,6 +48,13 @@ class _Now:
         return True
 
 
+def _newest(run: str) -> int:
+    """Return the newest checkpoint's step, 0 where there is none or storage does not answer just now."""
+    with suppress(StorageFault):
+        return max(complete_steps(run), default=0)
+    return 0
+
+
 class Oversight:
     """Looks after one attempt; every method returns at once.
 
@@ -56,6 +64,11 @@ class Oversight:
         schedule: of the run.
         say: takes lines for the user.
         show: takes the trainers' newest values.
+
+    Attributes:
+        values: the trainers' newest values.
+        drained: machines of theirs that are or were to be taken back.
+        asked_to_end: the trainers were asked to end.
     """
 
     def __init__(self, recipe: Recipe, clock: ClockHandle, schedule: Schedule, say: Say, show: Show) -> None:
@@ -65,7 +78,8 @@ class Oversight:
         self.drained: set[str] = set()
         self._places: list[Place] = []
         self._answered = Answered()
-        self._asked_to_end: float | None = None
+        self.asked_to_end = False
+        self._ending_since = 0.0
         self._room: Room | None = None
         # Of the checkpoint that a notice has asked for: when, the newest one then, and how long it took, seconds.
         self._saving: tuple[float, int] | None = None
@@ -78,14 +92,9 @@ class Oversight:
         """Machines that the trainers are on."""
         return {place.node_id for place in self._places if place.role == "trainers"}
 
-    @property
-    def asked_to_end(self) -> bool:
-        """Whether the trainers have been asked to end."""
-        return self._asked_to_end is not None
-
     def asked_for_s(self) -> float:
-        """Return for how long they have been, seconds."""
-        return 0.0 if self._asked_to_end is None else time.monotonic() - self._asked_to_end
+        """Return for how long the trainers have been asked to end, seconds."""
+        return time.monotonic() - self._ending_since if self.asked_to_end else 0.0
 
     def look(self) -> None:
         """Take in what the trainers say, and pass it on."""
@@ -107,12 +116,13 @@ class Oversight:
 
     def _ask(self, what: str, reason: str) -> None:
         self._say(f"{reason}: the workers {'save and end' if what == 'stop' else 'save'} at the next step's end")
-        wait_for(self._clock.ask.remote(what, reason), deadline_s=ANSWER_S)
+        with suppress(ray.exceptions.RayError, StreamFault):  # who does not hear it has ended, and so has the attempt
+            wait_for(self._clock.ask.remote(what, reason), deadline_s=ANSWER_S)
 
     def ask_to_end(self, reason: str) -> None:
         """Ask the trainers, once, to save and to end."""
-        if self._asked_to_end is None:
-            self._asked_to_end = time.monotonic()
+        if not self.asked_to_end:
+            self.asked_to_end, self._ending_since = True, time.monotonic()
             self._ask("stop", reason)
 
     def answer_drains(self, run: str) -> None:
@@ -125,11 +135,11 @@ class Oversight:
             return
         leaving, ours = draining(), self.trainers_on
         self.drained |= ours & set(leaving)
-        if self._saving is not None and max(complete_steps(run), default=0) > self._saving[1]:
+        if self._saving is not None and _newest(run) > self._saving[1]:
             self._save_s, self._saving = time.monotonic() - self._saving[0], None
         self._answered, reasons = saves_due(self._answered, leaving, ours, time.time(), margin_s(self._save_s))
         if reasons:
-            self._saving = (time.monotonic(), max(complete_steps(run), default=0))
+            self._saving = (time.monotonic(), _newest(run))
             self._ask("save", "; ".join(reasons))
 
     def look_for_room(self, running: int, fitting: Callable[[], int | None], call: Callable[[], None]) -> None:
