@@ -27,7 +27,13 @@ LAYERS = (
     ("system.errors", "system"),
 )
 RAY = {
-    *("system.data.clock", "system.data.pipeline", "system.train.worker", "system.train.launch"),
+    *(
+        "system.data.clock",
+        "system.data.draining",
+        "system.data.pipeline",
+        "system.train.worker",
+        "system.train.launch",
+    ),
     *("system.train.attempts", "system.train.fit", "system.train.machines", "system.train.oversight"),
 }
 DEEPSPEED = {"system.train.engine"}

@@ -38,6 +38,7 @@ from system.data.assemble import (
 )
 from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
+from system.data.draining import WorkToTheEnd
 from system.data.placing import Place, Role, device_kind
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.trimming import TrimStatistics
@@ -209,8 +210,7 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    if TrimStatistics not in callbacks:
-        callbacks.append(TrimStatistics)
+    callbacks += [each for each in (TrimStatistics, WorkToTheEnd) if each not in callbacks]
 
 
 def _target_bytes(spec: StreamSpec) -> int:

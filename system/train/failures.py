@@ -22,6 +22,9 @@ NO_ROOM = "WorkerGroupStartupTimeoutError"
 # What differs between two tellings of one fault: addresses, ids, numbers.
 VARYING = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{12,}\b|\d+(\.\d+)?")
 
+# Of an error that is not ours so much is told, characters.
+LINE = 200
+
 Kind = Literal["fault", "machine", "preemption", "no room", "diverged"]
 
 
@@ -150,7 +153,9 @@ def _sentence(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     # Ray keeps only the text of an error in an actor's constructor: a traceback, whose last line is the error.
-    return lines[-1] if "creation task" in lines[0] else lines[0]
+    line = lines[-1] if "creation task" in lines[0] else lines[0]
+    # Libraries write paragraphs; ours are kept whole.
+    return line if isinstance(error, UserError | SystemFault) else line[:LINE].split(". ")[0]
 
 
 def told(error: BaseException) -> str:
