@@ -42,7 +42,7 @@ CALL_S = 30.0
 NO_ROOM_S = 60.0
 # How long a group may take to find its machines when another number of workers may, seconds.
 START_S = "15"
-# When a process has died, its machine is looked at for this long, seconds: the machine ends a moment later.
+# When a process may have died, machines are looked at for this long, seconds: one ends a moment after its processes.
 AFTER_DEATH_S = 2.0
 
 Ending = Literal["done", "stopped"]
@@ -251,7 +251,7 @@ class _Attempts:
 
     def _lost_machine(self, error: Exception, seen: Oversight) -> Literal["gone", "drained"] | None:
         """Say whether a machine of the trainers is gone or about to be."""
-        end = time.monotonic() + (AFTER_DEATH_S if failures.is_death(error) else 0.0)
+        end = time.monotonic() + (AFTER_DEATH_S if failures.is_foreign(error) else 0.0)
         while True:
             left = seen.trainers_on - {machine.node_id for machine in machines()}
             if left:

@@ -22,6 +22,8 @@ NO_ROOM = "WorkerGroupStartupTimeoutError"
 # What differs between two tellings of one fault: addresses, ids, numbers.
 VARYING = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{12,}\b|\d+(\.\d+)?")
 
+# What the survivors of a dead process say, whoever it was that died, and whatever of.
+PEER_GONE = re.compile(r"connection (was )?(closed|reset|refused)|broken pipe|remote process exited", re.IGNORECASE)
 # Of an error that is not ours so much is told, characters.
 LINE = 200
 
@@ -129,9 +131,9 @@ def root(error: BaseException) -> BaseException:
     return chain[-1]
 
 
-def is_death(error: BaseException) -> bool:
-    """Say whether a process is gone without an error of its own: its machine may be gone as well."""
-    return _is_death(root(error))
+def is_foreign(error: BaseException) -> bool:
+    """Say whether the error that counts is none of ours: a process may be gone, and its machine with it."""
+    return not isinstance(root(error), UserError | SystemFault)
 
 
 def announced(error: BaseException) -> bool:
@@ -171,7 +173,7 @@ def signature_of(error: BaseException) -> str | None:
         None for what the world does to us, which says nothing about a step: storage and connections that fail.
     """
     reason = root(error)
-    if isinstance(reason, StorageFault | OSError):
+    if isinstance(reason, StorageFault | OSError) or PEER_GONE.search(_sentence(reason)):
         return None
     text = f"{type(reason).__name__}: {VARYING.sub('#', _sentence(reason))}"
     if not _is_death(reason):

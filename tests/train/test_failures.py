@@ -105,7 +105,14 @@ def test_a_fault_that_comes_back_behind_another_one_is_still_the_same() -> None:
     assert decide(error, after([error, between], [at(7), at(7)]), at(7), 10).repeated
 
 
-@pytest.mark.parametrize("error", [StorageFault("s3://b/k: no answer"), ConnectionResetError("reset")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageFault("s3://b/k: no answer"),
+        ConnectionResetError("reset"),
+        RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:7074. Check the logs."),
+    ],
+)
 def test_what_the_world_does_to_us_says_nothing_about_a_step(error: Exception) -> None:
     assert decide(error, after([error, error], [at(), at()]), at(), 10).action == "retry"
 
