@@ -236,7 +236,8 @@ class Index:
         if name not in self._file.schema_arrow.names:
             return np.zeros(self.num_videos, np.int64)
         with self._lock:
-            return self._file.read([name]).column(0).to_numpy().astype(np.int64)
+            column = self._file.read([name]).column(0)
+        return np.asarray(column.to_numpy(), np.int64)
 
     def names(self, video_ids: Sequence[int]) -> dict[int, str]:
         """Return the names of any number of videos: one column is read, none of the rows."""
