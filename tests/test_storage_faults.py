@@ -179,16 +179,3 @@ def test_many_large_bodies_pass_the_proxy_at_once(proxy: FaultProxy) -> None:
         return storage.read(uri) == data
 
     assert all(storage.in_parallel([lambda n=n: returns(f"{BUCKET}/many/{n}") for n in range(16)]))  # type: ignore[misc]
-
-
-def test_the_same_seed_breaks_the_same_requests_in_any_order() -> None:
-    requests = [f"GET /a/{number} " for number in range(200)]
-    one, other = (FaultProxy("http://127.0.0.1:9", {"reset": 0.3, "slow": 0.2}, seed=3) for _ in range(2))
-    kinds = {request: one.draw(request)[0] for request in requests}
-    assert kinds == {request: other.draw(request)[0] for request in reversed(requests)}
-    assert 30 < sum(kind == "reset" for kind in kinds.values()) < 90
-
-
-def test_faults_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match="error500, error503, reset, short, slow, timeout, got"):
-        FaultProxy("http://127.0.0.1:9", {"fire": 0.1}, seed=0)
