@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from jobs.cli import parser, run, say
 from system import storage
-from system.report.replay import Replay, ReplayedClip, replay
+from system.report.replay import replay
+from system.report.replayed import Replay, ReplayedClip
 from system.train.past import open_past, run_folder
 
 

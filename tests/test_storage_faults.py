@@ -35,10 +35,9 @@ def proxy() -> Iterator[FaultProxy]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "key")
         patch.setenv("AWS_REGION", "us-east-1")
-        patch.setattr(s3, "READ_TIMEOUT_S", 0.5)
         patch.setattr(s3, "SLOWEST_BYTES_PER_S", 1e8)
         patch.setattr(retry, "FIRST_PAUSE_S", 0.001)
-        with FaultProxy(f"http://{host}:{port}", {}, seed=7, slow_s=1.5) as made:
+        with FaultProxy(f"http://{host}:{port}", {}, seed=7, slow_s=2.0) as made:
             patch.setenv("AWS_ENDPOINT_URL", made.url)
             s3._client.cache_clear()
             s3.client().create_bucket(Bucket=BUCKET.removeprefix("s3://"))
@@ -47,6 +46,16 @@ def proxy() -> Iterator[FaultProxy]:
             made.inject({})
         s3._client.cache_clear()
     server.stop()
+
+
+@pytest.fixture
+def waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the time-outs short for the kinds that lead to them; else a busy machine would be one more fault."""
+    if request.getfixturevalue("kind") in ("slow", "timeout"):
+        monkeypatch.setattr(s3, "READ_TIMEOUT_S", 0.7)
+    s3._client.cache_clear()
+    yield
+    s3._client.cache_clear()
 
 
 @contextmanager
@@ -67,6 +76,7 @@ QUICK = ("error503", "reset", "short")
 ALL = [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)]
 
 
+@pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("kind", ALL)
 def test_each_kind_of_fault_is_outlasted(proxy: FaultProxy, kind: str) -> None:
     places = [f"{BUCKET}/{kind}/{number}" for number in range(12)]
@@ -110,6 +120,7 @@ def test_an_upload_that_fails_leaves_its_file_and_no_object(
     assert not storage.exists(f"{BUCKET}/f")
 
 
+@pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("kind", ALL)
 def test_a_fault_that_lasts_is_told_with_the_uri_and_the_tries(
     proxy: FaultProxy, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -168,16 +179,3 @@ def test_many_large_bodies_pass_the_proxy_at_once(proxy: FaultProxy) -> None:
         return storage.read(uri) == data
 
     assert all(storage.in_parallel([lambda n=n: returns(f"{BUCKET}/many/{n}") for n in range(16)]))  # type: ignore[misc]
-
-
-def test_the_same_seed_breaks_the_same_requests_in_any_order() -> None:
-    requests = [f"GET /a/{number} " for number in range(200)]
-    one, other = (FaultProxy("http://127.0.0.1:9", {"reset": 0.3, "slow": 0.2}, seed=3) for _ in range(2))
-    kinds = {request: one.draw(request)[0] for request in requests}
-    assert kinds == {request: other.draw(request)[0] for request in reversed(requests)}
-    assert 30 < sum(kind == "reset" for kind in kinds.values()) < 90
-
-
-def test_faults_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match="error500, error503, reset, short, slow, timeout, got"):
-        FaultProxy("http://127.0.0.1:9", {"fire": 0.1}, seed=0)

@@ -140,9 +140,9 @@ class Clock:
     async def report(self, report: PhaseReport) -> None:
         """Take down what a rank or an actor of a stage is doing."""
         key, now = (report.role, report.name), time.monotonic()
-        if report.phase is None:
-            self._reports.pop(key, None)
-        else:
+        known = self._reports.get(key)
+        # Ray keeps no order among the calls of an asyncio actor: the end of a block may come before its begin.
+        if known is None or known[0].told_at <= report.told_at:
             self._reports[key] = (report, now)
         if report.level == "hang":
             if self._at_hang is None:
@@ -158,7 +158,7 @@ class Clock:
         return list(told.values())
 
     def _told(self, now: float) -> dict[tuple[str, str], Told]:
-        return {key: Told(report, now - at) for key, (report, at) in self._reports.items()}
+        return {key: Told(report, now - at) for key, (report, at) in self._reports.items() if report.phase is not None}
 
     async def landed(self, place: Place) -> None:
         """Take down where a process landed."""

@@ -6,7 +6,8 @@ same name, so that who waits for it and who makes it can be put together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Literal
 
 from system.core.plan import StepLayout
@@ -30,6 +31,7 @@ class PhaseReport:
         since_s: how long the phase has lasted.
         level: `slow` when that is longer than usual, `hang` when it was too long and the process ends for it.
         stacks: where its stacks are kept, for a hang.
+        told_at: seconds since 1970 by the process's own clock, which puts its reports in order.
     """
 
     role: Teller
@@ -40,6 +42,7 @@ class PhaseReport:
     since_s: float = 0.0
     level: Literal["well", "slow", "hang"] = "well"
     stacks: str = ""
+    told_at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ B clips, V views a slot, N tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import cv2
@@ -117,11 +118,23 @@ def recorded_blocks(past: Past, step: int, notes: Notes, device: str) -> Iterato
     first = layout.first_block(step)
     try:
         for number in range(first, first + layout.blocks_per_step):
-            clips = decode(read({"block": np.array([number])}))
-            clips = mask(clips) if mask is not None else clips
+            with _as_in_an_actor():
+                clips = decode(read({"block": np.array([number])}))
+                clips = mask(clips) if mask is not None else clips
             yield {name: values[clips["slot"] >= 0] for name, values in clips.items()}
     finally:
         decode.close()
+
+
+@contextmanager
+def _as_in_an_actor() -> Iterator[None]:
+    """Compute with one thread, as a decode actor does: sums over several differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def weights_for(run_uri: str, step: int, wanted: int | None, say: Callable[[str], None]) -> Checkpoint:

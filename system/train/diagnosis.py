@@ -55,21 +55,30 @@ def _waits(told: Told) -> bool:
     return told.report.phase == "collective" and not silent(told)
 
 
-def _makers(block: str, reports: Sequence[Told]) -> str:
-    """Say who works on a block that a rank waits for."""
-    work = [told for told in reports if told.report.role != "rank" and told.report.what == block]
-    if not work:
-        return f"no actor says that it works on {block}"
-    newest = min(work, key=lambda told: told.lasted_s)  # an older one was lost, and its block given to another
-    who = f"{_STAGES[newest.report.role]} {newest.report.name}"
-    return f"{who} has worked on {block} for {newest.lasted_s:.0f} s"
+def _works(told: Told) -> str:
+    report = told.report
+    return f"{_STAGES[report.role]} {report.name} has worked on {report.what} for {told.lasted_s:.0f} s"
+
+
+def _makers(waiting: Told, reports: Sequence[Told]) -> str:
+    """Say who works on the block that a rank waits for, or who else may hold it up."""
+    block = waiting.report.what
+    actors = [told for told in reports if told.report.role != "rank"]
+    mine = [told for told in actors if told.report.what == block]
+    if mine:
+        return _works(min(mine, key=lambda told: told.lasted_s))  # an older one was lost, its block given to another
+    # Blocks keep their order on their way, so one that an actor does not give back holds up others.
+    stuck = [told for told in actors if 2 * told.lasted_s > waiting.lasted_s]
+    longest = sorted(stuck, key=lambda told: -told.lasted_s)[:_NAMES]
+    nobody = f"no actor says that it works on {block}"
+    return ", but ".join([nobody, _listed(map(_works, longest))] if longest else [nobody])
 
 
 def _with_makers(told: Told, reports: Sequence[Told]) -> str:
     """Say what a rank does and, of one that waits for a block, who makes it."""
     words = _doing(told)
     if told.report.phase == "data" and not silent(told):
-        words += f"; {_makers(told.report.what, reports)}"
+        words += f"; {_makers(told, reports)}"
     return words
 
 
@@ -120,8 +129,10 @@ class Warnings:
         """Return the lines that are due.
 
         Args:
-            reports: newest ones.
+            reports: newest ones. Of a hang nothing is said here: it ends the attempt, and is the reason for that.
         """
+        if any(told.report.level == "hang" for told in reports):
+            return []
         slow = {
             (told.report.name, f"{told.report.phase} {told.report.what} {told.report.step}"): told.lasted_s
             for told in reports

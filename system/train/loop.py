@@ -208,7 +208,7 @@ class Loop:
             for batch in micro_batches(block, self._recipe.train.micro_batch, self._device):
                 done += 1
                 self._hooks.at("compute", f"micro-batch {done} of {self._num_micro} of step {step}")
-                self._forward_backward(batch, sums, last=done == self._num_micro)
+                self._forward_backward(step, batch, sums, last=done == self._num_micro)
         norm, why = math.nan, skipped
         if skipped is None:
             self._hooks.at("update", f"step {step}")
@@ -234,12 +234,14 @@ class Loop:
                 " nothing of it was kept. Is the storage mounted, are the decoders installed?"
             )
 
-    def _forward_backward(self, batch: MicroBatch, sums: StepSums, *, last: bool) -> None:
+    def _forward_backward(self, step: int, batch: MicroBatch, sums: StepSums, *, last: bool) -> None:
         judged = judge(self._recipe, self._engine.forward, batch, self._frozen)
         per_clip = sums.judged(judged.losses, judged.histograms, batch.weight)
         # A skipped slot (no video could stand in it) has weight zero and still counts in the mean: its share of the
         # gradient is missing, and the count needs no communication before the first backward.
         loss = (per_clip * batch.weight).sum() / self._recipe.train.global_batch
+        if last:  # its backward ends with the sum over ranks, where a rank waits for the others
+            self._hooks.at("collective", f"the gradients of step {step}")
         # One exactly, and NaN where the loss is not finite: a gradient that looks sound does not come of such a loss.
         self._engine.backward(loss * (1 + 0 * loss.detach()), last=last)
 

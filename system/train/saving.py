@@ -177,8 +177,7 @@ class Keeper:
         )
         self._last = ref_of(segment)
         self._under_way = (after, segment)
-        if self._reserved is not None:
-            self._reserved.result(self._deadline_s)
+        self._reserve().result(self._deadline_s)
         copies = self._copy.of(self._fragments())
         generation = facts.made.generation
         self._upload = Behind(
@@ -192,12 +191,17 @@ class Keeper:
         Raises:
             StorageFault: if the last commit could not be written.
         """
-        if self._reserved is None:  # after the first step, when all states exist
-            fragments = self._fragments()
-            self._reserved = Behind(lambda: self._copy.reserve(fragments), "memory for checkpoints")
+        self._reserve()  # after the first step, when all states exist
         if self._commit is not None and self._commit.done:
             self._commit.result()
         return self._upload is not None and self._upload.done
+
+    def _reserve(self) -> Behind:
+        """Begin to take the memory for copies, unless that has begun."""
+        if self._reserved is None:
+            fragments = self._fragments()
+            self._reserved = Behind(lambda: self._copy.reserve(fragments), "memory for checkpoints")
+        return self._reserved
 
     def commit(self) -> None:
         """Commit the checkpoint that all ranks have written; rank 0 does it behind the training."""

@@ -43,7 +43,8 @@ class Patience:
         deadline_s: of a phase.
         start_s: of a phase until the first step is done: weights are read, kernels compiled, actors placed.
         warning_s: a phase that lasts longer is told as slow, if that is also ...
-        warning_steps: ... this many times the median step; before the first step is done, a sixth of `start_s`.
+        warning_steps: ... this many times the median step; at half of the deadline in any case, and before the first
+            step is done at a sixth of `start_s`.
         look_s: from one look at the phase to the next.
         tell_s: from one report to the next.
         delivery_s: the process lives on for at most this long to tell of a hang and to keep its stacks.
@@ -163,8 +164,9 @@ class Watchdog:
         """Return after how many seconds a phase is slow, and after how many it hangs."""
         patience, steps = self._patience, list(self._steps)
         if not steps:
-            return max(patience.warning_s, patience.start_s / 6), patience.start_s
-        return max(patience.warning_s, patience.warning_steps * statistics.median(steps)), patience.deadline_s
+            return patience.start_s / 6, patience.start_s
+        usual_s = max(patience.warning_s, patience.warning_steps * statistics.median(steps))
+        return min(usual_s, patience.deadline_s / 2), patience.deadline_s
 
     def _watch(self) -> None:
         while not self._ended.wait(self._patience.look_s):

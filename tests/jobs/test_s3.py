@@ -22,7 +22,7 @@ from jobs import pretrain
 from jobs.cli import run
 from system import storage
 from system.data.index import Index
-from system.storage import s3
+from system.storage import retry, s3
 from system.train.checkpoint import latest
 from system.train.telemetry import read_metrics
 from tests.conftest import RECIPES, REPOSITORY, TINY
@@ -104,6 +104,7 @@ def test_a_wrong_endpoint_is_named(
     wrong = f"http://127.0.0.1:{free_port()}"
     for key, value in {**KEYS, "AWS_ENDPOINT_URL": wrong}.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.01)
     forget_client()
     assert wrong in refusal(capsys, f"run.storage={tmp_path}/runs", "data.uri=s3://bucket/videos")
 

@@ -17,7 +17,8 @@ from system.data.dataset import ensure_index, run_uri
 from system.data.index import Index
 from system.errors import RunError
 from system.recipe import Recipe
-from system.report.replay import Replay, replay, weights_for
+from system.report.replay import replay, weights_for
+from system.report.replayed import Replay
 from system.train.hooks import Terms
 from system.train.ledger import PIXELS, Segment
 from system.train.past import Past, open_past

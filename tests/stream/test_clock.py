@@ -111,3 +111,14 @@ def test_after_a_hang_reports_are_those_of_that_moment() -> None:
         assert found == {"0": ("data", "well"), "1": ("collective", "hang")}
 
     asyncio.run(scene())
+
+
+def test_the_begin_of_a_block_that_comes_after_its_end_is_passed_over() -> None:
+    async def scene() -> None:
+        clock = Clock()
+        begin = PhaseReport("decode", "a1b2", "work", "block 3 of step 1")
+        await clock.report(PhaseReport("decode", "a1b2", None))
+        await clock.report(begin)
+        assert await clock.reports() == []
+
+    asyncio.run(scene())

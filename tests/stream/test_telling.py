@@ -24,7 +24,7 @@ def test_readers_and_decoders_tell_each_block_and_that_they_have_finished_it(
         left = wait_for(clock.reports.remote())
     blocks = {block_name(spec.layout, number) for number in range(spec.layout.first_block(6))}
     for role in ("read", "decode"):
-        mine = [report for report in told if report.role == role]
+        mine = sorted((report for report in told if report.role == role), key=lambda report: report.told_at)
         assert {report.what for report in mine if report.phase} == blocks
         assert [report.phase for report in mine] == ["work", None] * len(blocks)
     assert not left

@@ -16,7 +16,7 @@ from system.data.notes import Note, unpack_notes
 from system.recipe import Recipe, dump_recipe
 from system.train.ledger import Made, Segment, SegmentRef, write_segment
 from system.train.manifest import commit
-from system.train.recorder import SampleFn, block_sums
+from system.train.recorder import block_sums
 from tests.small import stream_spec
 
 Change = Callable[[int, Batch], Batch]
@@ -30,9 +30,6 @@ def record_run(
     recipe: Recipe,
     spans: Sequence[tuple[int, int]],
     change: Change = as_it_is,
-    not_trained: dict[int, str] | None = None,
-    *,
-    sample: bool = False,
 ) -> SegmentRef:
     """Write the ledger of a run and a checkpoint that names it.
 
@@ -40,8 +37,6 @@ def record_run(
         recipe: of the run.
         spans: (ranks, stop step) of each segment.
         change: is given every step's block of a rank, and gives the one that the model gets.
-        not_trained: steps whose gradient was not used.
-        sample: keep a sample of the masks' bits.
     """
     run, index = run_uri(recipe), Index(ensure_index(recipe))
     keep_recipe(recipe)
@@ -49,21 +44,17 @@ def record_run(
     first = 0
     for generation, (ranks, stop) in enumerate(spans):
         spec = stream_spec(recipe, ranks, last_step=stop)
-        records = np.zeros((stop - first, 8 if sample else 4), np.uint64)
+        records = np.zeros((stop - first, 4), np.uint64)
         notes: list[Note] = []
         for rank in range(ranks):
             for number, block in enumerate(local_blocks(spec, rank, first)):
                 step = first + number // spec.layout.blocks_per_rank
                 given = change(step, block)
-                words = block_sums(given)
-                if sample:
-                    words += SampleFn(recipe.slots_per_step, recipe.data.views)(step, given)
-                records[step - first] += np.array(words, np.uint64)
+                records[step - first] += np.array(block_sums(given), np.uint64)
                 notes += [note for text in given["notes"][:: recipe.data.views] for note in unpack_notes(text)]
-        skipped = {step: why for step, why in (not_trained or {}).items() if first <= step < stop}
-        made = Made(ranks, generation, build_of_decoders(), "cpu" if sample else "")
+        made = Made(ranks, generation, build_of_decoders())
         segment = Segment(
-            last, first, stop, recipe.slots_per_step, records, tuple(sorted(notes, key=by_slot)), skipped, made
+            last, first, stop, recipe.slots_per_step, records, tuple(sorted(notes, key=by_slot)), {}, made
         )
         last = write_segment(run, segment)
         first = stop

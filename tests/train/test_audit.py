@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from system.data.dataset import ensure_index, run_uri
 from system.data.index import Index, IndexWriter
 from system.recipe import Recipe
 from system.train.audit import Audit, audit
-from system.train.ledger import FOLDER, SegmentRef, history, ref_from, segment_names, write_segment
+from system.train.ledger import FOLDER, SegmentRef, history, segment_names, write_segment
 from system.train.past import open_past
 from tests.small import tiny_recipe
 from tests.train.recorded import name_ledger, record_run
@@ -30,6 +31,28 @@ SMALL = ("data.num_frames=2", "train.global_batch=6", "data.views=2", "model.dep
 def recipe(generated: Path, request: pytest.FixtureRequest) -> Recipe:
     name = "".join(each if each.isalnum() else "-" for each in request.node.name)
     return tiny_recipe(generated, f"run.name={name}", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def ordinary(generated: Path) -> tuple[Recipe, SegmentRef]:
+    """A run that nothing is wrong with, and its last segment."""
+    recipe = tiny_recipe(generated, "run.name=ordinary", *SMALL)
+    return recipe, record_run(recipe, SPANS)
+
+
+@pytest.fixture(scope="module")
+def wrong(generated: Path) -> Recipe:
+    """A run that was given a wrong block."""
+    recipe = tiny_recipe(generated, "run.name=wrong", *SMALL)
+    record_run(recipe, SPANS[1:], another_ranks_block)
+    return recipe
+
+
+@pytest.fixture
+def last(ordinary: tuple[Recipe, SegmentRef], recipe: Recipe) -> SegmentRef:
+    """The last segment of `recipe`'s run, a copy of the ordinary one."""
+    shutil.copytree(run_uri(ordinary[0]), run_uri(recipe))
+    return ordinary[1]
 
 
 def audited(recipe: Recipe) -> Audit:
@@ -58,9 +81,8 @@ def another_ranks_block(step: int, block: Batch) -> Batch:
     return block
 
 
-def test_one_wrong_block_fails_and_its_step_is_named(recipe: Recipe) -> None:
-    record_run(recipe, SPANS, another_ranks_block)
-    found = audited(recipe)
+def test_one_wrong_block_fails_and_its_step_is_named(wrong: Recipe) -> None:
+    found = audited(wrong)
     assert [finding.step for finding in found.findings] == [3]
     assert "step 3: its clips (slots 9 to 11): expected 6 clips" in lines(found)
     assert found.verdict == "audit: FAILED: 1 finding in step 3; steps 0 to 5 compared"
@@ -138,8 +160,7 @@ def forged(recipe: Recipe, last: SegmentRef, change: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["altered", "deleted"])
-def test_a_segment_that_is_altered_by_one_byte_or_gone_fails(recipe: Recipe, name: str) -> None:
-    last = record_run(recipe, SPANS)
+def test_a_segment_that_is_altered_by_one_byte_or_gone_fails(recipe: Recipe, last: SegmentRef, name: str) -> None:
     middle = history(run_uri(recipe), last)[-1].previous
     assert middle is not None
     uri = storage.join(run_uri(recipe), FOLDER, middle.name)
@@ -156,9 +177,8 @@ def test_a_segment_that_is_altered_by_one_byte_or_gone_fails(recipe: Recipe, nam
 
 
 def test_a_damaged_newest_segment_fails_whether_or_not_an_older_checkpoint_is_whole(
-    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe, last: SegmentRef, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    last = record_run(recipe, SPANS)
     storage.delete([storage.join(run_uri(recipe), FOLDER, last.name)])
     assert code_of("--run", run_uri(recipe)) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("audit: FAILED: ")
@@ -169,9 +189,8 @@ def test_a_damaged_newest_segment_fails_whether_or_not_an_older_checkpoint_is_wh
     assert "the chain ends here" in lines(found)
 
 
-def test_a_forged_chain_fails(recipe: Recipe) -> None:
+def test_a_forged_chain_fails(recipe: Recipe, last: SegmentRef) -> None:
     """The middle segment is written anew with other records; the last one still names the old link."""
-    last = record_run(recipe, SPANS)
     *_, middle, newest = history(run_uri(recipe), last)
     records = middle.records.copy()
     records[0, 2] += np.uint64(1)
@@ -186,8 +205,7 @@ def test_a_forged_chain_fails(recipe: Recipe) -> None:
     assert "does not end in the link that is named" in lines(audited(recipe))
 
 
-def test_a_gap_between_segments_fails(recipe: Recipe) -> None:
-    last = record_run(recipe, SPANS)
+def test_a_gap_between_segments_fails(recipe: Recipe, last: SegmentRef) -> None:
     newest = history(run_uri(recipe), last)[-1]
     middle = history(run_uri(recipe), newest.previous)[-1]
     ref = write_segment(run_uri(recipe), replace(newest, previous=middle.previous))
@@ -195,16 +213,16 @@ def test_a_gap_between_segments_fails(recipe: Recipe) -> None:
     assert "step 5: the segment after step 1: expected to start at step 2, found step 5" in lines(audited(recipe))
 
 
-def test_a_step_that_was_not_trained_is_listed_and_its_slots_count_as_skipped(recipe: Recipe) -> None:
-    record_run(recipe, SPANS, not_trained={4: "the loss was not finite"})
+def test_a_step_that_was_not_trained_is_listed_and_its_slots_count_as_skipped(recipe: Recipe, last: SegmentRef) -> None:
+    segment = replace(history(run_uri(recipe), last)[-1], not_trained={5: "the loss was not finite"})
+    name_ledger(recipe, 6, write_segment(run_uri(recipe), segment), Index(ensure_index(recipe)))
     found = audited(recipe)
     assert found.clean, lines(found)
-    assert found.not_trained == {4: "the loss was not finite"}
-    assert found.epochs[0].skipped == 3
+    assert found.not_trained == {5: "the loss was not finite"}
+    assert [each.skipped for each in found.epochs] == [1, 2]
 
 
-def test_segments_of_lost_steps_are_reported_and_are_no_failure(recipe: Recipe) -> None:
-    last = record_run(recipe, SPANS)
+def test_segments_of_lost_steps_are_reported_and_are_no_failure(recipe: Recipe, last: SegmentRef) -> None:
     lost = history(run_uri(recipe), last)[-1]
     write_segment(run_uri(recipe), replace(lost, stop_step=7, records=np.repeat(lost.records, 2, 0)))
     found = audited(recipe)
@@ -213,12 +231,11 @@ def test_segments_of_lost_steps_are_reported_and_are_no_failure(recipe: Recipe) 
     assert len(segment_names(run_uri(recipe))) == 4
 
 
-def test_the_range_limits_what_is_compared_and_the_verdict_says_so(recipe: Recipe) -> None:
-    record_run(recipe, SPANS, another_ranks_block)
-    found = audit(open_past(run_uri(recipe)), 4)
+def test_the_range_limits_what_is_compared_and_the_verdict_says_so(wrong: Recipe) -> None:
+    found = audit(open_past(run_uri(wrong)), 4)
     assert found.clean
     assert found.verdict.endswith("steps 4 to 5 compared")
-    assert not audit(open_past(run_uri(recipe)), 2, 4).clean
+    assert not audit(open_past(run_uri(wrong)), 2, 4).clean
 
 
 def test_starts_of_many_slots_are_those_that_each_is_given(recipe: Recipe, tmp_path: Path) -> None:
@@ -246,28 +263,26 @@ def code_of(*arguments: str) -> int:
 
 
 def test_the_job_ends_with_the_verdict_and_its_exit_code(
-    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe, wrong: Recipe, last: SegmentRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record_run(recipe, SPANS)
+    assert last.name.startswith("00000005-00000006")
     target = tmp_path / "audit.json"
     assert code_of("--run", run_uri(recipe), "--json", str(target)) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("audit: clean: 6 steps")
     assert json.loads(target.read_text())["clean"]
-    record_run(recipe, SPANS, another_ranks_block)
-    assert code_of("--run", recipe.run.name, "--storage", recipe.run.storage) == 1
+    assert code_of("--run", wrong.run.name, "--storage", wrong.run.storage) == 1
     *_, finding, verdict = capsys.readouterr().out.splitlines()
     assert finding.startswith("step 3: its clips")
     assert verdict.startswith("audit: FAILED: 1 finding in step 3")
 
 
 def test_a_run_without_a_ledger_and_steps_that_are_not_there_are_user_errors(
-    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe, last: SegmentRef, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert code_of("--run", "/nowhere/at-all") == 2
-    record_run(recipe, SPANS)
     assert code_of("--run", run_uri(recipe), "--from-step", "6") == 2
     assert "the run's history has 0 to 5" in capsys.readouterr().err
-    name_ledger(recipe, 6, None, Index(ensure_index(recipe)))
+    segment = history(run_uri(recipe), last)[-1]
+    name_ledger(recipe, segment.stop_step, None, Index(ensure_index(recipe)))
     assert code_of("--run", run_uri(recipe)) == 2
     assert "names no ledger" in capsys.readouterr().err
-    assert ref_from(None) is None

@@ -42,6 +42,11 @@ def test_a_block_that_nobody_works_on_is_said_to_be_so() -> None:
     assert found == [f"rank 0 has waited 95 s for {BLOCK}; no actor says that it works on {BLOCK}"]
 
 
+def test_an_actor_that_is_stuck_at_another_block_is_named() -> None:
+    (line,) = diagnosis([rank(0, "data", BLOCK), decoder("a1b2", "block 26 of step 13", 94)])
+    assert line.endswith(f"{BLOCK}, but decode actor a1b2 has worked on block 26 of step 13 for 94 s")
+
+
 def test_a_rank_that_says_nothing_more_is_silent() -> None:
     (line,) = diagnosis([meets(0), rank(1, "compute", "step 12", since_s=2, age_s=93)])
     assert line == (
@@ -111,6 +116,10 @@ def test_a_slow_wait_is_said_once_and_again_when_it_has_doubled() -> None:
     assert [said(60), said(62), said(119), said(121), said(130)] == [1, 0, 0, 1, 0]
     assert said(1, "well") == 0
     assert said(60) == 1
+
+
+def test_a_hang_is_no_warning() -> None:
+    assert Warnings().lines([rank(0, "data", BLOCK, level="hang"), rank(1, "data", BLOCK, level="slow")]) == []
 
 
 def test_a_rank_that_falls_silent_is_warned_of() -> None:

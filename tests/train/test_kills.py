@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from system import storage
 from system.data.dataset import run_uri
-from system.recipe import Recipe
+from system.recipe import Recipe, dump_recipe
+from system.train.audit import audit
 from system.train.checkpoint import complete_steps, latest
+from system.train.past import open_past
 from tests.small import tiny_recipe
 from tests.train.kills import MOMENTS, Kill, train_killed, train_on_to_the_end
 from tests.train.ranks import newest, train_on
@@ -55,3 +58,6 @@ def test_a_run_killed_at_any_moment_ends_as_if_nobody_had(generated: Path, undis
     assert chains[0].ledger is not None
     assert chains[1].ledger is not None
     assert chains[0].ledger.chain == chains[1].ledger.chain
+    storage.write(storage.join(run_uri(recipe), "recipe.yaml"), dump_recipe(recipe).encode())  # as the driver does
+    found = audit(open_past(run_uri(recipe)))
+    assert found.clean, found.findings

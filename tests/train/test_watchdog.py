@@ -90,7 +90,7 @@ def test_a_phase_that_lasts_longer_than_usual_is_told_as_slow_until_it_ends() ->
 
 def test_a_phase_is_slow_only_if_it_is_longer_than_many_usual_steps() -> None:
     world = World()
-    patience = Patience(deadline_s=30, warning_s=0.0, warning_steps=1e6, look_s=0.01, tell_s=0.01)
+    patience = Patience(deadline_s=600, warning_s=0.0, warning_steps=1e6, look_s=0.01, tell_s=0.01)
     with Watchdog(0, patience, world.edges()) as watchdog:
         watchdog.at("data", "block 0 of step 0")
         time.sleep(0.01)
