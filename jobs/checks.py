@@ -21,6 +21,7 @@ from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.launch import cluster_nodes, flow_cpus, use_gpu
+from system.train.lease import unenforced
 from system.train.own_tokenizer import options_for
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
 from system.train.session import frozen_networks
@@ -33,10 +34,11 @@ SAMPLE = 8
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: what was looked at, and what it said."""
+    """The result of one check: what was looked at, what it said, and whether a person should think about it."""
 
     check: str
     says: str
+    warns: bool = False
 
 
 def check_storage(recipe: Recipe) -> Finding:
@@ -54,6 +56,21 @@ def check_storage(recipe: Recipe) -> Finding:
     except StorageFault as error:
         raise DataError(str(error)) from error
     return Finding("run folder", f"writable: {run_uri(recipe)}")
+
+
+def check_lease(recipe: Recipe) -> Finding:
+    """See whether the run's store keeps two jobs from writing the same object, by which one of them gets the run.
+
+    Raises:
+        DataError: if storage refuses, or does not answer.
+    """
+    try:
+        enforced = storage.enforces_create(run_uri(recipe))
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+    if enforced:
+        return Finding("lease", "the store writes an object only once where it is asked to")
+    return Finding("lease", unenforced(run_uri(recipe)), warns=True)
 
 
 def check_data(recipe: Recipe) -> Finding:

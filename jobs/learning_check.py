@@ -156,9 +156,11 @@ def other_masks(task: Task) -> dict[str, float]:
 def commit() -> str:
     """Return the commit that is checked out, or "no commit"."""
     here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
-    )
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "no commit"
     return done.stdout.strip() or "no commit"
 
 

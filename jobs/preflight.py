@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     tried: list[Callable[[], checks.Finding]] = [
         lambda: checks.check_layout(recipe),
         lambda: checks.check_storage(recipe),
+        lambda: checks.check_lease(recipe),
         lambda: checks.check_data(recipe),
         lambda: _index(recipe),
         lambda: checks.check_sample(recipe, ensure_index(recipe)),
@@ -48,11 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     for check in tried:
         try:
             finding = check()
-            say(f"ok    {finding.check:11s} {finding.says}")
+            say(f"{'WARN ' if finding.warns else 'ok   '} {finding.check:11s} {finding.says}")
         except TubeletError as error:
             worst = max(worst, error.exit_code)
             say(f"BAD   {type(error).__name__}: {error}")
-            if check is tried[2]:
+            if check is tried[3]:
                 break  # without data there is no index, no sample and no length
     say("ready to train" if not worst else "not ready: mend what is marked BAD")
     return worst

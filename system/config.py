@@ -75,6 +75,7 @@ class DataSection(Section):
     )
     blocks_per_stream: int = free(500_000, ge=1, description="Blocks after which the stream is rebuilt.")
     deadline_s: float = free(20.0, gt=0, description="Wall-clock limit for decoding one video; once more with 5x.")
+    child_cpu_s: float | None = free(None, gt=0, description="CPU time for decoding one video. Default: deadline_s.")
     child_memory_mb: int = free(8192, ge=512, description="Address space limit of a decode child, MiB.")
     child_rss_mb: int = free(1536, ge=128, description="A decode child above this resident size is replaced, MiB.")
     child_videos: int = free(5000, ge=1, description="A decode child is replaced after this many videos.")

@@ -31,8 +31,16 @@ class ResumeError(UserError):
     """A run exists under this name that the recipe cannot continue."""
 
 
+class LeaseError(UserError):
+    """Another job holds the run, or has taken it over."""
+
+
 class DivergedError(UserError):
     """Training left the finite numbers: the same steps again would do the same."""
+
+
+class RunError(UserError):
+    """A run's folder does not hold what is asked of it."""
 
 
 class WeightsError(UserError):
@@ -75,6 +83,22 @@ class DivergedFault(SystemFault):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class HangFault(SystemFault):
+    """A rank waited for longer than it may, and ended itself for it.
+
+    Args:
+        sentence: who waited for whom.
+        step: that did not end; -1 before the first.
+    """
+
+    def __init__(self, sentence: str, step: int = -1) -> None:
+        super().__init__(sentence, step)  # both, or it cannot be unpickled
+        self.sentence, self.step = sentence, step
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class DecodeError(TubeletError):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from errno import ENOSPC
+from errno import ENOSPC, EPERM
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,35 @@ def test_an_upload_moves_a_file(tmp_path: Path) -> None:
     storage.upload(source, str(tmp_path / "to" / "there"))
     assert not source.exists()
     assert storage.read(str(tmp_path / "to" / "there")) == b"x"
+
+
+def test_a_created_file_is_whole_and_not_written_over(tmp_path: Path) -> None:
+    uri = str(tmp_path / "folder" / "a")
+    assert storage.create(uri, b"first")
+    assert not storage.create(uri, b"second")
+    assert storage.read(uri) == b"first"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
+    assert storage.enforces_create(str(tmp_path / "folder"))
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
+
+
+def test_of_many_threads_that_create_a_file_one_succeeds(tmp_path: Path) -> None:
+    for number in range(10):
+        uri = str(tmp_path / f"{number}")
+        won = storage.in_parallel([lambda n=n, u=uri: storage.create(u, b"%d" % n) for n in range(8)])  # type: ignore[misc]
+        assert sum(won) == 1
+        assert storage.read(uri) == b"%d" % won.index(True)
+
+
+def test_a_file_system_without_hard_links_does_not_enforce_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(storage.UnsupportedError, match="no hard links"):
+        storage.create(str(tmp_path / "a"), b"x")
+    assert not storage.enforces_create(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_near_ranges_are_joined_and_far_ones_are_not() -> None:

@@ -160,7 +160,7 @@ def masker(recipe: Recipe, device: str | None = "cpu") -> Masker:
 def limits_of(recipe: Recipe) -> Limits:
     """Return the limits of the recipe's decode children."""
     data = recipe.data
-    return Limits(data.deadline_s, data.child_memory_mb, data.child_rss_mb, data.child_videos)
+    return Limits(data.deadline_s, data.child_memory_mb, data.child_rss_mb, data.child_videos, data.child_cpu_s)
 
 
 def read_stage(spec: StreamSpec) -> ReadStage:

@@ -1,8 +1,9 @@
-"""The process in which videos are opened: `python -m system.data.child FD CAPACITY MEMORY_MB`.
+"""The process in which videos are opened: `python -m system.data.child FD CAPACITY MEMORY_MB CPU_S`.
 
 It reads requests from standard input and answers on standard output; frames go into shared memory (the file descriptor
-FD). It has no credentials, may not grow beyond its memory limit, can write no more than its error messages, and dies
-with its parent. What goes wrong with one video is an answer; what kills the process is the parent's to notice.
+FD). It has no credentials, may not grow beyond its memory limit nor use more CPU time than a job has, can write no more
+than its error messages, and dies with its parent. What goes wrong with one video is an answer; what kills the process
+is the parent's to notice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import resource
 import sys
 import threading
 import time
+from math import ceil
 from typing import IO, Any
 
 import numpy as np
@@ -80,6 +82,7 @@ class _Child:
             except EOFError:
                 return
             data = b""
+            _limit_cpu(message["cpu_s"])
             try:
                 answer, data = self._answer(message, payload)
             except DecodeError as error:
@@ -90,6 +93,13 @@ class _Child:
                 answer = {"error": "memory", "reason": "needs more memory than a decode child may have"}
             answer["rss_mb"] = _resident_mb()
             send(self._target, answer, data)
+
+
+def _limit_cpu(more_s: float) -> None:
+    """Let the process use so much more CPU time, rounded up to a whole second of its life; SIGXCPU ends it then."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, life = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(ceil(used.ru_utime + used.ru_stime + more_s), life), life))
 
 
 def _resident_mb() -> float:
@@ -105,13 +115,14 @@ def _die_with(parent: int) -> None:
 
 def main() -> None:
     """Run the child."""
-    descriptor, capacity, memory_mb = (int(text) for text in sys.argv[1:4])
+    descriptor, capacity, memory_mb, cpu_s = (int(text) for text in sys.argv[1:5])
     faulthandler.enable()
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     shared = mmap.mmap(descriptor, capacity)
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up between our messages
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (ERRORS_BYTES, ERRORS_BYTES))
     _Child(source, target, shared).serve()

@@ -19,7 +19,7 @@ from system.core.clip import TokenGrid, clip_span, extra_numbers, frame_numbers,
 from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
-from system.core.seeds import Purpose, generator
+from system.core.seeds import Purpose, first_draws, generator
 from system.data.augment import CropDraw, draw_crop
 from system.data.decode import ClipRequest, Seek
 from system.data.index import Index, VideoRow
@@ -78,6 +78,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What the start of a clip depends on, of all videos of an index: two (V,) int64."""
+
+    num_frames: NDArray[np.int64]
+    layers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class ClipMaker:
     """Turns slots into requests.
 
@@ -105,6 +113,23 @@ class ClipMaker:
         if video.layers and not self.spec.stride % video.layers:
             start -= start % video.layers  # so that all sampled frames are references
         return Choice(slot, attempt, video, start)
+
+    def own_starts(self, start: int, stop: int, videos: NDArray[np.int64], facts: VideoFacts) -> NDArray[np.int64]:
+        """Return where the clips of the slots [start, stop) start in the slots' own videos, as `choose` does.
+
+        Args:
+            start: first slot.
+            stop: the slot after the last one.
+            videos: (stop - start,), the slots' own videos.
+            facts: of all videos.
+        """
+        epoch, position = np.divmod(np.arange(start, stop), self.plan.num_videos)
+        draws = first_draws(self.seed, Purpose.START, epoch.astype(np.uint64), position.astype(np.uint64))
+        choices = facts.num_frames[videos] - clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra) + 1
+        starts = (draws * np.maximum(choices, 1)).astype(np.int64)
+        layers = np.maximum(facts.layers[videos], 1)
+        starts -= np.where(self.spec.stride % layers == 0, starts % layers, 0)
+        return starts
 
     def crops(self, slot: int) -> tuple[CropDraw, ...]:
         """Draw the crop of each view."""

@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.data.placing import Place
+from system.data.reports import PhaseReport, Told
 from system.errors import StreamFault
 
 # When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
@@ -26,6 +27,8 @@ ClockHandle = Any
 
 # Longest wait for the clock itself, which answers at once, seconds; a gate's wait is cut into shorter ones.
 CLOCK_S = 600.0
+# A gate says at least so often that it is still shut, so that a clock that is frozen can be told from it, seconds.
+GATE_S = 300.0
 
 
 def wait_for(reference: Any, what: str = "the run's clock", deadline_s: float = CLOCK_S) -> Any:
@@ -75,6 +78,8 @@ class Clock:
         self._progress: dict[str, Any] = {}
         self._places: dict[tuple[str, str], Place] = {}
         self._wish = Wish(0, "save", "")
+        self._reports: dict[tuple[str, str], tuple[PhaseReport, float]] = {}
+        self._at_hang: dict[tuple[str, str], Told] | None = None
 
     async def open(self, step: int, block: int) -> int:
         """Begin a new stream at a step's first block; return its number."""
@@ -96,14 +101,21 @@ class Clock:
                 self._progress = {**progress, "told_at": time.time()}
             self._moved.notify_all()
 
-    async def wait(self, stream: int, block: int, ahead: int) -> None:
-        """Return when the trainers are within `ahead` blocks of `block`, or have stood still for long."""
+    async def wait(self, stream: int, block: int, ahead: int) -> bool:
+        """Return True when the trainers are within `ahead` blocks of `block`, or have stood still for long.
+
+        False, after some minutes, where they move and are not near yet: ask again.
+        """
+        until = time.monotonic() + GATE_S
         async with self._moved:
             while stream >= self._stream and block >= self._block + ahead:
+                if time.monotonic() > until:
+                    return False
                 try:
                     await asyncio.wait_for(self._moved.wait(), STALL_S)
                 except TimeoutError:
-                    return
+                    return True
+            return True
 
     async def ask(self, what: Literal["save", "stop"], reason: str) -> Wish:
         """Ask something of the trainers."""
@@ -125,6 +137,29 @@ class Clock:
         """Return what the trainers said last."""
         return self._progress
 
+    async def report(self, report: PhaseReport) -> None:
+        """Take down what a rank or an actor of a stage is doing."""
+        key, now = (report.role, report.name), time.monotonic()
+        if report.phase is None:
+            self._reports.pop(key, None)
+        else:
+            self._reports[key] = (report, now)
+        if report.level == "hang":
+            if self._at_hang is None:
+                self._at_hang = self._told(now)
+            self._at_hang[key] = Told(report, 0.0)
+
+    async def reports(self) -> list[Told]:
+        """Return what everybody is doing; once a rank has hung, what everybody did at that moment.
+
+        What the others say after that is of the end of the group, and hides who waited for whom.
+        """
+        told = self._told(time.monotonic()) if self._at_hang is None else self._at_hang
+        return list(told.values())
+
+    def _told(self, now: float) -> dict[tuple[str, str], Told]:
+        return {key: Told(report, now - at) for key, (report, at) in self._reports.items()}
+
     async def landed(self, place: Place) -> None:
         """Take down where a process landed."""
         self._places[place.role, place.name] = place
@@ -132,6 +167,16 @@ class Clock:
     async def places(self) -> list[Place]:
         """Return where the processes landed that have said so."""
         return list(self._places.values())
+
+
+def pass_gate(clock: ClockHandle, stream: int, block: int, ahead: int) -> None:
+    """Wait until the trainers are within `ahead` blocks of `block`, however long they take.
+
+    Raises:
+        StreamFault: if the clock does not answer.
+    """
+    while not wait_for(clock.wait.remote(stream, block, ahead), f"the run's clock at the gate of block {block}"):
+        pass
 
 
 def make_clock() -> ClockHandle:

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from system import storage
 from system.errors import DataError
@@ -228,6 +230,13 @@ class Index:
     def row(self, video_id: int) -> VideoRow:
         """Return one video's row."""
         return VideoRow(**self._group(video_id // self.group_videos)[video_id % self.group_videos])
+
+    def numbers(self, name: str) -> NDArray[np.int64]:
+        """Return a column of whole numbers of all videos: (V,) int64; zeros where an older index has no such column."""
+        if name not in self._file.schema_arrow.names:
+            return np.zeros(self.num_videos, np.int64)
+        with self._lock:
+            return self._file.read([name]).column(0).to_numpy().astype(np.int64)
 
     def __iter__(self) -> Iterator[VideoRow]:
         return (self.row(video_id) for video_id in range(self.num_videos))

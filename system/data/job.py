@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,41 @@ from system.data.decode import ClipRequest
 from system.data.scale import Frames
 from system.data.wire import MAX_BYTES
 
+# Seconds that a child may take to start.
+START_S = 60.0
+# A time-out is tried once more, alone in a fresh child, with this many times the deadline, before it counts.
+SECOND_CHANCE = 5
+# Threads that a decoder may use: every one is told so when it is opened.
+DECODER_THREADS = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child may use, and when it is replaced."""
+    """What a child may use, and when it is replaced.
+
+    Attributes:
+        deadline_s: wall-clock time of a job.
+        memory_mb: of address space, MiB.
+        rss_mb: resident size above which it is replaced, MiB.
+        videos: number of jobs after which it is replaced.
+        cpu_s: CPU time of a job, all threads together; None: the deadline on each thread that a decoder may use.
+    """
 
     deadline_s: float = 20.0
     memory_mb: int = 8192
     rss_mb: int = 1536
     videos: int = 5000
+    cpu_s: float | None = None
+
+    @property
+    def job_cpu_s(self) -> float:
+        """CPU time of a job, seconds."""
+        return self.cpu_s or self.deadline_s * DECODER_THREADS
+
+    @property
+    def life_cpu_s(self) -> int:
+        """CPU time of a child from its start to its end, whole seconds: all its jobs, and one second chance."""
+        return ceil(START_S + (self.videos + SECOND_CHANCE) * self.job_cpu_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ have come near its end; and a read actor waits until its block is within `data.l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +36,10 @@ from system.data.assemble import (
     stage_specs,
     stream_blocks,
 )
-from system.data.clock import ClockHandle, untyped_ray, wait_for
+from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.placing import Place, Role, device_kind
+from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
 
@@ -73,7 +76,7 @@ class BlockNumbers(Datasource):
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """Return one task for each chunk of numbers; they run one after the other."""
-        stream, step = wait_for(self._clock.start.remote())
+        stream, step = wait_for(self._clock.start.remote(), "the run's clock to say where a stream starts")
         numbers = stream_blocks(self._spec, step, self._max_blocks)
         schema = pa.schema([("stream", pa.int64()), ("block", pa.int64())])
         tasks = []
@@ -91,31 +94,49 @@ class _Chunk:
         self._clock, self._stream, self._numbers = clock, stream, numbers
 
     def __call__(self) -> list[pa.Table]:
-        wait_for(self._clock.wait.remote(self._stream, self._numbers[0], CHUNK * self._numbers.step // 2))
+        pass_gate(self._clock, self._stream, self._numbers[0], CHUNK * self._numbers.step // 2)
         blocks = np.asarray(self._numbers, np.int64)
         return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
 
 
+class _Work:
+    """Tells the clock which block an actor works on: one message at its begin, one at its end, and no answer."""
+
+    def __init__(self, role: Teller, clock: ClockHandle) -> None:
+        self._role, self._clock = role, clock
+        self._name = (ray.get_runtime_context().get_actor_id() or "")[:8]
+
+    @contextmanager
+    def on(self, block: str) -> Iterator[None]:
+        self._clock.report.remote(PhaseReport(self._role, self._name, "work", block))
+        try:
+            yield
+        finally:
+            self._clock.report.remote(PhaseReport(self._role, self._name, None))
+
+
 class _Read:
     def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
-        self._clock, self._ahead = clock, lookahead(spec)
-        self._stage = read_stage(spec)
+        self._clock, self._ahead, self._layout = clock, lookahead(spec), spec.layout
+        self._stage, self._work = read_stage(spec), _Work("read", clock)
 
     def __call__(self, batch: Batch) -> Batch:
         (stream,), (block,) = batch["stream"].tolist(), batch["block"].tolist()
-        wait_for(self._clock.wait.remote(stream, block, self._ahead))
-        return self._stage({"block": batch["block"]})
+        pass_gate(self._clock, stream, block, self._ahead)
+        with self._work.on(block_name(self._layout, block)):
+            return self._stage({"block": batch["block"]})
 
 
 class _Decode:
-    def __init__(self, spec: StreamSpec) -> None:
+    def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
         import torch  # noqa: PLC0415  only where masks are made here
 
         torch.set_num_threads(1)
-        self._stage = decode_stage(spec)
+        self._stage, self._work, self._layout = decode_stage(spec), _Work("decode", clock), spec.layout
 
     def __call__(self, batch: Batch) -> Batch:
-        return self._stage(batch)
+        with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):
+            return self._stage(batch)
 
 
 class _Mask:
@@ -125,10 +146,11 @@ class _Mask:
         insists = "motion.device=cuda" if spec.recipe.motion.device == "cuda" else None
         device = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
         clock.landed.remote(my_place("flow", ray.get_runtime_context().get_actor_id() or "", device))
-        self._stage = mask_stage(spec, device)
+        self._stage, self._work, self._layout = mask_stage(spec, device), _Work("mask", clock), spec.layout
 
     def __call__(self, batch: Batch) -> Batch:
-        return self._stage(batch)
+        with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):
+            return self._stage(batch)
 
 
 def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
@@ -158,7 +180,7 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
     )
     stream = stream.map_batches(
         _Decode,
-        fn_constructor_args=(spec,),
+        fn_constructor_args=(spec, clock),
         batch_size=spec.layout.slots_per_block,
         compute=_pool(resources.decode_actors),
         num_cpus=1,

@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,16 +24,16 @@ from typing import Any
 import numpy as np
 
 import system
-from system.data.job import Answer, Job, Limits, checked_flow
+from system.data.job import START_S, Answer, Job, Limits, checked_flow
 from system.data.supplied import LARGEST_PIECE_BYTES
 from system.data.wire import receive, send
-from system.errors import DecodeError, RecipeError
+from system.errors import DecodeError, RecipeError, SystemFault
 from system.storage import MissingError
 
 # What a child's interpreter runs.
 CHILD = ["-m", "system.data.child"]
-# Seconds that a child may take to start.
-START_S = 60.0
+# Seconds that a child may take to end when it is killed: the system may hold it in a read of a dead mount.
+_KILLED_S = 10.0
 # What a child sees of its parent's environment: nothing that grants access to anything.
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 # What a child may say of a video; the parent itself says `deadline`, `crash` and `storage`.
@@ -96,6 +97,7 @@ class Process:
         self._region = capacity // 2
         self._memory_mb = limits.memory_mb
         self._asked_bytes = 0
+        self._cpu_s = 0.0
         shared = os.memfd_create("tubelet-frames", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         os.ftruncate(shared, capacity)
         # Or the child could shorten it, and reading a frame would kill the parent.
@@ -104,7 +106,7 @@ class Process:
         # A file and not a pipe, which would block a child that prints much.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the child
         self._process = subprocess.Popen(
-            [sys.executable, *CHILD, str(shared), str(capacity), str(limits.memory_mb)],
+            [sys.executable, *CHILD, *map(str, (shared, capacity, limits.memory_mb, limits.life_cpu_s))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -116,8 +118,8 @@ class Process:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipes = _Pipes(self._process.stdin.fileno(), self._process.stdout.fileno())
 
-    def send(self, job: Job, turn: int, deadline_s: float) -> None:
-        """Give a job; `receive` says if that went wrong."""
+    def send(self, job: Job, turn: int, deadline_s: float, cpu_s: float) -> None:
+        """Give a job and the CPU time that it may use; `receive` says if that went wrong."""
         assert job.shape is None or prod(job.shape) <= self._region
         segments = job.video.segments
         message = {
@@ -125,9 +127,10 @@ class Process:
             "size": job.video.size,
             "segments": [[start, len(data)] for start, data in segments],
             "offset": turn % 2 * self._region,
+            "cpu_s": cpu_s,
             **job.values,
         }
-        self._asked_bytes = 0
+        self._asked_bytes, self._cpu_s = 0, cpu_s
         self._pipes.until = time.monotonic() + deadline_s
         with suppress(BrokenPipeError, TimeoutError):
             send(self._pipes, message, b"".join(data for _, data in segments))
@@ -164,7 +167,7 @@ class Process:
         except TimeoutError as error:
             raise DecodeError("deadline", f"not done after {deadline_s:g} s") from error
         except (BrokenPipeError, EOFError) as error:
-            raise DecodeError("crash", f"killed its decoder ({self._fate()})") from error
+            raise self._fate() from error
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise DecodeError("crash", f"its decoder answers out of order ({printable(str(error))[:100]})") from error
 
@@ -211,20 +214,24 @@ class Process:
             frames = np.frombuffer(self._memory, np.uint8, prod(job.shape), turn % 2 * self._region).reshape(job.shape)
         return Answer(message, data, frames, checked_flow(job, data))
 
-    def _fate(self) -> str:
+    def _fate(self) -> DecodeError:
+        """Say what ended the child, or that it only hung up."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "it closed its pipe"
+            return DecodeError("crash", "killed its decoder (it closed its pipe)")
+        if code == -signal.SIGXCPU:
+            return DecodeError("deadline", f"used more than {self._cpu_s:g} s of CPU")
         self._errors.seek(0)
         said = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
         fate = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"{fate}: {printable(said[-1])[:200]}" if said else fate
+        return DecodeError("crash", f"killed its decoder ({fate}{f': {printable(said[-1])[:200]}' if said else ''})")
 
     def kill(self) -> None:
         """End the child, whatever it is doing; frames of its answers stay valid."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILLED_S)
         self._errors.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -259,13 +266,18 @@ def check_loads(decoder: str, memory_mb: int) -> None:
 
     Raises:
         RecipeError: if it cannot be loaded.
+        SystemFault: if that takes too long to say.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _LOADS, decoder, str(memory_mb)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _LOADS, decoder, str(memory_mb)],
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SystemFault(f"the decoder {decoder} did not load within {START_S:g} s") from error
     if done.returncode:
         raise RecipeError((done.stderr.strip().splitlines() or [f"data.decoder={decoder} cannot be loaded"])[-1])

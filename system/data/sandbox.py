@@ -9,14 +9,12 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 
-from system.data.job import Answer, Job, Limits, Video, decode_job, transcode_job
-from system.data.process import START_S, Process
+from system.data.job import SECOND_CHANCE, START_S, Answer, Job, Limits, Video, decode_job, transcode_job
+from system.data.process import Process
 from system.errors import DecodeError
 
 __all__ = ["Answer", "Job", "Limits", "Sandbox", "Video", "decode_job", "transcode_job"]
 
-# A time-out is tried once more, alone in a fresh child, with this many times the deadline, before it counts.
-SECOND_CHANCE = 5
 # Verdicts after which a child is in the middle of something, or gone.
 _CHILD_LOST = ("deadline", "crash", "storage")
 
@@ -68,14 +66,14 @@ class Sandbox:
             self._child.kill()
             self._child = None
 
-    def _send(self, job: Job, turn: int) -> None:
+    def _send(self, job: Job, turn: int, chance: int = 1) -> None:
         child = self._child
         if child is not None and (child.videos >= self._limits.videos or child.rss_mb > self._limits.rss_mb):
             # Frames of the last answer stay valid: a view keeps the old child's memory alive.
             self.close()
         if self._child is None:
             self._child = Process(self._capacity, self._limits)
-        self._child.send(job, turn, self._limits.deadline_s + START_S)
+        self._child.send(job, turn, self._limits.deadline_s + START_S, chance * self._limits.job_cpu_s)
 
     def _outcome(self, job: Job, turn: int) -> Answer | DecodeError:
         """Wait for a job's outcome; a child that is late or dead is replaced, and what was late is tried again."""
@@ -92,5 +90,5 @@ class Sandbox:
                 self.close()
             if failure.code != "deadline" or attempt:
                 return failure
-            self._send(job, turn)
+            self._send(job, turn, SECOND_CHANCE)
         return failure

@@ -9,7 +9,8 @@ One row after `ReadStage` is a slot; one row after `DecodeStage` is a clip: V vi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ from system.errors import DecodeError, StorageFault
 MANY = 4
 # Videos in quarantine: id -> (code, reason).
 KnownBad = Mapping[int, tuple[str, str]]
+# Slot -> the video that is tried first, None for no video, and a note for each one that is passed over.
+Chooser = Callable[[int], tuple[Choice | None, list[Note]]]
 
 
 def pack_starts(segments: Segments) -> bytes:
@@ -84,12 +87,16 @@ class ReadStage:
         maker: of the run's clips.
         layout: how a step is cut into blocks.
         known_bad: videos in quarantine: their slots start with a spare.
+        chooser: chooses in place of that, where it is known already what stood in a slot.
     """
 
     spec = read_spec()
 
-    def __init__(self, maker: ClipMaker, layout: StepLayout, known_bad: KnownBad) -> None:
-        self._maker, self._layout, self._known_bad = maker, layout, known_bad
+    def __init__(
+        self, maker: ClipMaker, layout: StepLayout, known_bad: KnownBad, chooser: Chooser | None = None
+    ) -> None:
+        self._maker, self._layout = maker, layout
+        self._chosen = chooser or (lambda slot: choose_known_good(maker, slot, known_bad))
 
     def __call__(self, batch: Batch) -> Batch:
         """One block number in, its slots out: real ones first, then padding with slot -1.
@@ -99,7 +106,7 @@ class ReadStage:
         (number,) = batch["block"]
         block = self._layout.block(int(number))
         slots = range(block.start, block.stop)
-        chosen = [choose_known_good(self._maker, slot, self._known_bad) for slot in slots]
+        chosen = [self._chosen(slot) for slot in slots]
         answers = fetch(self._maker, [choice for choice, _ in chosen if choice is not None])
         _refuse_all_gone(answers)
         fetched = iter(answers)
@@ -148,12 +155,15 @@ class DecodeStage:
         limits: of the decode child.
         masker: None if the mask is made by a stage of its own.
         known_bad: videos in quarantine, which are no spares either.
+        spares: whether one stands in for a video that cannot be read; else its slot has weight zero.
     """
 
-    def __init__(self, maker: ClipMaker, limits: Limits, masker: Masker | None, known_bad: KnownBad) -> None:
+    def __init__(
+        self, maker: ClipMaker, limits: Limits, masker: Masker | None, known_bad: KnownBad, *, spares: bool = True
+    ) -> None:
         grid, extra = maker.spec.grid, len(maker.spec.extra)
         self.spec = decode_spec(grid, extra, masker.columns(grid) if masker else {})
-        self._maker, self._masker, self._known_bad = maker, masker, known_bad
+        self._maker, self._masker, self._known_bad, self._spares = maker, masker, known_bad, spares
         self._sandbox = Sandbox(maker.spec.views * (grid.num_frames + extra) * grid.height * grid.width * 3, limits)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -173,7 +183,7 @@ class DecodeStage:
         for place, choice, answer in zip(ready, choices, self._sandbox.run(jobs), strict=True):
             if not self._take(out, place, choice, answer):
                 failed.append(place)
-        for place in failed:  # the rare path: spares, one at a time
+        for place in failed if self._spares else ():  # the rare path: spares, one at a time
             self._substitute(out, place)
         for place in places:
             out["notes"][place.row, 0] = pack_notes(place.notes)
@@ -218,9 +228,14 @@ class DecodeStage:
         return True
 
     def _substitute(self, out: Batch, place: _Place) -> None:
-        """Try spare videos for a slot; after the last one it is skipped, with weight zero."""
+        """Try spare videos for a slot; after the last one it is skipped, with weight zero.
+
+        A spare may be the slot's own video: what was passed over for a slot does not stand in it.
+        """
         while place.attempt <= ATTEMPTS:
-            choice, passed = choose_known_good(self._maker, place.slot, self._known_bad, place.attempt)
+            tried = {note.video_id: (note.code, note.reason) for note in place.notes}
+            known_bad = ChainMap(tried, self._known_bad)
+            choice, passed = choose_known_good(self._maker, place.slot, known_bad, place.attempt)
             place.notes += passed
             if choice is None:
                 break

@@ -4,7 +4,8 @@ Object storage has no rename, so a thing exists when its manifest, written last,
 or not at all, and so does a local file here (written beside its place, then renamed).
 
 A wrong bucket, key, credential or setting is a `DataError`; an object that is gone, or shorter than it was, is a
-`MissingError`, which is one; a store that does not answer is a `StorageFault`. s3.py and local.py do the work.
+`MissingError`, which is one; a store that does not answer is a `StorageFault`, after the tries that retry.py
+allows. s3.py, s3_upload.py and local.py do the work.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from system.errors import DataError, StorageFault
-from system.storage import local, s3
-from system.storage.errors import MissingError, ReplacedError
+from system.storage import local, s3, s3_upload
+from system.storage.errors import MissingError, ReplacedError, UnsupportedError
 from system.storage.local import local_path
-from system.storage.s3 import ObjectInfo, endpoint
+from system.storage.s3 import ObjectInfo
+from system.storage.s3_errors import endpoint
 
 __all__ = [
     "MissingError",
     "ReplacedError",
+    "UnsupportedError",
     "ObjectInfo",
     "absolute",
     "check_writable",
+    "create",
     "delete",
     "endpoint",
+    "enforces_create",
     "exists",
     "in_parallel",
     "is_s3",
@@ -111,6 +116,35 @@ def write(uri: str, data: bytes) -> None:
         local.put(uri, data)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Write an object whole if nothing is there yet; of many that try at once, one succeeds.
+
+    Args:
+        uri: of the object.
+        data: bytes that nobody else would write there: they tell our object from another's when an answer was lost.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        UnsupportedError: if the store says that it cannot do this; others write all the same (`enforces_create`).
+    """
+    return s3.create(uri, data) if is_s3(uri) else local.create(uri, data)
+
+
+def enforces_create(uri: str) -> bool:
+    """Say whether a folder's store keeps `create` from writing over what is there; tried with a small object."""
+    probe = join(uri, f".probe-{uuid.uuid4().hex[:8]}")
+    try:
+        create(probe, b"first")
+    except UnsupportedError:
+        return False
+    try:
+        return not create(probe, b"second")
+    finally:
+        delete([probe])
+
+
 def check_writable(uri: str) -> None:
     """Write a small object beside a URI and delete it, so that work of hours does not end at a closed door.
 
@@ -126,7 +160,7 @@ def check_writable(uri: str) -> None:
 def upload(path: Path, uri: str) -> None:
     """Move a local file to a URI, in parts if it is large; the file is gone afterwards."""
     if is_s3(uri):
-        s3.upload(path, uri)
+        s3_upload.upload(path, uri)
     else:
         local.upload(path, uri)
 
@@ -169,7 +203,10 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         # Sorted as text, as S3 does, and not folder by folder.
         for path in sorted((path for path in root.rglob("*") if path.is_file()), key=str):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
-                stat = path.stat()
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:  # deleted while we list
+                    continue
                 yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 

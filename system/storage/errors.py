@@ -11,3 +11,7 @@ class MissingError(DataError):
 
 class ReplacedError(MissingError):
     """The object at a URI is shorter than it was when it was listed."""
+
+
+class UnsupportedError(DataError):
+    """The store does not have what was asked of it, such as writing only where nothing is yet."""

@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ENOSPC, EROFS
+from errno import EMLINK, ENOSPC, ENOSYS, ENOTSUP, EPERM, EROFS
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from system.errors import DataError, StorageFault
-from system.storage.errors import MissingError
+from system.storage.errors import MissingError, UnsupportedError
+
+# What file systems answer that have no hard links.
+_NO_LINKS = {EMLINK, ENOSYS, ENOTSUP, EPERM}
 
 
 def local_path(uri: str) -> Path:
@@ -80,18 +83,51 @@ def delete(uri: str) -> None:
         local_path(uri).unlink(missing_ok=True)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Write a file whole if none is there; say whether it was written.
+
+    Raises:
+        UnsupportedError: if the file system has no hard links.
+    """
+    path = local_path(uri)
+    with told(uri), _written(path) as beside:
+        beside.write_bytes(data)
+        _sync(beside)
+        try:
+            os.link(beside, path)  # of a finished file, so that nobody sees a part of it
+        except FileExistsError:
+            # Over NFS the answer may be lost of a link that was made.
+            return beside.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise UnsupportedError(f"{uri}: this file system has no hard links") from error
+            raise
+        return True
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it is renamed to `path` once its bytes are on the disk, and gone after an error."""
+    with _written(path) as beside:
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """Yield a new file beside a path; it is gone afterwards, if it still has this name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     beside = Path(name)
     try:
         yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.chmod(0o644)
-        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    path.chmod(0o644)

@@ -2,83 +2,49 @@
 
 AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_PROFILE and the usual credential chain. boto3 itself reads
 AWS_DEFAULT_REGION only, so AWS_REGION, which every other SDK reads, is passed to it here.
+
+Each request is tried again by retry.py and never by boto3, so that tries are counted once. Each answer's length is
+compared with what was asked for; what is written carries a checksum, by which a store refuses torn bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigNotFound,
-    ConfigParseError,
-    EndpointConnectionError,
-    InvalidRegionError,
-    NoCredentialsError,
-    NoRegionError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from system.errors import DataError, StorageFault, TubeletError
+from system.errors import DataError
 from system.storage.errors import MissingError
+from system.storage.retry import number_from, retried
+from system.storage.s3_errors import MISSING, ShortError, code_of, endpoint, passing, split, told
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+T = TypeVar("T")
 
 # Requests that one process keeps in flight.
 CONNECTIONS = 32
-# boto3 repeats a request until its answer begins; a connection cut in the middle of a body is for us to repeat.
-BODY_ATTEMPTS = 5
-# Seconds before the second attempt, doubled for each one after it: 3 s in all.
-BODY_PAUSE_S = 0.2
-
-_MISSING = {"404", "NoSuchKey", "NotFound"}
-_REFUSED = {
-    "401",
-    "403",
-    "AccessDenied",
-    "AccountProblem",
-    "AllAccessDisabled",
-    "AuthFailure",
-    "ExpiredToken",
-    "Forbidden",
-    "InvalidAccessKeyId",
-    "InvalidSecurity",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "Unauthorized",
-}
-_ELSEWHERE = {"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
-# A person's settings, found wrong before any request is sent.
-_MISTAKES = (
-    ConfigNotFound,
-    ConfigParseError,
-    InvalidRegionError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
+CONNECT_TIMEOUT_S = 5.0
+# Silence after which a request is given up: a store that works answers in under a second, and two of these fit into
+# the 30 s after which a run's lease expires.
+READ_TIMEOUT_S = 15.0
+READ_TIMEOUT_VARIABLE = "TUBELET_STORAGE_READ_TIMEOUT_S"
+# A body that comes slower than this for longer than the time-out is given up as well; such a link trains nothing.
+SLOWEST_BYTES_PER_S = 64e3
+PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +56,15 @@ class ObjectInfo:
     etag: str
 
 
-def split(uri: str) -> tuple[str, str]:
-    """Return bucket and key of a URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise DataError(f"{uri}: an S3 URI is s3://bucket/key, got no bucket")
-    return bucket, key
-
-
-def endpoint() -> str:
-    """Return the S3 endpoint that is spoken to, for messages."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
-
-
 _making = threading.Lock()
 
 
 @lru_cache(maxsize=1)
 def _client(_process: int) -> S3Client:
     config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"max_attempts": 6, "mode": "standard"},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=_read_timeout_s(),
+        retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=CONNECTIONS,
         # Other S3-compatible stores do not all know the newer default checksums.
         request_checksum_calculation="when_required",
@@ -120,161 +73,176 @@ def _client(_process: int) -> S3Client:
     return boto3.Session(region_name=os.environ.get("AWS_REGION") or None).client("s3", config=config)
 
 
+def _read_timeout_s() -> float:
+    return number_from(READ_TIMEOUT_VARIABLE, READ_TIMEOUT_S, least=0.01)
+
+
 def client() -> S3Client:
     """Return this process's S3 client (one per process: a client does not survive a fork)."""
     with _making:  # two threads must not make a client at once
         return _client(os.getpid())
 
 
-@contextmanager
-def told(uri: str) -> Iterator[None]:
-    """Turn what boto3 raises, the making of its client included, into our errors: one sentence, what was tried."""
-    try:
-        yield
-    except S3UploadFailedError as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, ClientError):
-            raise _answered(uri, cause) from error
-        raise StorageFault(f"{uri}: {endpoint()}: {error}") from error
-    except ClientError as error:
-        raise _answered(uri, error) from error
-    except NoCredentialsError as error:
-        raise DataError(f"{uri}: no AWS credentials were found; set AWS_PROFILE or run under a role") from error
-    except ParamValidationError as error:
-        raise DataError(f"{uri}: S3 knows no bucket or key of such a name") from error
-    except _MISTAKES as error:
-        raise DataError(
-            f"{uri}: {_sentence(error)}; check AWS_PROFILE, AWS_REGION, the AWS_ keys and ~/.aws"
-        ) from error
-    except EndpointConnectionError as error:
-        raise StorageFault(
-            f"{uri}: could not connect to {endpoint()}; check AWS_ENDPOINT_URL and the network"
-        ) from error
-    except (BotoCoreError, HTTPError, OSError) as error:
-        raise StorageFault(f"{uri}: {endpoint()}: {_sentence(error)}") from error
-    except ValueError as error:  # what botocore raises for an endpoint that is no URL
-        raise DataError(
-            f"{uri}: {_sentence(error)}; AWS_ENDPOINT_URL is http(s)://host:port, got {endpoint()}"
-        ) from error
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _answered(uri: str, error: ClientError) -> TubeletError:
-    """Return our error for one that a store answered."""
-    code = _code(error)
-    if code in _MISSING:
-        return MissingError(f"{uri}: there is no such object at {endpoint()}")
-    mistake = _mistake(code, split(uri)[0])
-    return (
-        DataError(f"{uri}: {mistake}")
-        if mistake
-        else StorageFault(f"{uri}: {endpoint()} answered {code}: {_sentence(error)}")
-    )
-
-
-def _mistake(code: str, bucket: str) -> str:
-    """Say what a person has to mend after an answer; "" if it is nothing of theirs."""
-    if code in _REFUSED:
-        return (
-            f"{endpoint()} refused the credentials ({code}); check AWS_PROFILE or the instance's role, and"
-            f" that they may read and list the bucket {bucket}"
-        )
-    if code in _ELSEWHERE:
-        return f"the bucket {bucket} lies in another region ({code}); set AWS_REGION to it"
-    return {
-        "NoSuchBucket": f"there is no bucket {bucket} at {endpoint()}",
-        "InvalidBucketName": f"no bucket may be named {bucket}",
-        "InvalidObjectState": "the object is archived; restore it from its storage class before it is read",
-        # Of a HEAD, whose answer has no body to give a reason in.
-        "400": f"{endpoint()} answered 400 without a reason, as it does to an expired token; renew the credentials,"
-        " and check AWS_REGION",
-    }.get(code, "")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def asked(uri: str, request: Callable[[int], T]) -> T:
+    """Send a request until it is answered; it gets the number of tries that failed."""
+    with told(uri):
+        return retried(request, uri, passing)
 
 
 def get(uri: str, start: int, stop: int | None) -> bytes:
-    """Return the bytes [start, stop) of an object, fewer if it ends before."""
+    """Return the bytes [start, stop) of an object, fewer only if it ends before."""
     bucket, key = split(uri)
-    extra: dict[str, Any] = {}
-    if start or stop is not None:
-        extra["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    with told(uri):
-        for attempt in range(BODY_ATTEMPTS):
-            if attempt:
-                time.sleep(BODY_PAUSE_S * 2 ** (attempt - 1))
-            try:
-                body = client().get_object(Bucket=bucket, Key=key, **extra)["Body"]
-            except ClientError as error:
-                if _code(error) in ("InvalidRange", "416"):
-                    return b""  # the object ends before `start`
-                raise
-            try:
-                return body.read()
-            except (BotoCoreError, HTTPError, OSError) as error:
-                cut: Exception = error
-        raise StorageFault(
-            f"{uri}: {endpoint()} cut the connection {BODY_ATTEMPTS} times in the middle of the bytes"
-            f" ({_sentence(cut)})"
-        ) from cut
+    # A range is named for a whole object too: the answer then says how long it is, beside the length of what it sends.
+    wanted = f"bytes={start}-{'' if stop is None else stop - 1}"
+
+    def once(_: int) -> bytes:
+        try:
+            answer = client().get_object(Bucket=bucket, Key=key, Range=wanted)
+        except ClientError as error:
+            if code_of(error) in ("InvalidRange", "416"):
+                return b""  # the object ends before `start`
+            raise
+        length = _promised(answer.get("ContentRange", ""), start, stop)
+        if length is None:  # a store that does not know ranges sends the whole object
+            return _body(answer["Body"], size(uri))[start:stop]
+        return _body(answer["Body"], length)
+
+    return asked(uri, once)
+
+
+def _promised(content_range: str, start: int, stop: int | None) -> int | None:
+    """Return the bytes that an answer should have, by its header "bytes 0-9/25"; None if it has none."""
+    said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
+    if not said:
+        return None
+    first, last, whole = int(said[1]), int(said[2]), said[3]
+    ends = last + 1 if whole == "*" else min(int(whole), int(whole) if stop is None else stop)
+    if first != start or last + 1 != ends:
+        raise ShortError(f"was asked for bytes {start} to {ends}, and answered with {first} to {last + 1}")
+    return ends - start
+
+
+def _body(body: Any, length: int) -> bytes:
+    """Read an answer's body as it comes.
+
+    Raises:
+        ShortError: if it has another length, or trickles.
+    """
+    deadline = time.monotonic() + _read_timeout_s() + length / SLOWEST_BYTES_PER_S
+    pieces: list[bytes] = []
+    got = 0
+    try:
+        # Not boto3's own `read`, which waits for all that it was asked for however slowly it comes.
+        while piece := body._raw_stream.read1(PIECE_BYTES):
+            pieces.append(piece)
+            got += len(piece)
+            if time.monotonic() > deadline:
+                raise ShortError(f"sent {got} of {length} bytes and is too slow")
+        if got != length:
+            raise ShortError(f"sent {got} of {length} bytes")
+    except BaseException:
+        body.close()  # or the rest of this answer would be read as the next one
+        raise
+    return b"".join(pieces)
 
 
 def size(uri: str) -> int:
     """Return an object's size in bytes."""
-    bucket, key = split(uri)
     try:
-        with told(uri):
-            return int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
+        return int(head(uri)["ContentLength"])
     except MissingError:
         # A HEAD does not say whether it is the object or the bucket that is not there.
-        if not _has_bucket(bucket):
+        bucket = split(uri)[0]
+        if not _has_bucket(uri, bucket):
             raise DataError(f"{uri}: there is no bucket {bucket} at {endpoint()}") from None
         raise
 
 
-def _has_bucket(bucket: str) -> bool:
-    try:
-        client().head_bucket(Bucket=bucket)
-    except ClientError as error:
-        return _code(error) not in {*_MISSING, "NoSuchBucket"}
-    except BotoCoreError:
+def head(uri: str) -> Any:
+    """Return what a store says of an object without its bytes."""
+    bucket, key = split(uri)
+    return asked(uri, lambda _: client().head_object(Bucket=bucket, Key=key))
+
+
+def _has_bucket(uri: str, bucket: str) -> bool:
+    def once(_: int) -> bool:
+        try:
+            client().head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if passing(error):
+                raise
+            return code_of(error) not in {*MISSING, "NoSuchBucket"}
+        except BotoCoreError as error:
+            if passing(error):
+                raise
         return True  # the object was asked for just now, and that answer stands
-    return True
+
+    return asked(uri, once)
 
 
 def put(uri: str, data: bytes) -> None:
     """Write an object whole."""
     bucket, key = split(uri)
-    with told(uri):
-        client().put_object(Bucket=bucket, Key=key, Body=data)
+    asked(uri, lambda _: client().put_object(Bucket=bucket, Key=key, Body=data, ContentMD5=md5(data)))
 
 
-def upload(path: Path, uri: str) -> None:
-    """Move a local file to an object, in parts if it is large."""
+def md5(data: bytes) -> str:
+    """Return the checksum that a store compares with the bytes that reach it."""
+    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write an object if none is there; say whether it was written.
+
+    Raises:
+        UnsupportedError: if the store says that it cannot.
+    """
     bucket, key = split(uri)
-    with told(uri):
-        client().upload_file(str(path), bucket, key)
-    path.unlink()
+
+    def once(failed: int) -> bool:
+        try:
+            client().put_object(Bucket=bucket, Key=key, Body=data, ContentMD5=md5(data), IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) not in ("PreconditionFailed", "412"):
+                raise
+            return failed > 0 and _is(uri, data)  # a try whose answer was lost may have written it
+        return True
+
+    return asked(uri, once)
+
+
+def _is(uri: str, data: bytes) -> bool:
+    try:
+        return get(uri, 0, None) == data
+    except MissingError:
+        return False
 
 
 def delete(uri: str) -> None:
     """Delete an object if it is there."""
     bucket, key = split(uri)
-    with told(uri):
-        client().delete_object(Bucket=bucket, Key=key)
+    asked(uri, lambda _: client().delete_object(Bucket=bucket, Key=key))
 
 
 def list_objects(uri: str) -> Iterator[ObjectInfo]:
     """Yield every object under a prefix, in the order of their keys."""
     bucket, key = split(uri)
-    prefix = key.rstrip("/") + "/" if key.strip("/") else ""
-    with told(uri):
-        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):
-                    yield ObjectInfo(f"s3://{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
+    where: Any = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key.strip("/") else ""}
+    while True:
+        page = asked(uri, lambda _: _page(where))
+        for entry in page.get("Contents", []):
+            if not entry["Key"].endswith("/"):
+                yield ObjectInfo(f"s3://{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
+        if not page.get("IsTruncated"):
+            return
+        where["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _page(where: Any) -> ListObjectsV2OutputTypeDef:
+    page = client().list_objects_v2(**where)
+    # boto3 takes an answer without a body for a page without objects.
+    if not {"IsTruncated", "KeyCount", "Name"} & page.keys():
+        raise ShortError("sent a listing that says nothing")
+    if page.get("IsTruncated") and "NextContinuationToken" not in page:
+        raise ShortError("sent a listing that goes on, and not where")
+    return page

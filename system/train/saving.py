@@ -106,21 +106,29 @@ class HostCopy:
 
     _buffers: dict[tuple[str, str, int], torch.Tensor] = field(default_factory=dict)
 
+    def reserve(self, fragments: Sequence[Fragment]) -> None:
+        """Take the memory: its pages are made at first touch, which takes longer than a copy into them."""
+        for part in fragments:
+            self._buffer(part).zero_()
+
     def of(self, fragments: Sequence[Fragment]) -> list[Fragment]:
         """Copy fragments into host memory."""
-        copies, on_device = [], False
+        copies = []
         for part in fragments:
-            key = (part.name, part.state, part.start)
-            buffer = self._buffers.get(key)
-            if buffer is None or buffer.shape != part.values.shape:
-                pinned = part.values.is_cuda
-                buffer = self._buffers[key] = torch.empty(part.values.shape, dtype=torch.float32, pin_memory=pinned)
+            buffer = self._buffer(part)
             buffer.copy_(part.values.detach(), non_blocking=True)
-            on_device |= part.values.is_cuda
             copies.append(Fragment(part.name, part.state, part.start, buffer))
-        if on_device:
+        if any(part.values.is_cuda for part in fragments):
             torch.cuda.synchronize()
         return copies
+
+    def _buffer(self, part: Fragment) -> torch.Tensor:
+        key = (part.name, part.state, part.start)
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.shape != part.values.shape:
+            pinned = part.values.is_cuda
+            buffer = self._buffers[key] = torch.empty(part.values.shape, dtype=torch.float32, pin_memory=pinned)
+        return buffer
 
 
 class Keeper:
@@ -148,6 +156,7 @@ class Keeper:
         self._last, self._deadline_s = last, deadline_s
         self._rank, self._size = rank_and_size()
         self._copy = HostCopy()
+        self._reserved: Behind | None = None
         self._upload: Behind | None = None
         self._commit: Behind | None = None
         self._under_way: tuple[Progress, Segment] | None = None
@@ -168,6 +177,8 @@ class Keeper:
         )
         self._last = ref_of(segment)
         self._under_way = (after, segment)
+        if self._reserved is not None:
+            self._reserved.result(self._deadline_s)
         copies = self._copy.of(self._fragments())
         generation = facts.made.generation
         self._upload = Behind(
@@ -179,8 +190,11 @@ class Keeper:
         """Say whether this rank's part of a checkpoint is written that is not committed yet.
 
         Raises:
-            StorageFault: if it, or the last commit, could not be written.
+            StorageFault: if the last commit could not be written.
         """
+        if self._reserved is None:  # after the first step, when all states exist
+            fragments = self._fragments()
+            self._reserved = Behind(lambda: self._copy.reserve(fragments), "memory for checkpoints")
         if self._commit is not None and self._commit.done:
             self._commit.result()
         return self._upload is not None and self._upload.done

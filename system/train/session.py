@@ -30,6 +30,7 @@ from system.train.checkpoint import Checkpoint, open_checkpoint
 from system.train.engine import BatchShape, Engine, make_engine
 from system.train.hooks import Hooks, Terms
 from system.train.judging import build_model
+from system.train.lease import Fence
 from system.train.ledger import Made
 from system.train.loop import Loop, schedule_of
 from system.train.progress import Progress, progress_from
@@ -160,10 +161,7 @@ def _fenced(folder: str, generation: int) -> Callable[[], None]:
     """Return what raises once another job has taken the run over."""
     if not generation:
         return lambda: None
-    from system.train.lease import Fence  # noqa: PLC0415
-
-    check: Callable[[], None] = Fence(folder, generation).check
-    return check
+    return Fence(folder, generation).check
 
 
 def _made(recipe: Recipe, size: int, generation: int) -> Made:

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray.data
@@ -36,12 +37,15 @@ from system.train.loop import schedule_of
 from system.train.progress import Progress, progress_from
 from system.train.session import Values, Watchers, train_rank
 from system.train.sums import Wanted
+from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
 
 # The name under which the workers find their stream.
 STREAM = "clips"
+# A collective gives up so much later than a rank's watchdog, seconds.
+WATCHDOG_FIRST_S = 60
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class ClipDataConfig(DataConfig):
         index = Index(self._job.index_uri)
         stop = schedule_of(recipe, index.num_videos).stop
         spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
-        wait_for(clock.open.remote(progress.step, layout.first_block(progress.step)))
+        first = layout.first_block(progress.step)
+        wait_for(clock.open.remote(progress.step, first), "the run's clock to open the first stream")
         stream = clip_stream(spec, clock)
         stream.context.execution_options = execution_options(recipe, spec)
         return [{STREAM: iterator} for iterator in split(stream, world_size)]
@@ -99,7 +104,10 @@ class _GroupBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         given = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         sees = given and all(worker_group.execute(torch.cuda.is_available))
-        super().on_start(worker_group, replace(backend_config, backend="nccl" if sees else "gloo"))
+        # The watchdogs speak first: they know who waits for whom, and a collective that gives up does not.
+        patience = backend_config.timeout_s + WATCHDOG_FIRST_S
+        backend = "nccl" if sees else "gloo"
+        super().on_start(worker_group, replace(backend_config, backend=backend, timeout_s=patience))
 
 
 def _device(recipe: Recipe) -> torch.device:
@@ -128,7 +136,7 @@ def _blocks(shard: DataIterator, clock: ClockHandle, rank: int, steps: _Steps) -
         if not taken:
             raise StreamFault(f"a stream for step {steps.next} gave no block")
         if rank == 0:  # all ranks wait for each other at the next stream's start, so one may say where it begins
-            wait_for(clock.open.remote(steps.next, steps.first_block()))
+            wait_for(clock.open.remote(steps.next, steps.first_block()), "the run's clock to open the next stream")
 
 
 class _Steps:
@@ -177,7 +185,7 @@ def train_worker(job: Job) -> None:
     rank, size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
     shard = ray.train.get_dataset_shard(STREAM)
-    _, from_step = wait_for(job.clock.start.remote())
+    _, from_step = wait_for(job.clock.start.remote(), "the run's clock to say where the stream starts")
     steps = _Steps(job.recipe, size, from_step)
 
     def on_block(number: int) -> None:
@@ -192,12 +200,14 @@ def train_worker(job: Job) -> None:
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
-    train_rank(
-        job.recipe,
-        job.index_uri,
-        from_step,
-        lambda: _blocks(shard, job.clock, rank, steps),
-        Watchers(on_block, on_step, wishes.take if wishes else lambda: ""),
-        device,
-        job.terms,
-    )
+    edges = Edges(job.clock.report.remote, partial(keep_stacks, run_uri(job.recipe)))
+    with Watchdog(rank, patience_for(job.recipe.resources.worker_timeout_s), edges) as watchdog:
+        train_rank(
+            job.recipe,
+            job.index_uri,
+            from_step,
+            lambda: _blocks(shard, job.clock, rank, steps),
+            Watchers(on_block, on_step, wishes.take if wishes else lambda: "", watchdog.at),
+            device,
+            job.terms,
+        )

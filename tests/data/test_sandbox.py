@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -47,9 +48,13 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
     script = tmp_path / "evil_child.py"
     script.write_text(
         """
-import os, time, ctypes
+import os, time, ctypes, hashlib, resource, threading
 from system.data import child
 honest = child._Child._answer
+KEPT = []
+BEGAN = time.process_time()
+def honest_digest():
+    while True: hashlib.sha256(bytes(1 << 20))  # lets go of the interpreter
 def send_ok(self):
     child.send(self._target, {"ok": True, "rss_mb": 1})
 def answer(self, message, payload):
@@ -57,6 +62,14 @@ def answer(self, message, payload):
         case "hang": time.sleep(60)
         case "crash": ctypes.string_at(0)
         case "exit": os._exit(3)
+        case "spin":
+            while time.process_time() - BEGAN < message["until_s"]: pass
+        case "spin on threads":
+            for _ in range(4): threading.Thread(target=honest_digest, daemon=True).start()
+            time.sleep(60)
+        case "swell": KEPT.append(os.urandom(64 << 20))
+        case "limits":
+            return {"cpu": resource.getrlimit(resource.RLIMIT_CPU), "used": time.process_time()}, b""
         case "grow": bytearray(4 << 30)
         case "print": os.write(1, b"noise from a library"); message = {**message, "op": "ok"}
         case "fork": open("/tmp/tubelet-should-not-exist", "wb").write(b"0" * (2 << 20))
@@ -66,7 +79,7 @@ def answer(self, message, payload):
         case "greedy":
             while True: self._fetch(0, 1)
         case "environment": return {"variables": sorted(os.environ)}, b""
-    return ({"ok": True}, b"") if message["op"] == "ok" else honest(self, message, payload)
+    return ({"ok": True}, b"") if message["op"] in ("ok", "spin", "swell") else honest(self, message, payload)
 child._Child._answer = answer
 child.main()
 """
@@ -74,6 +87,14 @@ child.main()
     monkeypatch.setattr(process_module, "CHILD", [str(script)])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for children")
     made = Sandbox(FRAME_BYTES, Limits(deadline_s=1.0, memory_mb=2048))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hurried(child: Sandbox) -> Iterator[Sandbox]:
+    """The same with a long deadline and hardly any CPU time."""
+    made = Sandbox(FRAME_BYTES, Limits(deadline_s=60.0, memory_mb=2048, videos=10, rss_mb=256, cpu_s=0.1))
     yield made
     made.close()
 
@@ -124,6 +145,48 @@ def test_a_hanging_video_costs_a_deadline_and_a_second_chance(child: Sandbox, mo
     assert error.code == "deadline"
     assert time.monotonic() - began > 5  # 1 s, then 5 + 1 s alone in a fresh child
     assert works(child)
+
+
+@pytest.mark.slow
+def test_a_video_that_spins_costs_its_cpu_time_and_a_second_chance(hurried: Sandbox) -> None:
+    assert works(hurried)
+    process = running(hurried)
+    answer = hurried.one(Job(video(b"x"), "spin", {"until_s": 60}))
+    assert isinstance(answer, DecodeError)
+    assert (answer.code, answer.reason) == ("deadline", "used more than 0.5 s of CPU")  # 5 times 0.1 s
+    assert process.poll() == -signal.SIGXCPU
+    assert works(hurried)
+
+
+@pytest.mark.slow
+def test_threads_of_a_child_share_its_cpu_time(hurried: Sandbox) -> None:
+    assert outcome(hurried, "spin on threads").reason == "used more than 0.5 s of CPU"
+
+
+@pytest.mark.slow
+def test_a_slow_video_is_decoded_by_its_second_chance(hurried: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "SECOND_CHANCE", 50)
+    assert works(hurried)
+    process = running(hurried)
+    assert isinstance(hurried.one(Job(video(b"x"), "spin", {"until_s": 2.5})), Answer)
+    assert process.poll() == -signal.SIGXCPU
+
+
+def test_each_job_has_cpu_time_of_its_own_within_that_of_the_childs_life(hurried: Sandbox) -> None:
+    for _ in range(2):
+        answer = hurried.one(evil("limits"))
+        assert isinstance(answer, Answer)
+        (soft, hard), used = answer.values["cpu"], answer.values["used"]
+        assert hard == 62  # 60 s for its start, ten videos and a second chance of 0.1 s each, rounded up
+        assert used < soft <= used + 1.2
+
+
+def test_a_child_that_has_swollen_is_replaced(hurried: Sandbox) -> None:
+    assert isinstance(hurried.one(evil("swell")), Answer)
+    before = running(hurried).pid
+    for _ in range(4):
+        assert isinstance(hurried.one(evil("swell")), Answer)
+    assert running(hurried).pid != before
 
 
 @pytest.mark.parametrize(("op", "fate"), [("crash", "signal 11"), ("exit", "exit code 3")])

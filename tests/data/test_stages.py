@@ -196,3 +196,18 @@ def test_a_clips_pixels_column_is_the_checksum_of_its_frames_and_extra_ones(gene
             data = clips["frames"][row].tobytes() + (clips["extra"][row].tobytes() if "extra" in clips else b"")
             assert clips["pixels"][row] == zlib.crc32(data)
         assert ("extra" in clips) == (method == "motionmae")
+
+
+def test_a_video_that_was_passed_over_for_a_slot_does_not_stand_in_it_as_its_spare(
+    spec: StreamSpec, decode: DecodeStage
+) -> None:
+    maker = decode._maker
+    slot = next(slot for slot in range(500) if maker.plan.spare(slot, 1) == maker.plan.videos(slot, slot + 1)[0])
+    number, place = divmod(slot, 4)
+    clips = decode(damaged(spec, read_stage(spec)(block(number)), place))
+    row = place * spec.layout.views
+    notes = unpack_notes(clips["notes"][row])
+    assert [note.attempt for note in notes] == list(range(clips["attempt"][row]))
+    assert notes[1].reason == notes[0].reason
+    assert clips["video_id"][row] not in {note.video_id for note in notes}
+    assert clips["weight"][row] == 1

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.checks import short_of, wanted_resources
+import pytest
+
+from jobs.checks import check_lease, short_of, wanted_resources
+from system import storage
 from system.recipe import Recipe, load_recipe
 from system.train.launch import flow_cpus
 from tests.conftest import RECIPES
@@ -42,3 +45,20 @@ def test_an_accelerator_that_no_machine_has_is_told_with_those_there() -> None:
     node = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0}
     assert short_of(asks, [node], gpu=True) == ["resources.mask.accelerator=L4: no machine has it; there: A100"]
     assert short_of(asks, [node, {"GPU": 1.0, "accelerator_type:L4": 1.0}], gpu=True) == []
+
+
+def test_a_store_that_lets_two_jobs_write_the_same_object_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = recipe(f"run.storage={tmp_path}")
+    assert not check_lease(here).warns
+
+    def write_over(uri: str, data: bytes) -> bool:
+        storage.write(uri, data)
+        return True
+
+    monkeypatch.setattr(storage, "create", write_over)
+    finding = check_lease(here)
+    assert finding.warns
+    assert "does not keep two jobs from writing the same object" in finding.says
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -16,21 +16,32 @@ from system.data.assemble import StreamSpec
 from system.data.clock import Clock, wait_for
 from system.data.columns import Batch
 from system.data.pipeline import clip_stream, execution_options, split
+from system.data.reports import PhaseReport
 
 # What a rank saw in one block: step, slots, videos, and checksums of frames and masks.
 Seen = tuple[int, tuple[int, ...], tuple[int, ...], int, int]
 
 
 class RecordingClock(Clock):
-    """Remembers how far its gates have let readers go."""
+    """Remembers how far its gates have let readers go, and what it was told."""
 
     def __init__(self) -> None:
         super().__init__()
         self._furthest = 0
+        self._heard: list[PhaseReport] = []
 
-    async def wait(self, stream: int, block: int, ahead: int) -> None:
-        await super().wait(stream, block, ahead)
-        self._furthest = max(self._furthest, block)
+    async def wait(self, stream: int, block: int, ahead: int) -> bool:
+        passed = await super().wait(stream, block, ahead)
+        self._furthest = max(self._furthest, block) if passed else self._furthest
+        return passed
+
+    async def report(self, report: PhaseReport) -> None:
+        await super().report(report)
+        self._heard.append(report)
+
+    async def heard(self) -> list[PhaseReport]:
+        """Return all that was ever reported."""
+        return self._heard
 
     async def state(self) -> tuple[int, int]:
         """Return the trainers' block and the furthest one that was let through."""

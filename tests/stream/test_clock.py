@@ -8,6 +8,7 @@ import pytest
 
 from system.data import clock as clock_module
 from system.data.clock import Clock
+from system.data.reports import PhaseReport
 
 
 async def passes(clock: Clock, stream: int, block: int, ahead: int) -> bool:
@@ -51,17 +52,62 @@ def test_who_waits_for_an_older_stream_is_let_through() -> None:
 def test_trainers_that_stand_still_open_the_gate_and_those_that_move_far_away_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clock_module, "STALL_S", 0.05)
+    monkeypatch.setattr(clock_module, "STALL_S", 0.25)
 
     async def scene() -> None:
         clock = Clock()
         stream = await clock.open(0, 0)
-        assert await passes(clock, stream, 1000, 4)
+        assert await asyncio.wait_for(clock.wait(stream, 1000, 4), 10)
         waiting = asyncio.create_task(clock.wait(stream, 1000, 4))
-        for block in range(20):
+        for block in range(20):  # longer than a stall
             await clock.advance(block)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
         assert not waiting.done()
-        await asyncio.wait_for(waiting, 1)
+        assert await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(scene())
+
+
+def test_a_gate_that_stays_shut_says_so_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "GATE_S", 0.05)
+
+    async def scene() -> None:
+        clock = Clock()
+        stream = await clock.open(0, 0)
+        waiting = asyncio.create_task(clock.wait(stream, 1000, 4))
+        while not waiting.done():
+            await clock.advance(1)
+            await asyncio.sleep(0.01)
+        assert not waiting.result()
+        assert await clock.wait(stream, 4, 4)
+
+    asyncio.run(scene())
+
+
+def test_reports_have_the_age_that_the_clock_gives_them_and_who_has_finished_is_gone() -> None:
+    async def scene() -> None:
+        clock = Clock()
+        await clock.report(PhaseReport("rank", "0", "data", "block 3 of step 1", 1, since_s=2.0))
+        await clock.report(PhaseReport("decode", "a1b2", "work", "block 3 of step 1"))
+        await asyncio.sleep(0.02)
+        rank, decoder = await clock.reports()
+        assert rank.report.name == "0"
+        assert rank.age_s >= decoder.age_s >= 0.01
+        assert rank.lasted_s == 2.0 + rank.age_s
+        await clock.report(PhaseReport("decode", "a1b2", None))
+        assert [told.report.role for told in await clock.reports()] == ["rank"]
+
+    asyncio.run(scene())
+
+
+def test_after_a_hang_reports_are_those_of_that_moment() -> None:
+    async def scene() -> None:
+        clock = Clock()
+        await clock.report(PhaseReport("rank", "0", "data", "block 3 of step 1", 1))
+        await clock.report(PhaseReport("rank", "1", "collective", "sum", 1))
+        await clock.report(PhaseReport("rank", "1", "collective", "sum", 1, 9.0, "hang"))
+        await clock.report(PhaseReport("rank", "0", "ended", "with an error", 1))
+        found = {told.report.name: (told.report.phase, told.report.level) for told in await clock.reports()}
+        assert found == {"0": ("data", "well"), "1": ("collective", "hang")}
 
     asyncio.run(scene())

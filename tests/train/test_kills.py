@@ -43,14 +43,15 @@ def drawn(moment: str, seed: int) -> Kill:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_at_any_moment_ends_as_if_nobody_had(generated: Path, undisturbed: Recipe, moment: str) -> None:
     recipe = run(generated, "killed-" + moment.replace(" ", "-"))
-    train_killed(RANKS, recipe, drawn(moment, 0), 0)
+    train_killed(RANKS, recipe, drawn(moment, 0), 1)
     for step in complete_steps(run_uri(recipe)):
         assert step % 2 == 0
-    train_on_to_the_end(RANKS, recipe, 0)
+    train_on_to_the_end(RANKS, recipe, 2)
     one, other = newest(undisturbed), newest(recipe)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     chains = [latest(run_uri(each)) for each in (undisturbed, recipe)]
     assert chains[0] is not None and chains[1] is not None
-    assert chains[0].ledger is not None and chains[1].ledger is not None
+    assert chains[0].ledger is not None
+    assert chains[1].ledger is not None
     assert chains[0].ledger.chain == chains[1].ledger.chain
