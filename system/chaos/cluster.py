@@ -7,11 +7,9 @@ clusters on the machine are neither seen nor touched.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Self
 
 from ray.cluster_utils import Cluster
 
+from system.chaos.environment import Variables, environment
 from system.chaos.processes import Process, descendants, end_all, kill, look
 from system.data.assemble import flow_device
 from system.errors import RecipeError, SystemFault
@@ -58,21 +57,6 @@ def node_size(recipe: Recipe, nodes: int) -> NodeSize:
     return NodeSize(ceil(cpus / left) + rest, max(STORE_BYTES, store), own)
 
 
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in this process's environment for a while: what is started now inherits them."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 class Nodes:
     """The cluster.
 
@@ -82,7 +66,7 @@ class Nodes:
         env: variables of every process in it.
     """
 
-    def __init__(self, size: NodeSize, count: int, env: Mapping[str, str]) -> None:
+    def __init__(self, size: NodeSize, count: int, env: Variables) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._size, self._count = size, count
         # Sockets lie in it, whose paths may not be long.
@@ -141,8 +125,8 @@ class Nodes:
         return [_raylet(node) for node in self._nodes]
 
     def processes(self) -> list[Process]:
-        """Return all processes of the nodes, but for the raylets, and none of the head."""
-        return [each for raylet in self.raylets() for each in descendants(raylet)]
+        """Return what the raylets have started, the head's too."""
+        return [each for raylet in [_raylet(self._cluster.head_node), *self.raylets()] for each in descendants(raylet)]
 
     def kill(self, raylet: int) -> None:
         """End a node as the loss of its machine does: all of its processes at once."""

@@ -48,7 +48,7 @@ class Kill:
 
 
 class Timetable:
-    """Says when a kill is due: `every_s` after the first checkpoint since the last one.
+    """Says when a kill is due: `every_s` after the first checkpoint since the run recovered from the last one.
 
     Args:
         every_s: seconds.
@@ -56,22 +56,27 @@ class Timetable:
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
-        self._committed = -1  # the newest step of a checkpoint
+        self._newest = 0  # step of the newest checkpoint; 0: none yet
+        self._beyond = 0  # a checkpoint beyond this one starts the clock
         self._since: float | None = None
-        self._waited_for = 0  # a checkpoint beyond this one starts the clock
+        self._recovering = False
 
     def saw(self, committed: int, now: float) -> bool:
-        """Take the newest checkpoint's step (0: none yet); say whether it is the first since the last kill."""
-        self._committed = max(self._committed, committed)
-        if self._since is None and committed > self._waited_for:
-            self._since = now
-            return True
-        return False
+        """Take the newest checkpoint's step; say whether it is the first since the recovery."""
+        self._newest = max(self._newest, committed)
+        if self._recovering or self._since is not None or committed <= self._beyond:
+            return False
+        self._since = now
+        return True
 
     def due(self, now: float) -> bool:
         """Say whether the next kill is due."""
         return self._since is not None and now - self._since >= self._every_s
 
     def killed(self) -> None:
-        """Wait for the next checkpoint from now on."""
-        self._since, self._waited_for = None, max(0, self._committed)
+        """Take that something was killed: checkpoints count again when the run has recovered."""
+        self._since, self._recovering = None, True
+
+    def recovered(self) -> None:
+        """Take that a step was trained again."""
+        self._recovering, self._beyond = False, self._newest
