@@ -85,4 +85,4 @@ def first_draws(seed: int, purpose: Purpose, epoch: Words, position: Words, part
         keys = [np.uint64((key + number * add) % 2**64) for key, add in zip((seed, purpose), _KEY_STEPS, strict=True)]
         (high, low), (other_high, other_low) = _product(one, _MULTIPLIERS[0]), _product(three, _MULTIPLIERS[1])
         one, two, three, four = other_high ^ two ^ keys[0], other_low, high ^ four ^ keys[1], low
-    return (one >> np.uint64(11)) * 2.0**-53
+    return (one >> np.uint64(11)).astype(np.float64) * 2.0**-53

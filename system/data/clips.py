@@ -103,16 +103,20 @@ class ClipMaker:
 
     def choose(self, slot: int, attempt: int = 0) -> Choice:
         """Choose a slot's video, its own or a spare, and where its clip starts."""
+        video = self.index.row(self.video_at(slot, attempt))
+        return Choice(slot, attempt, video, self.start_at(slot, attempt, video.num_frames, video.layers))
+
+    def video_at(self, slot: int, attempt: int) -> int:
+        """Return the video that is tried for a slot at an attempt: its own, or a spare."""
+        return int(self.plan.videos(slot, slot + 1)[0]) if attempt == 0 else self.plan.spare(slot, attempt)
+
+    def start_at(self, slot: int, attempt: int, num_frames: int, layers: int) -> int:
+        """Return where a slot's clip starts in a video of so many frames and layers."""
         epoch, position = self.plan.position(slot)
-        own = attempt == 0
-        video_id = int(self.plan.videos(slot, slot + 1)[0]) if own else self.plan.spare(slot, attempt)
-        video = self.index.row(video_id)
         draw = generator(self.seed, Purpose.START, epoch, position, attempt).random()
-        span = clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra)
-        start = start_frame(draw, video.num_frames, span)
-        if video.layers and not self.spec.stride % video.layers:
-            start -= start % video.layers  # so that all sampled frames are references
-        return Choice(slot, attempt, video, start)
+        start = start_frame(draw, num_frames, clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra))
+        # So that all sampled frames are references.
+        return start - start % layers if layers and not self.spec.stride % layers else start
 
     def own_starts(self, start: int, stop: int, videos: NDArray[np.int64], facts: VideoFacts) -> NDArray[np.int64]:
         """Return where the clips of the slots [start, stop) start in the slots' own videos, as `choose` does.

@@ -12,7 +12,7 @@ import json
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,14 @@ class Index:
         if name not in self._file.schema_arrow.names:
             return np.zeros(self.num_videos, np.int64)
         with self._lock:
-            return self._file.read([name]).column(0).to_numpy().astype(np.int64)
+            column = self._file.read([name]).column(0)
+        return np.asarray(column.to_numpy(), np.int64)
+
+    def names(self, video_ids: Sequence[int]) -> dict[int, str]:
+        """Return the names of any number of videos: one column is read, none of the rows."""
+        with self._lock:
+            column = self._file.read(["name"]).column(0)
+        return dict(zip(video_ids, column.take(pa.array(video_ids, pa.int64())).to_pylist(), strict=True))
 
     def __iter__(self) -> Iterator[VideoRow]:
         return (self.row(video_id) for video_id in range(self.num_videos))

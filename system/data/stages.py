@@ -9,7 +9,6 @@ One row after `ReadStage` is a slot; one row after `DecodeStage` is a clip: V vi
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -234,7 +233,7 @@ class DecodeStage:
         """
         while place.attempt <= ATTEMPTS:
             tried = {note.video_id: (note.code, note.reason) for note in place.notes}
-            known_bad = ChainMap(tried, self._known_bad)
+            known_bad = {**self._known_bad, **tried}
             choice, passed = choose_known_good(self._maker, place.slot, known_bad, place.attempt)
             place.notes += passed
             if choice is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from system.data.clips import ATTEMPTS, ClipMaker
 from system.errors import RunError
-from system.train.audit_checks import Expected, joints, steps_of_plan, substitutes, video_at
+from system.train.audit_checks import Expected, joints, steps_of_plan, substitutes
 from system.train.ledger import Segment, segment_names
 from system.train.past import Finding, Notes, Past
 
@@ -179,18 +179,16 @@ def _share(counts: dict[int, int], slots: range, size: int) -> None:
 
 def _bad_videos(maker: ClipMaker, notes: Notes) -> Iterator[BadVideo]:
     """List the videos that were passed over, with what stood in their slots."""
-    found: dict[int, BadVideo] = {}
+    stood = {slot: maker.video_at(slot, len(passed)) for slot, passed in notes.items() if len(passed) <= ATTEMPTS}
+    first = {note.video_id: note for passed in notes.values() for note in reversed(passed)}
+    known = range(maker.plan.num_videos)
+    names = maker.index.names([video for video in {*first, *stood.values()} if video in known])
+    slots: dict[int, dict[int, str | None]] = {}
     for slot, passed in sorted(notes.items()):
-        stand_in = None
-        if len(passed) <= ATTEMPTS:
-            stand_in = maker.index.row(video_at(maker, slot, len(passed))).name
         for note in passed:
-            if note.video_id not in found:
-                known = 0 <= note.video_id < maker.plan.num_videos
-                name = maker.index.row(note.video_id).name if known else "no video of the index"
-                found[note.video_id] = BadVideo(note.video_id, name, note.code, note.reason, {})
-            found[note.video_id].stand_ins[slot] = stand_in
-    yield from (found[video] for video in sorted(found))
+            slots.setdefault(note.video_id, {})[slot] = names[stood[slot]] if slot in stood else None
+    for video, note in sorted(first.items()):
+        yield BadVideo(video, names.get(video, "no video of the index"), note.code, note.reason, slots[video])
 
 
 def _stretches(segments: Sequence[Segment]) -> list[Stretch]:

@@ -54,7 +54,7 @@ def substitutes(past: Past, notes: Notes) -> Iterator[Finding]:
         for note in passed:
             yield from _of_note(past.maker, step, note)
         if len(passed) <= ATTEMPTS:
-            stand_in = video_at(past.maker, slot, len(passed))
+            stand_in = past.maker.video_at(slot, len(passed))
             if stand_in in {note.video_id for note in passed}:
                 found = f"video {stand_in}, which was passed over for it"
                 yield Finding(step, "the substitute", "a video that could be read", found, (slot, slot))
@@ -62,16 +62,11 @@ def substitutes(past: Past, notes: Notes) -> Iterator[Finding]:
 
 def _of_note(maker: ClipMaker, step: int, note: Note) -> Iterator[Finding]:
     slots = (note.slot, note.slot)
-    due = video_at(maker, note.slot, note.attempt)
+    due = maker.video_at(note.slot, note.attempt)
     if note.video_id != due:
         yield Finding(step, f"attempt {note.attempt}", f"video {due}", f"video {note.video_id}", slots)
     if not (note.code and note.reason):
         yield Finding(step, f"attempt {note.attempt}", "a reason why its video was passed over", "none", slots)
-
-
-def video_at(maker: ClipMaker, slot: int, attempt: int) -> int:
-    """Return the video that the plan tries for a slot at an attempt."""
-    return int(maker.plan.videos(slot, slot + 1)[0]) if attempt == 0 else maker.plan.spare(slot, attempt)
 
 
 class Expected:
@@ -102,8 +97,10 @@ class Expected:
             if attempt > ATTEMPTS:
                 kept[slot - first] = False
                 continue
-            choice = self._maker.choose(slot, attempt)
-            videos[slot - first], starts[slot - first] = choice.video.video_id, choice.start
+            video = self._maker.video_at(slot, attempt)
+            num_frames, layers = int(self._facts.num_frames[video]), int(self._facts.layers[video])
+            videos[slot - first] = video
+            starts[slot - first] = self._maker.start_at(slot, attempt, num_frames, layers)
         sums = np.zeros(len(slots), np.uint64)
         for view in range(views):
             sums += clip_identities(slots, videos, np.full(len(slots), view), starts)
