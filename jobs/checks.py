@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from system import storage
-from system.config import fewest
-from system.data.assemble import clip_bytes, clip_maker, flow_device, layout_for, limits_of
+from system.config import fewest, most
+from system.data.assemble import clip_bytes, clip_maker, flow_device, limits_of
 from system.data.clips import fetch
 from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sandbox import Sandbox
@@ -20,6 +20,7 @@ from system.errors import ClusterError, DataError, DecodeError, StorageFault
 from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
+from system.train.elastic import layouts
 from system.train.launch import cluster_nodes, flow_cpus, use_gpu
 from system.train.lease import unenforced
 from system.train.own_tokenizer import options_for
@@ -149,23 +150,27 @@ def check_init_from(recipe: Recipe) -> Finding:
 
 
 def check_layout(recipe: Recipe) -> Finding:
-    """See whether the workers can share a step.
+    """See whether the workers can share a step, in the smallest and the largest number of them that can.
 
     Raises:
         RecipeError: if too much of it would be padding.
     """
-    layout = layout_for(recipe, recipe.resources.num_workers)
-    return Finding(
-        "step",
-        f"{recipe.train.global_batch} clips over {layout.num_ranks} workers: {layout.blocks_per_rank} x"
-        f" {layout.clips_per_block} clips each, padding {layout.padding:.0%}",
-    )
+    found = layouts(recipe)
+    ways = [
+        f"over {layout.num_ranks} workers: {layout.blocks_per_rank} x {layout.clips_per_block} clips each,"
+        f" padding {layout.padding:.0%}"
+        for layout in dict.fromkeys([found[0], found[-1]])
+    ]
+    few = most(recipe.resources.num_workers) - fewest(recipe.resources.num_workers) + 1 - len(found)
+    left_out = f"; {few} numbers between are left out for their padding" if few else ""
+    return Finding("step", f"{recipe.train.global_batch} clips {'; '.join(ways)}{left_out}")
 
 
 def gpu_asks(recipe: Recipe, *, gpu: bool) -> tuple[Ask | None, Ask | None]:
     """Return what the trainers and the actors that compute flow want of GPUs, at their fewest; None: nothing."""
     resources, mask = recipe.resources, recipe.resources.mask
-    trainers = Ask("workers", resources.num_workers, resources.train_gpus_per_worker, resources.worker_resources)
+    ranks = fewest(resources.num_workers)
+    trainers = Ask("workers", ranks, resources.train_gpus_per_worker, resources.worker_resources)
     kind = {f"{ACCELERATOR}{mask.accelerator}": ACCELERATOR_SHARE} if mask.accelerator else {}
     flow = Ask("actors of resources.mask", fewest(mask.actors), mask.gpus_per_actor, kind)
     return trainers if gpu else None, flow if flow_device(recipe) == "cuda" else None
@@ -174,12 +179,13 @@ def gpu_asks(recipe: Recipe, *, gpu: bool) -> tuple[Ask | None, Ask | None]:
 def wanted_resources(recipe: Recipe, *, gpu: bool) -> dict[str, float]:
     """Return what the stages hold while the run trains, at their smallest sizes."""
     resources, decode = recipe.resources, fewest(recipe.resources.decode_actors)
+    ranks = fewest(resources.num_workers)
     asks = [ask for ask in gpu_asks(recipe, gpu=gpu) if ask]
     wanted = {
-        "CPU": resources.num_workers * resources.cpus_per_worker + decode + flow_cpus(recipe),
+        "CPU": ranks * resources.cpus_per_worker + decode + flow_cpus(recipe),
         "GPU": sum(ask.count * ask.gpus for ask in asks),
     }
-    for each, count in ((resources.worker_resources, resources.num_workers), (resources.decode_resources, decode)):
+    for each, count in ((resources.worker_resources, ranks), (resources.decode_resources, decode)):
         for name, amount in each.items():
             wanted[name] = wanted.get(name, 0.0) + amount * count
     return {name: amount for name, amount in wanted.items() if amount}

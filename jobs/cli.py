@@ -1,19 +1,27 @@
-"""What every job shares: arguments, exit codes (0 done, 2 user error, 1 system fault), and how it talks."""
+"""What every job shares: arguments, how it talks, and its exit codes.
+
+0 done, 2 user error, 1 system fault, 130 interrupted, 143 stopped by SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from system.errors import TubeletError
 
 # What is no terminal gets a progress line every so often, seconds; TUBELET_PROGRESS_S says otherwise.
 PLAIN_EVERY_S = 10.0
+# Exit code of a job that a SIGTERM has ended, as a shell would say it.
+STOPPED = 128 + signal.SIGTERM
 
 
 def say(line: str) -> None:
@@ -40,15 +48,38 @@ def recipe_arguments(arguments: Parser) -> None:
     arguments.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
 
 
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let a SIGTERM end the process as an exception would, so that what is open is closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(_number: int, _frame: Any) -> None:
+        sys.exit(STOPPED)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a job and turn its errors into a sentence and an exit code."""
     try:
-        code = main(sys.argv[1:] if arguments is None else arguments)
+        with _sigterm_unwinds():
+            code = main(sys.argv[1:] if arguments is None else arguments)
     except TubeletError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         if os.environ.get("TUBELET_TRACEBACK"):
             traceback.print_exc()
         code = error.exit_code
+    except SystemExit as ended:
+        if ended.code not in (STOPPED, int(signal.SIGTERM)):  # Ray's own handler exits with the signal's number
+            raise
+        print("stopped by SIGTERM", file=sys.stderr, flush=True)
+        code = STOPPED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = 130

@@ -23,8 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.videos:
         digest = hashlib.sha256(given.videos.encode()).hexdigest()[:8]
         overrides = [f"run.name=demo-{digest}", f"data.uri={given.videos}"]
-    pretrain(load_recipe(RECIPE, [*overrides, *given.overrides]), address="local")
-    return 0
+    return pretrain(load_recipe(RECIPE, [*overrides, *given.overrides]), address="local")
 
 
 if __name__ == "__main__":

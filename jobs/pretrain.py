@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.cli import parser, recipe_arguments, run, say
+from jobs.cli import STOPPED, parser, recipe_arguments, run, say
 from system.recipe import Recipe, dump_recipe, load_recipe
 
 
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--no-preflight", action="store_true", help="skip the checks before machines are asked for")
     options.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
     options.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
+    options.add_argument("--takeover", action="store_true", help="take the run from the job that holds it")
     given = options.parse_intermixed_args(arguments)
     told: list[str] = []
     recipe = load_recipe(given.recipe, given.overrides, told=told)
@@ -27,8 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     if given.show:
         print(dump_recipe(recipe) + _derived(recipe), end="")
         return 0
-    pretrain(recipe, address=given.address, preflight=not given.no_preflight, verbose=given.verbose)
-    return 0
+    return pretrain(
+        recipe,
+        address=given.address,
+        preflight=not given.no_preflight,
+        verbose=given.verbose,
+        takeover=given.takeover,
+    )
 
 
 def _derived(recipe: Recipe) -> str:
@@ -43,11 +49,19 @@ def _derived(recipe: Recipe) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def pretrain(recipe: Recipe, *, address: str | None = None, preflight: bool = True, verbose: bool = False) -> None:
-    """Start or resume a run, and say how it ended."""
+def pretrain(
+    recipe: Recipe,
+    *,
+    address: str | None = None,
+    preflight: bool = True,
+    verbose: bool = False,
+    takeover: bool = False,
+) -> int:
+    """Start or resume a run, say how it ended, and return the exit code."""
     from jobs.running import run_to_end  # noqa: PLC0415  a laptop shows recipes without torch and ray
 
-    run_to_end(recipe, address=address, preflight=preflight, verbose=verbose)
+    summary = run_to_end(recipe, address=address, preflight=preflight, verbose=verbose, takeover=takeover)
+    return STOPPED if summary["told_to_stop"] else 0
 
 
 if __name__ == "__main__":

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jobs.checks import Say, after_connecting, before_connecting
-from jobs.cli import ProgressLine, duration, say, training_line
+from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
 from system import storage
 from system.data.dataset import check_rejected, ensure_index, run_uri
 from system.data.index import Index
 from system.recipe import Recipe
 from system.report.picture import run_picture
+from system.train.attempts import Ending, Shift, train
 from system.train.checkpoint import open_checkpoint
-from system.train.launch import RunState, connect, open_run, train
+from system.train.elastic import told_workers
+from system.train.goodput import Book
+from system.train.launch import RunState, connect, open_run
+from system.train.lease import Lease
 from system.train.loop import Schedule
 from system.train.manifest import step_uri
 from system.train.own_tokenizer import ensure_tokenizer
@@ -25,6 +33,12 @@ from system.train.summary import write_summary
 
 # Set by Ray in the driver of a submitted job.
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# How long Ray waits between a submitted job's SIGTERM and its SIGKILL, seconds; read by Ray, of the job's environment.
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+RAYS_STOP_WAIT_S = 3.0
+# How long a job may take to stop where nobody says it, and what it needs of the time after its workers' end, seconds.
+GRACE_S = 60.0
+AFTERWARDS_S = 5.0
 
 
 def settled(recipe: Recipe, say: Say) -> Recipe:
@@ -59,41 +73,108 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
     )
 
 
+def stop_grace_s(environment: Mapping[str, str]) -> float:
+    """Return how long a job's workers may take to stop after a SIGTERM, seconds."""
+    told = environment.get(STOP_WAIT)
+    return max(0.0, float(told) - AFTERWARDS_S) if told else GRACE_S
+
+
+def short_stop(environment: Mapping[str, str]) -> str | None:
+    """Return the warning for a submitted job that Ray will not give the time to stop well; None: it has it."""
+    if SUBMITTED not in environment or STOP_WAIT in environment:
+        return None
+    return (
+        f"`ray job stop` gives this job {RAYS_STOP_WAIT_S:.0f} s, too few for a checkpoint: submit it with"
+        " `--runtime-env cluster/runtime-env.yaml`, which gives it more"
+    )
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[threading.Event]:
+    """Give an event that the first SIGTERM sets; the second one ends the process at once.
+
+    Ray sets a handler of its own when it connects, so this one comes after that.
+    """
+    told = threading.Event()
+
+    def heed(_number: int, _frame: Any) -> None:
+        if told.is_set():
+            sys.stdout.flush()
+            os._exit(STOPPED)
+        told.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, heed)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_to_end(
-    recipe: Recipe, *, address: str | None = None, preflight: bool = True, verbose: bool = False
+    recipe: Recipe,
+    *,
+    address: str | None = None,
+    preflight: bool = True,
+    verbose: bool = False,
+    takeover: bool = False,
 ) -> dict[str, Any]:
     """Start or resume a run, train to its stop, draw its picture, and print a short summary.
 
+    Args:
+        recipe: of the run.
+        address: of the cluster; `launch.connect` says more.
+        preflight: check first what can be checked.
+        verbose: show what Ray's processes print.
+        takeover: take the run from a job that holds it.
+
     Returns:
         The summary, as in summary.json.
+
+    Raises:
+        LeaseError: if another job holds the run.
     """
     began = time.time()
     recipe = settled(recipe, say)
-    folder = run_uri(recipe)
+    warning = short_stop(os.environ)
+    if warning:
+        say(warning)
     if preflight:
         before_connecting(recipe, say)
-    index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
-    check_rejected(recipe, Index(index_uri))
-    state = open_run(recipe, index_uri, say)
-    if state.reached:
-        what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
-        say(f"the run {recipe.run.name} is {what}: {folder}")
-        return {"status": "complete" if state.complete else "stopped"}
-    say(_opening(recipe, state))
-    fitted = recipe.record.to_fit(recipe.method, folder)
-    if fitted is not None:
-        ensure_tokenizer(recipe, index_uri, fitted, say, resumed=state.progress.step > 0)
-    here = connect(recipe, address, verbose=verbose)
-    if preflight:
-        after_connecting(recipe, say, fixed=here)
-    _train(recipe, state)
+    with Lease.acquire(run_uri(recipe), say, takeover=takeover) as lease:
+        book = Book(run_uri(recipe), lease.generation, began)
+        index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
+        check_rejected(recipe, Index(index_uri))
+        state = open_run(recipe, index_uri, say)
+        if state.reached:
+            what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
+            say(f"the run {recipe.run.name} is {what}: {run_uri(recipe)}")
+            return {"status": "complete" if state.complete else "stopped", "told_to_stop": False}
+        say(_opening(recipe, state))
+        fitted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+        if fitted is not None:
+            ensure_tokenizer(recipe, index_uri, fitted, say, resumed=state.progress.step > 0)
+        here = connect(recipe, address, verbose=verbose)
+        with _heeding_sigterm() as stop:
+            if preflight:
+                after_connecting(recipe, say, fixed=here)
+            ending = _train(recipe, state, Shift(book, lease, stop, stop_grace_s(os.environ)))
+            return _close(recipe, index_uri, began, book, ending)
+
+
+def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: Ending) -> dict[str, Any]:
+    """Write down how the run stands, and tell it."""
+    folder, told_to_stop = run_uri(recipe), ending == "stopped"
     state = open_run(recipe, index_uri, say)
     outputs = _outputs(state, folder)
-    write_summary(recipe, state, began, outputs)
-    # After the summary: whatever the picture meets, the run is done and says so.
-    outputs |= _picture(recipe, state)
-    summary = write_summary(recipe, state, began, outputs)
-    for line in _closing(summary):
+    summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=told_to_stop)
+    if not told_to_stop:
+        # After the summary: whatever the picture meets, the run is done and says so.
+        outputs |= _picture(recipe, state)
+        summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=False)
+    for line in [*_closing(summary), *book.lines()]:
         say(line)
     return summary
 
@@ -102,11 +183,11 @@ def _opening(recipe: Recipe, state: RunState) -> str:
     begin = f"resuming at step {state.progress.step}" if state.progress.step else "starting"
     return (
         f"{begin}: {recipe.run.name}, {recipe.method.name} on {state.index.num_videos} videos,"
-        f" {state.schedule.stop} steps of {recipe.train.global_batch} clips, {recipe.resources.num_workers} workers"
+        f" {state.schedule.stop} steps of {recipe.train.global_batch} clips, {told_workers(recipe)} workers"
     )
 
 
-def _train(recipe: Recipe, state: RunState) -> None:
+def _train(recipe: Recipe, state: RunState, shift: Shift) -> Ending:
     line = ProgressLine()
     shown = -1
 
@@ -121,15 +202,16 @@ def _train(recipe: Recipe, state: RunState) -> None:
         say(text)
 
     try:
-        train(recipe, state, say=tell, show=show)
+        return train(recipe, state, say=tell, show=show, shift=shift)
     finally:
         line.end()
 
 
 def _outputs(state: RunState, folder: str) -> dict[str, str]:
     """Name the places of what the trainers wrote."""
+    checkpoint = {"checkpoint": step_uri(folder, state.progress.step)} if state.progress.step else {}
     outputs = {
-        "checkpoint": step_uri(folder, state.progress.step),
+        **checkpoint,
         "metrics": storage.join(folder, "metrics.jsonl"),
         "summary": storage.join(folder, "summary.json"),
     }
@@ -157,9 +239,14 @@ def _closing(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{summary['status']}: step {summary['step']} of {summary['steps']}, {summary['clips']} clips of"
         f" {summary['videos']} videos in {duration(summary['job_s'])}",
-        f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
-        f"   data wait {summary['data_wait']:.1%}",
     ]
+    if summary["loss_last"] is not None:
+        lines.append(
+            f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
+            f"   data wait {summary['data_wait']:.1%}"
+        )
+    if summary["told_to_stop"]:
+        lines.append("stopped by SIGTERM; the same command goes on from here")
     if summary["slots_fallback"]:
         lines.append(
             f"the streams of {summary['slots_fallback']} slots have too few motion vectors: their motion is from"

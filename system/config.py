@@ -34,13 +34,18 @@ def _range(value: int | tuple[int, int]) -> int | tuple[int, int]:
     return value
 
 
-# The size of a pool of actors: so many, or [min, max].
+# How many of a kind of process: so many, or [min, max].
 Actors = Annotated[int | tuple[int, int], AfterValidator(_range)]
 
 
-def fewest(actors: int | tuple[int, int]) -> int:
-    """Return the smallest size of a pool of actors."""
-    return actors[0] if isinstance(actors, tuple) else actors
+def fewest(count: int | tuple[int, int]) -> int:
+    """Return the smallest number of processes of a kind."""
+    return count[0] if isinstance(count, tuple) else count
+
+
+def most(count: int | tuple[int, int]) -> int:
+    """Return the largest number of processes of a kind."""
+    return count[1] if isinstance(count, tuple) else count
 
 
 class RunSection(Section):
@@ -182,7 +187,9 @@ class MaskResources(Section):
 class ResourcesSection(Section):
     """What each stage asks of the cluster."""
 
-    num_workers: int = free(1, ge=1, description="Ray Train workers (ranks).")
+    num_workers: Actors = free(
+        1, description="Ray Train workers (ranks); or [min, max]: as many as the machines have room for."
+    )
     use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
     cpus_per_worker: float = free(1.0, gt=0)
     train_gpus_per_worker: float = free(
@@ -198,7 +205,9 @@ class ResourcesSection(Section):
     max_padding: Annotated[float, Field(ge=0.0, lt=1.0)] = free(
         0.25, description="Largest share of a step that may be padding."
     )
-    max_failures: int = free(10, ge=0, description="Restarts of the worker group before the run gives up.")
+    max_failures: int = free(
+        10, ge=0, description="Failures within an hour, machines taken back not counted, before the run gives up."
+    )
     worker_timeout_s: float = free(
         900.0, gt=0, description="Longest wait in a collective; a video that hangs makes one of 6 x data.deadline_s."
     )

@@ -26,7 +26,10 @@ LAYERS = (
     ("system.storage", "system.config", "system.lazy"),
     ("system.errors", "system"),
 )
-RAY = {"system.data.clock", "system.data.pipeline", "system.train.worker", "system.train.launch"}
+RAY = {
+    *("system.data.clock", "system.data.pipeline", "system.train.worker", "system.train.launch"),
+    *("system.train.attempts", "system.train.fit", "system.train.machines", "system.train.oversight"),
+}
 DEEPSPEED = {"system.train.engine"}
 
 

@@ -1,24 +1,88 @@
-"""What to do when a run fails: a pure function of what failed and how often.
+"""What to do when a run fails: a pure function of what failed, when, and what failed before.
 
 The error that reaches the driver is wrapped several times on its way (a worker's, in Ray's, in Ray Train's); what
-counts is the innermost one that we raised.
+counts is the innermost one that we raised, else the death of a process, else the innermost of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from system.errors import SystemFault, UserError
+from system.errors import DivergedError, DivergedFault, StorageFault, SystemFault, UserError
+
+# The budget of failures is for this long.
+BUDGET_S = 3600.0
+# Ray's and Ray Train's errors by name, since this file knows no Ray: a process that is gone without an error of its
+# own, and a group that found no machines in time.
+DEATHS = frozenset({"RayActorError", "WorkerHealthCheckFailedError", "WorkerCrashedError", "OutOfMemoryError"})
+NO_ROOM = "WorkerGroupStartupTimeoutError"
+# What differs between two tellings of one fault: addresses, ids, numbers.
+VARYING = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{12,}\b|\d+(\.\d+)?")
+
+Kind = Literal["fault", "machine", "preemption", "no room", "diverged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the driver knows about a failure besides the error.
+
+    Attributes:
+        now_s: when, in seconds of any one clock.
+        step: the step that was under way, as far as the trainers have told.
+        progressed: a newer checkpoint was committed since the failure before, or since the job's start.
+        machine: a machine of the trainers is gone: `drained` if that had been announced; None: all are there.
+    """
+
+    now_s: float
+    step: int
+    progressed: bool
+    machine: Literal["gone", "drained"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure, as it is remembered.
+
+    Attributes:
+        time_s: when.
+        kind: what it was; a preemption and a lack of room are nobody's fault and do not count.
+        signature: what tells it from others; None: it is never the same as another.
+        step: the step that was under way.
+        progressed: a newer checkpoint lies between the failure before and this one.
+    """
+
+    time_s: float
+    kind: Kind
+    signature: str | None
+    step: int
+    progressed: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether the budget pays for it."""
+        return self.kind not in ("preemption", "no room")
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, and the sentence that says why."""
+    """What to do after a failure.
 
-    action: Literal["stop", "retry"]
+    Attributes:
+        action: `stop` the run; `retry` from the newest checkpoint; `rewind`: the same, without the steps that diverged.
+        pause_s: how long to wait before that.
+        reason: the sentence that says why.
+        failure: to be remembered.
+        repeated: the same fault at the same step as before: its videos are to be named.
+    """
+
+    action: Literal["stop", "retry", "rewind"]
+    pause_s: float
     reason: str
+    failure: Failure
+    repeated: bool = False
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -31,20 +95,45 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        failures = getattr(current, "worker_failures", None)  # Ray Train: rank -> error
-        inner = list(failures.values()) if isinstance(failures, dict) else []
-        names = ("cause", "base_exc", "_base_exc", "controller_failure", "__cause__", "__context__")
-        waiting += [*inner, *(getattr(current, name, None) for name in names)]
+        inner = list(_by_rank(current).values())
+        names = ("cause", "base_exc", "_base_exc", "controller_failure", "health_check_failure")
+        waiting += [*inner, *(getattr(current, name, None) for name in (*names, "__cause__", "__context__"))]
+
+
+def _by_rank(error: BaseException) -> dict[int, BaseException]:
+    failures = getattr(error, "worker_failures", None)  # Ray Train: rank -> error
+    return failures if isinstance(failures, dict) else {}
+
+
+def _is_death(error: BaseException) -> bool:
+    return bool(DEATHS & {kind.__name__ for kind in type(error).__mro__})
 
 
 def root(error: BaseException) -> BaseException:
-    """Return the error that counts: a user's before a fault of ours before the innermost of the others."""
+    """Return the error that counts.
+
+    A user's before a fault of ours before the death of a process before the innermost of the others: when a process
+    dies, the others fail for want of it.
+    """
     chain = list(causes(error))
-    for kind in (UserError, SystemFault):
-        ours = [each for each in chain if isinstance(each, kind)]
+    for ours in (
+        [each for each in chain if isinstance(each, UserError)],
+        [each for each in chain if isinstance(each, SystemFault)],
+        [each for each in chain if _is_death(each)],
+    ):
         if ours:
             return ours[-1]
     return chain[-1]
+
+
+def is_death(error: BaseException) -> bool:
+    """Say whether a process is gone without an error of its own: its machine may be gone as well."""
+    return _is_death(root(error))
+
+
+def announced(error: BaseException) -> bool:
+    """Say whether Ray calls a death in this error a preemption: it was on a machine that was being drained."""
+    return any(getattr(each, "preempted", False) is True for each in causes(error))
 
 
 def pause_after(failures: int) -> float:
@@ -52,7 +141,7 @@ def pause_after(failures: int) -> float:
 
     An outage of some minutes must not spend the whole budget.
     """
-    return min(60.0, 2.0 ** (failures - 1))
+    return min(60.0, 2.0 ** min(failures - 1, 10))
 
 
 def _sentence(error: BaseException) -> str:
@@ -64,21 +153,111 @@ def _sentence(error: BaseException) -> str:
     return lines[-1] if "creation task" in lines[0] else lines[0]
 
 
-def decide(error: BaseException, failures: int, max_failures: int) -> Decision:
+def told(error: BaseException) -> str:
+    """Return an error's kind and the line that says what happened."""
+    reason = root(error)
+    return f"{type(reason).__name__}: {_sentence(reason)}"
+
+
+def signature_of(error: BaseException) -> str | None:
+    """Return what two tellings of one fault have in common: kind and sentence, without numbers; of a death the rank.
+
+    Returns:
+        None for what the world does to us, which says nothing about a step: storage and connections that fail.
+    """
+    reason = root(error)
+    if isinstance(reason, StorageFault | OSError):
+        return None
+    text = f"{type(reason).__name__}: {VARYING.sub('#', _sentence(reason))}"
+    if not _is_death(reason):
+        return text
+    ranks = [
+        rank
+        for each in causes(error)
+        for rank, inner in _by_rank(each).items()
+        if any(x is reason for x in causes(inner))
+    ]
+    return f"{text} (rank {ranks[0]})" if ranks else None
+
+
+def remember(error: BaseException, found: Circumstances) -> Failure:
+    """Return a failure as it is remembered."""
+    reason = root(error)
+    kind: Kind = "fault"
+    if isinstance(reason, DivergedFault):
+        kind = "diverged"
+    elif any(type(each).__name__ == NO_ROOM for each in causes(error)):
+        kind = "no room"
+    elif not isinstance(reason, UserError) and (found.machine == "drained" or announced(error)):
+        kind = "preemption"
+    elif not isinstance(reason, UserError) and found.machine == "gone":
+        kind = "machine"
+    signature = signature_of(error) if kind == "fault" else None
+    return Failure(found.now_s, kind, signature, found.step, found.progressed)
+
+
+def _since_progress(history: Sequence[Failure], newest: Failure) -> list[Failure]:
+    """Return the failures before the newest one without a new checkpoint between them and it, newest first."""
+    before: list[Failure] = []
+    progressed = newest.progressed
+    for failure in reversed(history):
+        if progressed:
+            break
+        before.append(failure)
+        progressed = failure.progressed
+    return before
+
+
+def decide(error: BaseException, history: Sequence[Failure], found: Circumstances, max_failures: int) -> Decision:
     """Decide what follows a failure.
 
     Args:
         error: what ended the attempt.
-        failures: failures in a row, without a new checkpoint between them, this one included.
-        max_failures: how many the recipe allows.
+        history: the failures of this job before, oldest first.
+        found: what else is known.
+        max_failures: how many the recipe allows in an hour.
 
     Returns:
-        `stop` at once for a user's error or when the budget is spent, else `retry`.
+        `stop` for a user's error, for a fault that comes back at its step, or when the budget is spent; `rewind` for
+        steps that diverged, once; else `retry`.
     """
-    reason = root(error)
+    reason, failure = root(error), remember(error, found)
     sentence = _sentence(reason)
     if isinstance(reason, UserError):
-        return Decision("stop", sentence)
-    if failures > max_failures:
-        return Decision("stop", f"failure {failures}, and resources.max_failures={max_failures}: {sentence}")
-    return Decision("retry", f"failure {failures} of at most {max_failures}: {type(reason).__name__}: {sentence}")
+        return Decision("stop", 0.0, sentence, failure)
+    before = _since_progress(history, failure)
+    if failure.kind == "diverged" and any(each.kind == "diverged" for each in before):
+        return Decision("stop", 0.0, f"{sentence}; again, without a checkpoint since the last time", failure)
+    text = told(error)
+    if failure.signature and any((each.signature, each.step) == (failure.signature, failure.step) for each in before):
+        return Decision("stop", 0.0, f"step {failure.step} failed twice in the same way: {text}", failure, True)
+    spent = sum(each.counts and failure.time_s - each.time_s < BUDGET_S for each in history) + failure.counts
+    if failure.counts and spent > max_failures:
+        why = f"failure {spent} within an hour, and resources.max_failures={max_failures}: {text}"
+        return Decision("stop", 0.0, why, failure)
+    if not failure.counts:
+        what = "a machine was taken back" if failure.kind == "preemption" else "the workers found no room"
+        return Decision("retry", 0.0, f"{what}: {text}", failure)
+    what = "a machine is gone" if failure.kind == "machine" else f"failure {spent} of at most {max_failures} an hour"
+    pause = pause_after(1 + sum(each.counts for each in before))
+    return Decision("rewind" if failure.kind == "diverged" else "retry", pause, f"{what}: {text}", failure)
+
+
+def final_error(error: BaseException, decision: Decision, videos: Sequence[str]) -> UserError | SystemFault:
+    """Return the error that a run ends with after a decision to stop.
+
+    Args:
+        error: what ended the last attempt.
+        decision: on it.
+        videos: those of the step that failed twice, for `repeated`.
+    """
+    reason = root(error)
+    if isinstance(reason, UserError):
+        return reason
+    if decision.failure.kind == "diverged" and "within an hour" not in decision.reason:
+        return DivergedError(
+            f"{decision.reason}: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32"
+        )
+    if decision.repeated:
+        return SystemFault(f"{decision.reason}; the step's videos: {', '.join(videos)}")
+    return reason if isinstance(reason, SystemFault) else SystemFault(decision.reason)

@@ -86,16 +86,21 @@ class Hooks:
 
 
 class Seconds:
-    """Where a rank's time has gone since its first step began: parts that add up to the whole."""
+    """Where a rank's time has gone since its first step began: parts that add up to the whole.
+
+    The wait for the first block is the stream's start, and a part of its own.
+    """
 
     def __init__(self, reached: int) -> None:
         self._reached, self._mark = reached, time.monotonic()
-        self.parts = {"compute": 0.0, "data_wait": 0.0, "checkpoint": 0.0, "replayed": 0.0}
+        self.parts = {"start": 0.0, "compute": 0.0, "data_wait": 0.0, "checkpoint": 0.0, "replayed": 0.0}
 
     def step(self, step: int, wait_s: float, checkpoint_s: float) -> None:
         """Attribute the time since the last step's end."""
         now = time.monotonic()
         whole, self._mark = now - self._mark, now
+        if not any(self.parts.values()):
+            self.parts["start"], whole, wait_s = wait_s, whole - wait_s, 0.0
         if step < self._reached:
             self.parts["replayed"] += whole
             return

@@ -33,13 +33,13 @@ class Ask:
 
 
 def fits(nodes: Sequence[Mapping[str, float]], asks: Sequence[Ask]) -> bool:
-    """Say whether all processes find a device, asks in order, each on the fullest device that it fits on.
+    """Say whether all processes find their place, asks in order, each on the fullest device that it fits on.
 
     A process avoids nodes that a later ask depends on, where it can: one that must go to L4s finds them free.
 
     Args:
         nodes: what each node has, as Ray counts it.
-        asks: of all processes that want GPUs.
+        asks: of all processes; those that want no GPU take of `others` alone.
     """
     devices = [[1.0] * int(node.get("GPU", 0)) for node in nodes]
     left = [dict(node) for node in nodes]
@@ -56,10 +56,11 @@ def _place(devices: list[float], left: dict[str, float], ask: Ask) -> bool:
     """Take one process's share of a node, if it has it."""
     if any(left.get(name, 0.0) + ROUNDING < amount for name, amount in ask.others.items()):
         return False
-    enough = [index for index, free in enumerate(devices) if free + ROUNDING >= ask.gpus]
-    if not enough:
-        return False
-    devices[min(enough, key=lambda index: devices[index])] -= ask.gpus
+    if ask.gpus:
+        enough = [index for index, free in enumerate(devices) if free + ROUNDING >= ask.gpus]
+        if not enough:
+            return False
+        devices[min(enough, key=lambda index: devices[index])] -= ask.gpus
     for name, amount in ask.others.items():
         left[name] -= amount
     return True

@@ -10,6 +10,7 @@ from system import storage
 from system.data.dataset import run_uri
 from system.data.index import read_rejected
 from system.recipe import Recipe
+from system.train.goodput import Account
 from system.train.launch import RunState
 from system.train.telemetry import read_metrics
 
@@ -17,7 +18,9 @@ from system.train.telemetry import read_metrics
 NAMED = 20
 
 
-def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[str, str]) -> dict[str, Any]:
+def write_summary(
+    recipe: Recipe, state: RunState, began: float, outputs: dict[str, str], spent: Account, *, told_to_stop: bool
+) -> dict[str, Any]:
     """Write summary.json: how the run stands, in plain values.
 
     Args:
@@ -25,6 +28,8 @@ def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[s
         state: from `open_run`, after the last attempt.
         began: when this job began, seconds since 1970.
         outputs: places of what was written, by name.
+        spent: where this job's time went.
+        told_to_stop: the job was ended before the run's stop.
     """
     folder = run_uri(recipe)
     rows = read_metrics(folder)
@@ -39,9 +44,11 @@ def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[s
         "clips": state.progress.slots * recipe.data.views,
         "loss_first": _mean([row["loss"] for row in rows[:5]]),
         "loss_last": _mean([row["loss"] for row in rows[-5:]]),
-        "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2],
+        "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2] if seconds else None,
         "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
         "job_s": time.time() - began,
+        "told_to_stop": told_to_stop,
+        "goodput_ms": {"whole": spent.whole, **spent.parts, "idle_was": dict(spent.idle)},
         "rejected_at_indexing": [{"name": bad.name, "reason": bad.reason} for bad in rejected[:NAMED]],
         "num_rejected_at_indexing": len(rejected),
         "quarantined": {
@@ -59,5 +66,5 @@ def write_summary(recipe: Recipe, state: RunState, began: float, outputs: dict[s
     return summary
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -278,6 +278,7 @@ def test_rayjob_can_grow_to_what_its_run_asks_for() -> None:
             most[name] = most.get(name, 0) + amount * kind["max_workers"]
     assert isinstance(resources.decode_actors, tuple)
     assert isinstance(resources.mask.actors, int)
+    assert isinstance(resources.num_workers, int)
     assert most["GPU"] == resources.num_workers + resources.mask.actors * resources.mask.gpus_per_actor
     assert most["train"] >= resources.num_workers * resources.worker_resources["train"]
     assert most["decode"] == resources.decode_actors[1] * resources.decode_resources["decode"]

@@ -26,8 +26,9 @@ from jobs.checks import short_of
 from system.data.clock import wait_for
 from system.data.dataset import ensure_index
 from system.recipe import Recipe
-from system.train.failures import decide
-from system.train.launch import ENVIRONMENT, cluster_nodes, open_run, train
+from system.train.attempts import train
+from system.train.failures import told
+from system.train.launch import ENVIRONMENT, cluster_nodes, open_run
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import recording_clock, take
 
@@ -109,7 +110,7 @@ def insisting_on_cuda(folder: Path) -> str:
         with recording_clock() as clock:
             take(spec, clock, lambda *_: True)
     except ray.exceptions.RayError as error:
-        return decide(error, 1, 1).reason
+        return told(error)
     return "nothing was refused"
 
 

@@ -1,0 +1,261 @@
+"""Attempts of a run, one after the other, until it has reached its stop: what Ray Train carries out, and what follows.
+
+Ray Train carries out one attempt with a fixed number of workers. Failures, machines that are taken back, the number of
+workers and orders to stop are this file's; failures.py, preemption.py and elastic.py do the judging.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import ray
+
+from system.config import fewest, most
+from system.data.clock import ClockHandle, make_clock
+from system.data.dataset import run_uri
+from system.errors import DivergedFault, LeaseError, StorageFault, SystemFault
+from system.recipe import Recipe
+from system.train import checkpoint, failures
+from system.train.elastic import is_elastic, largest_that_fits, told_workers, worker_bundle
+from system.train.fit import Fit
+from system.train.goodput import Book
+from system.train.hooks import Terms
+from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
+from system.train.machines import call_for, draining, machines
+from system.train.oversight import Oversight, Say, Show
+from system.train.skips import extend_skips, read_skips, skip_lines, videos_of
+from system.train.worker import Job
+
+# How often the driver looks after an attempt, and after machines that it waits for, seconds.
+LOOK_S = 0.5
+WAIT_LOOK_S = 2.0
+# How often a wait says so, and a call for machines is repeated, seconds.
+SAY_S = 120.0
+CALL_S = 30.0
+# A number of workers that found no room is not tried again for this long, seconds.
+NO_ROOM_S = 60.0
+# How long a group may take to find its machines when another number of workers may, seconds.
+START_S = "15"
+# When a process has died, its machine is looked at for this long, seconds: the machine ends a moment later.
+AFTER_DEATH_S = 2.0
+
+Ending = Literal["done", "stopped"]
+
+
+class Claim(Protocol):
+    """A job's claim on a run."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the claim is lost; None: it holds."""
+        ...
+
+    def next_generation(self) -> int:
+        """Renew the claim under a higher number, so that an earlier attempt's workers are refused."""
+        ...
+
+
+@dataclass
+class Shift:
+    """What a job holds while it works on a run.
+
+    Attributes:
+        book: of its time.
+        claim: on the run.
+        stop: set when the job is to end.
+        grace_s: how long it may take then, seconds.
+    """
+
+    book: Book
+    claim: Claim | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    grace_s: float = 60.0
+
+
+def train(recipe: Recipe, state: RunState, *, say: Say, show: Show, shift: Shift | None = None) -> Ending:
+    """Run attempts until the run has reached its stop.
+
+    Args:
+        recipe: of the run.
+        state: from `open_run`.
+        say: takes lines for the user.
+        show: takes the newest values of the trainers, about twice a second.
+        shift: what the job holds.
+
+    Returns:
+        `done` at the run's stop, `stopped` when the job was told to end before it.
+
+    Raises:
+        UserError: what the user has to mend; LeaseError among them, when another job has taken the run over.
+        SystemFault: when the budget of failures is spent, or a step fails twice in the same way.
+    """
+    shift = shift or Shift(Book(run_uri(recipe), 0, time.time()))
+    # Once: a later attempt may begin while the cluster still replaces its only node with GPUs.
+    gpu = use_gpu(recipe)
+    if gpu and runs_raft_on_cpus(recipe):
+        say("motion.source=raft runs on CPUs, many times slower than training: set resources.mask.gpus_per_actor")
+    return _Attempts(recipe, state, shift, say, show, gpu=gpu).run()
+
+
+class _Attempts:
+    def __init__(self, recipe: Recipe, state: RunState, shift: Shift, say: Say, show: Show, *, gpu: bool) -> None:
+        self._recipe, self._state, self._shift = recipe, state, shift
+        self._say, self._show, self._gpu = say, show, gpu
+        self._run = run_uri(recipe)
+        self._history: list[failures.Failure] = []
+        self._kept = state.progress.step
+        self._no_room: dict[int, float] = {}
+        self._caller = f"tubelet-{uuid.uuid4().hex[:8]}"
+        if is_elastic(recipe):
+            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_S)
+
+    def run(self) -> Ending:
+        shift = self._shift
+        shift.book.reached = max(shift.book.reached, self._kept)
+        while not shift.stop.is_set():
+            ranks = self._ranks()
+            if ranks is None:
+                break
+            shift.book.begin()
+            clock = make_clock()
+            seen = Oversight(self._recipe, clock, self._state.schedule, self._say, self._show)
+            error: Exception | None
+            try:
+                error = self._attempt(ranks, clock, seen) or self._unfinished(seen)
+            except SystemFault as fault:  # storage does not answer the driver
+                error = fault
+            except BaseException:
+                shift.book.end(failed=True)
+                raise
+            finally:
+                ray.kill(clock)
+            shift.book.end(failed=error is not None)
+            if error is None and not seen.asked_to_end:
+                return "done"
+            if error is not None and shift.stop.is_set():
+                self._say(f"on the way to the stop: {failures.told(error)}; the last checkpoint stands")
+            elif error is not None:
+                self._judge(error, seen, ranks)
+        return "stopped"
+
+    def _unfinished(self, seen: Oversight) -> Exception | None:
+        """Return what is wrong with an attempt that ended well: it is not at the run's stop, and nobody ended it."""
+        if max(checkpoint.complete_steps(self._run), default=0) >= self._state.schedule.stop:
+            seen.asked_to_end = False  # it came to the stop before it could heed
+            return None
+        if seen.asked_to_end:
+            return None
+        return SystemFault(f"the workers ended before step {self._state.schedule.stop}, and nobody asked them to")
+
+    def _newest(self) -> int:
+        with suppress(StorageFault):
+            return max([self._kept, *checkpoint.complete_steps(self._run)])
+        return self._kept
+
+    def _fitting(self) -> int | None:
+        """Return the largest number of workers that the machines have room for now."""
+        now = time.monotonic()
+        without = [ranks for ranks, until in self._no_room.items() if now < until]
+        there = [machine.resources for machine in machines()]
+        return largest_that_fits(self._recipe, there, gpu=self._gpu, without=without)
+
+    def _call(self, more: int) -> None:
+        call_for([worker_bundle(self._recipe, gpu=self._gpu)] * more, self._caller)
+
+    def _ranks(self) -> int | None:
+        """Return how many workers the next attempt has, once there is room for them; None: told to stop on the way."""
+        low = fewest(self._recipe.resources.num_workers)
+        if not is_elastic(self._recipe):
+            return low
+        said = called = float("-inf")
+        while (ranks := self._fitting()) is None:
+            now = time.monotonic()
+            if now - said > SAY_S:
+                said = now
+                self._say(f"waiting for machines: {len(machines())} are there, without room for {low} workers")
+            if now - called > CALL_S:
+                called = now
+                self._call(low)
+            if self._shift.stop.wait(WAIT_LOOK_S):
+                return None
+        if called > 0:
+            self._call(0)
+        self._say(f"{ranks} of {told_workers(self._recipe)} workers have room")
+        return ranks
+
+    def _attempt(self, ranks: int, clock: ClockHandle, seen: Oversight) -> Exception | None:
+        """Start a worker group and look after it until its end; return what it ended with."""
+        claim, book = self._shift.claim, self._shift.book
+        terms = Terms(claim.next_generation() if claim else 0, read_skips(self._run), book.reached)
+        fit = Fit(Job(self._recipe, self._state.index.uri, clock, terms), ranks, gpu=self._gpu)
+        while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
+            self._look(seen, ranks)
+        seen.look()
+        book.told(seen.values)
+        return fit.error
+
+    def _look(self, seen: Oversight, ranks: int) -> None:
+        shift = self._shift
+        seen.look()
+        shift.book.told(seen.values)
+        if shift.claim is not None and shift.claim.lost is not None:
+            raise LeaseError(shift.claim.lost)
+        if shift.stop.is_set():
+            seen.ask_to_end("the job is told to stop")
+            return
+        seen.answer_drains(self._run)
+        if is_elastic(self._recipe) and ranks < most(self._recipe.resources.num_workers):
+            seen.look_for_room(
+                ranks, self._fitting, lambda: self._call(most(self._recipe.resources.num_workers) - ranks)
+            )
+
+    def _overdue(self, seen: Oversight) -> bool:
+        """Say whether the job has to end without its workers' last checkpoint."""
+        if not self._shift.stop.is_set():
+            return False
+        if not seen.values:
+            return True  # not a step was taken: nothing is lost
+        if seen.asked_for_s() < self._shift.grace_s:
+            return False
+        self._say(f"the workers have not ended within {self._shift.grace_s:.0f} s; their last checkpoint stands")
+        return True
+
+    def _judge(self, error: Exception, seen: Oversight, ranks: int) -> None:
+        """Do what failures.py decides: return to go on, or raise what the run ends with."""
+        newest = self._newest()
+        step = int(seen.values["step"]) + 1 if seen.values else newest
+        found = failures.Circumstances(time.time(), step, newest > self._kept, self._lost_machine(error, seen))
+        self._kept = newest
+        decision = failures.decide(error, self._history, found, self._recipe.resources.max_failures)
+        self._history.append(decision.failure)
+        index = self._state.index
+        if decision.action == "stop":
+            videos = videos_of(self._recipe, index, step) if decision.repeated else []
+            raise failures.final_error(error, decision, videos) from error
+        if decision.failure.kind == "no room":
+            self._no_room[ranks] = time.monotonic() + NO_ROOM_S
+        diverged = failures.root(error)
+        if decision.action == "rewind" and isinstance(diverged, DivergedFault):
+            extend_skips(self._run, diverged.steps)
+            for line in skip_lines(self._recipe, index, diverged.steps):
+                self._say(line)
+        when = f" in {decision.pause_s:.0f} s" if decision.pause_s else ""
+        self._say(f"{decision.reason}; starting again from step {newest}{when}")
+        self._shift.stop.wait(decision.pause_s)
+
+    def _lost_machine(self, error: Exception, seen: Oversight) -> Literal["gone", "drained"] | None:
+        """Say whether a machine of the trainers is gone or about to be."""
+        end = time.monotonic() + (AFTER_DEATH_S if failures.is_death(error) else 0.0)
+        while True:
+            left = seen.trainers_on - {machine.node_id for machine in machines()}
+            if left:
+                return "drained" if left & (seen.drained | set(draining())) else "gone"
+            if time.monotonic() >= end:
+                return None
+            time.sleep(LOOK_S)

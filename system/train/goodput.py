@@ -1,0 +1,204 @@
+"""Where the seconds of a job went: each of them is attributed once, in whole milliseconds, so the parts add up exactly.
+
+compute, data_wait, checkpoint   steps that were done for the first time, as rank 0 measured them
+replayed                         steps that an earlier attempt or job had done, and whose state was lost
+restart                          an attempt's start to its first step, and its last step to the notice of its failure
+idle                             the rest: set-up before the first attempt, waits between attempts, closing
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from system import storage
+from system.errors import StorageFault
+
+STEPS = ("compute", "data_wait", "checkpoint", "replayed")
+PARTS = (*STEPS, "restart", "idle")
+IDLE = ("set-up", "waiting", "closing")
+# How often the record in the run's folder is written while a job runs, seconds.
+WRITE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt, in seconds since 1970 by the driver's clock.
+
+    Attributes:
+        began: the workers were asked for.
+        ended: it ended, or failed and that was noticed; None: it goes on.
+        told_at: the trainers' last word; None: they have not taken a step.
+        seconds: what rank 0 had measured by then, from its first step's beginning.
+        failed: it ended with an error.
+    """
+
+    began: float
+    ended: float | None = None
+    told_at: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a job's time went, milliseconds.
+
+    Attributes:
+        parts: of `PARTS`; they add up to the whole.
+        idle: of `IDLE`; they add up to the part of that name.
+    """
+
+    parts: Mapping[str, int]
+    idle: Mapping[str, int]
+
+    @property
+    def whole(self) -> int:
+        """All of it, milliseconds."""
+        return sum(self.parts.values())
+
+
+def _ms(seconds: float) -> int:
+    return int(1000 * max(0.0, seconds))  # cut, not rounded: the parts never exceed the whole
+
+
+def _attempt_parts(attempt: Attempt, ended: float) -> tuple[dict[str, int], int]:
+    """Return what an attempt's steps and starts took, and how long it closed after its last step, milliseconds."""
+    told = min(attempt.told_at or ended, ended)
+    steps = {name: _ms(attempt.seconds.get(name, 0.0)) for name in STEPS}
+    # Two clocks measure: the steps are cut to what the driver's has for them. What is left came before them.
+    room = _ms(told - attempt.began)
+    for name in STEPS:
+        steps[name] = min(steps[name], room)
+        room -= steps[name]
+    after = _ms(ended - attempt.began) - sum(steps.values()) - room
+    closes = attempt.told_at is not None and attempt.ended is not None and not attempt.failed
+    return {**steps, "restart": room + (0 if closes else after)}, after if closes else 0
+
+
+def account(began: float, now: float, attempts: Sequence[Attempt]) -> Account:
+    """Attribute the time of a job.
+
+    Args:
+        began: when the job began, seconds since 1970.
+        now: until when.
+        attempts: of the job, in order; the last may go on.
+    """
+    whole, parts = _ms(now - began), dict.fromkeys(PARTS, 0)
+    closing = 0
+    for attempt in attempts:
+        own, closed = _attempt_parts(attempt, now if attempt.ended is None else attempt.ended)
+        closing += closed
+        for name, amount in own.items():
+            parts[name] += amount
+    parts["idle"] = whole - sum(parts.values())
+    setup = min(_ms((attempts[0].began if attempts else now) - began), parts["idle"])
+    last = attempts[-1].ended if attempts else now
+    closing = min(closing + (_ms(now - last) if last is not None else 0), parts["idle"] - setup)
+    return Account(parts, {"set-up": setup, "waiting": parts["idle"] - setup - closing, "closing": closing})
+
+
+def summed(accounts: Sequence[Account]) -> Account:
+    """Add up the accounts of several jobs."""
+    return Account(
+        {name: sum(each.parts[name] for each in accounts) for name in PARTS},
+        {name: sum(each.idle[name] for each in accounts) for name in IDLE},
+    )
+
+
+def told_goodput(name: str, account: Account) -> str:
+    """Return the line that says where the time went."""
+    whole = max(1, account.whole)
+    parts = [f"{part.replace('_', ' ')} {amount / whole:.1%}" for part, amount in account.parts.items()]
+    idle = ", ".join(f"{part} {amount / whole:.1%}" for part, amount in account.idle.items() if amount)
+    return f"goodput of {name}, {account.whole / 1000:.0f} s: {', '.join(parts)}" + (f" ({idle})" if idle else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job's account as it lies in the run's folder.
+
+    Attributes:
+        account: where its time went.
+        reached: all steps below this had been done when it was written, in this job or before.
+    """
+
+    account: Account
+    reached: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        parts, idle = dict(self.account.parts), dict(self.account.idle)
+        return {"parts_ms": parts, "idle_ms": idle, "whole_ms": self.account.whole, "reached": self.reached}
+
+
+def read_records(run_uri: str) -> dict[int, Record]:
+    """Return the records of a run's jobs by the generation of their first claim."""
+    records = {}
+    for found in storage.list_objects(storage.join(run_uri, "goodput"), missing_ok=True):
+        name = found.uri.rsplit("/", 1)[-1].removesuffix(".json")
+        if name.isdigit():
+            values = json.loads(storage.read(found.uri))
+            records[int(name)] = Record(Account(values["parts_ms"], values["idle_ms"]), int(values["reached"]))
+    return dict(sorted(records.items()))
+
+
+class Book:
+    """Keeps a job's account while it runs, and writes it into the run's folder.
+
+    Args:
+        run_uri: the run's folder.
+        generation: of the job's first claim; its name.
+        began: when the job began, seconds since 1970.
+    """
+
+    def __init__(self, run_uri: str, generation: int, began: float) -> None:
+        self._run, self._generation, self._began = run_uri, generation, began
+        self._attempts: list[Attempt] = []
+        self._written = 0.0
+        self._before = {name: each for name, each in read_records(run_uri).items() if name != generation}
+        self.reached = max((each.reached for each in self._before.values()), default=0)
+
+    def begin(self) -> None:
+        """Say that an attempt begins."""
+        self._attempts.append(Attempt(time.time()))
+
+    def told(self, values: Mapping[str, Any]) -> None:
+        """Take the trainers' newest values."""
+        if self._attempts and values:
+            seconds = dict(values.get("seconds", {}))
+            self._attempts[-1] = replace(self._attempts[-1], told_at=values["told_at"], seconds=seconds)
+            self.reached = max(self.reached, int(values["step"]) + 1)
+        if time.time() - self._written > WRITE_EVERY_S:
+            self.write()
+
+    def end(self, *, failed: bool) -> None:
+        """Say that the attempt has ended."""
+        self._attempts[-1] = replace(self._attempts[-1], ended=time.time(), failed=failed)
+
+    @property
+    def account(self) -> Account:
+        """Where the job's time went until now."""
+        return account(self._began, time.time(), self._attempts)
+
+    def write(self) -> Account:
+        """Write the record, and return the account in it."""
+        self._written = time.time()
+        now = self.account
+        uri = storage.join(self._run, "goodput", f"{self._generation:08d}.json")
+        with suppress(StorageFault):  # it is written again; an account is no reason to end a run
+            storage.write(uri, json.dumps(Record(now, self.reached).as_dict(), indent=1).encode())
+        return now
+
+    def lines(self) -> list[str]:
+        """Write the record and return what a user is told: this job, and the whole run where there were others."""
+        now = self.write()
+        told = [told_goodput("this job", now)]
+        if self._before:
+            every = [*(each.account for each in self._before.values()), now]
+            told.append(told_goodput(f"the run's {len(every)} jobs", summed(every)))
+        return told
