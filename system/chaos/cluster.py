@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -57,6 +59,16 @@ def node_size(recipe: Recipe, nodes: int) -> NodeSize:
     return NodeSize(ceil(cpus / left) + rest, max(STORE_BYTES, store), own)
 
 
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does on SIGTERM: a node that Ray starts here would drain itself first, for half a minute."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Nodes:
     """The cluster.
 
@@ -80,7 +92,7 @@ class Nodes:
     def __enter__(self) -> Self:
         try:
             head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder, **self._common(STORE_BYTES)}
-            with environment(self._env):
+            with environment(self._env), _own_signals():
                 self._cluster = Cluster(initialize_head=True, head_node_args=head)
             for _ in range(self._count):
                 self.add()
@@ -113,7 +125,7 @@ class Nodes:
         size = self._size
         wanted = {"num_cpus": size.cpus, "resources": dict(size.resources), **self._common(size.store_bytes)}
         try:
-            with environment(self._env):
+            with environment(self._env), _own_signals():
                 node = self._cluster.add_node(**wanted)
         except Exception as error:
             raise SystemFault(f"a node of the local cluster did not start: {error}") from error

@@ -88,7 +88,12 @@ class Fire:
         while (code := self._job.ended()) != 0:
             now = time.monotonic()
             if code is not None:
-                self._say(f"the job ended with {code}: {self._job.why()}; it is submitted again")
+                killed = self._open is not None and self._open.pid == self._job.last_pid
+                self._say(
+                    "  the job is submitted again"
+                    if killed
+                    else f"the job ended with {code}: {self._job.why()}; it is submitted again"
+                )
                 self._job.start(self._commits())
             self._see_step(now)
             self._see_commits(now)

@@ -35,7 +35,7 @@ def newest_step(text: bytes) -> int | None:
 
 def last_words(text: str) -> str:
     """Return the line of a job's output that says why it ended."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("step ")]
     errors = [line for line in lines if _FAULT.match(line)]
     return (errors or lines or ["it said nothing"])[-1]
 
@@ -63,6 +63,11 @@ class Submitted:
     def pid(self) -> int | None:
         """The process's id, while it lives."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def last_pid(self) -> int | None:
+        """The id of the process of the last start, whether it lives or not."""
+        return self._process.pid if self._process is not None else None
 
     def start(self, reached: int) -> None:
         """Start it, or start it again.
