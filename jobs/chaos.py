@@ -1,4 +1,4 @@
-"""Train a recipe on a local cluster whose processes are killed: `python -m jobs.chaos --recipe jobs/recipes/smoke.yaml`.
+"""Train a recipe on a local cluster under fire: `python -m jobs.chaos --recipe jobs/recipes/smoke.yaml`.
 
 Ends when the run is complete. The last two lines are the audit's verdict and where the time went; exit code 0 only if
 the audit is clean, 1 if it is not. docs/chaos.md.
@@ -18,8 +18,10 @@ from typing import NoReturn
 
 from jobs.cli import parser, recipe_arguments, run, say
 from system.chaos.environment import private_cluster, set_all
+from system.chaos.kills import Plan
 from system.chaos.words import kinds, seconds, share
 from system.errors import RecipeError
+from system.recipe import load_recipe
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,11 +29,6 @@ def main(arguments: Sequence[str]) -> int:
     given = _options(arguments)
     if sys.platform != "linux":
         raise RecipeError(f"chaos finds processes through /proc, which only Linux has; this is {sys.platform}")
-    variables = private_cluster()
-    set_all(variables)  # before Ray is imported
-    from system.chaos.fire import Plan  # noqa: PLC0415
-    from system.chaos.story import Order, run_chaos  # noqa: PLC0415
-
     plan = Plan(
         kinds("--kill", given.kill),
         seconds("--every", given.every),
@@ -43,7 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     corrupt = share("--corrupt", given.corrupt)
     if given.nodes < 1:
         raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
-    with _folder(given.out, keep=given.keep) as folder, _terminated():
+    load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
+    variables = private_cluster()
+    set_all(variables)  # before Ray is imported
+    from system.chaos.story import Order, run_chaos  # noqa: PLC0415
+
+    with work_folder(given.out, keep=given.keep) as folder, _terminated():
         order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, folder)
         verdict = run_chaos(order, variables, say)
         say(verdict.audit)
@@ -68,7 +70,7 @@ def _options(arguments: Sequence[str]) -> Namespace:
 
 
 @contextmanager
-def _folder(out: str | None, *, keep: bool) -> Iterator[Path]:
+def work_folder(out: str | None, *, keep: bool) -> Iterator[Path]:
     """Give a folder to work in, and delete it unless it is the user's or to be kept."""
     if out is not None:
         folder = Path(out).absolute()

@@ -7,9 +7,7 @@ clusters on the machine are neither seen nor touched.
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +59,7 @@ def node_size(recipe: Recipe, nodes: int) -> NodeSize:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep what this process does on SIGTERM: a node that Ray starts here would drain itself first, for half a minute."""
+    """Keep what this process does on SIGTERM: a node that Ray starts here would drain itself first."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -76,15 +74,15 @@ class Nodes:
         size: of each node.
         count: of nodes, beside the head.
         env: variables of every process in it.
+        folder: takes its files; the path may not be long.
     """
 
-    def __init__(self, size: NodeSize, count: int, env: Variables) -> None:
+    def __init__(self, size: NodeSize, count: int, env: Variables, folder: Path) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._size, self._count = size, count
-        # Sockets lie in it, whose paths may not be long.
-        self._folder = tempfile.mkdtemp(prefix="tubelet-", dir="/tmp")
+        self._folder = str(folder)
         # Ray notes the newest cluster's address for whoever names none; here is nobody who could.
-        (Path(self._folder) / "ray").mkdir()
+        (folder / "ray").mkdir()
         self._env = {**ENVIRONMENT, **env, "RAY_TMPDIR": self._folder}
         self._nodes: list[Any] = []
         self._cluster: Any = None
@@ -103,8 +101,11 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         # Ray's own shutdown waits for processes to end politely, and leaves those whose parents have been killed.
-        end_all()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a person who is impatient
+        try:
+            end_all()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @staticmethod
     def _common(store_bytes: int) -> dict[str, Any]:

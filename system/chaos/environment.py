@@ -1,4 +1,4 @@
-"""The variables that a cluster's processes see. Ray reads some when it is imported, so nothing of it is imported here."""
+"""The variables that a cluster's processes see. Ray reads some at its import, so nothing here imports it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from system.chaos.cluster import Nodes
-from system.chaos.kills import Kill, Timetable, sequence, victim
+from system.chaos.kills import Kill, Plan, Timetable, sequence, victim
 from system.chaos.memory import EVERY_S, is_actor, is_trainer, look_once
 from system.chaos.processes import kill as kill_process
 from system.chaos.submitted import Submitted
@@ -23,25 +23,6 @@ COMMITS_S = 1.0
 LAG_S = 1.0
 # Neither a step nor a checkpoint for this long is a hang that nothing noticed, seconds.
 STALL_S = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is done to a run.
-
-    Attributes:
-        kinds: what is killed, of `words.KINDS`.
-        every_s: seconds from the first checkpoint after a recovery to the next kill.
-        replace_after_s: seconds from a node's end to the start of another.
-        seed: of the draws.
-        most: kills at most; None: until the run is complete.
-    """
-
-    kinds: tuple[str, ...]
-    every_s: float
-    replace_after_s: float
-    seed: int
-    most: int | None = None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,25 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done to a run.
+
+    Attributes:
+        kinds: what is killed, of `words.KINDS`.
+        every_s: seconds from the first checkpoint after a recovery to the next kill.
+        replace_after_s: seconds from a node's end to the start of another.
+        seed: of the draws.
+        most: kills at most; None: until the run is complete.
+    """
+
+    kinds: tuple[str, ...]
+    every_s: float
+    replace_after_s: float
+    seed: int
+    most: int | None = None
+
+
 def sequence(kinds: Sequence[str], seed: int) -> Iterator[str]:
     """Yield kinds without an end: round after round, each with every kind once, in an order of its own."""
     draw = random.Random(f"kinds/{seed}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from system import storage
 from system.chaos import copies, processes
 from system.chaos.cluster import Nodes, node_size
 from system.chaos.environment import Variables, merged, set_all
-from system.chaos.fire import Fire, Notes, Plan
+from system.chaos.fire import Fire, Notes
+from system.chaos.kills import Plan
 from system.chaos.memory import lines as memory_lines
 from system.chaos.server import BUCKET, FaultyStore
 from system.chaos.submitted import Submitted
@@ -147,11 +150,25 @@ def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
         home = _Home(order, recipe, store, say)
         overrides = [*order.overrides, *home.prepare()]
         recipe = load_recipe(order.recipe, overrides)
-        job_variables = {**variables, **(store.broken if store else {})}
-        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables))
+        # What is killed leaves its temporary files behind. Sockets lie here too, whose paths may not be long.
+        scratch = Path(
+            stack.enter_context(TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True))
+        )
+        (scratch / "t").mkdir()
+        job_variables = {**variables, **(store.broken if store else {}), "TMPDIR": str(scratch / "t")}
+        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, scratch))
         say(f"{order.nodes} nodes of {size.cpus} CPUs each at {nodes.address}; the run: {run_uri(recipe)}")
-        arguments = ["--recipe", order.recipe, *overrides, "--address", nodes.address]
-        notes = _burn(order, arguments, merged(job_variables), nodes, Fired(run_uri(recipe), store), say)
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.pretrain",
+            "--recipe",
+            order.recipe,
+            *overrides,
+            "--address",
+            nodes.address,
+        ]
+        notes = _burn(order, command, merged(job_variables), nodes, Fired(run_uri(recipe), store), say)
         for line in [*recovery_lines(notes.kills), *memory_lines(notes.memory)]:
             say(line)
         verdict = judge(run_uri(recipe), say)
@@ -168,9 +185,9 @@ class Fired:
     store: FaultyStore | None
 
 
-def _burn(order: Order, arguments: Sequence[str], env: Mapping[str, str], nodes: Nodes, run: Fired, say: Say) -> Notes:
+def _burn(order: Order, command: Sequence[str], env: Mapping[str, str], nodes: Nodes, run: Fired, say: Say) -> Notes:
     """Put the job under fire and take it away, however that ends."""
-    job = Submitted(arguments, order.folder / "job.log", env)
+    job = Submitted(command, order.folder / "job.log", env)
     began = time.monotonic()
 
     def tell(line: str) -> None:

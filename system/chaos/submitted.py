@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,13 +43,13 @@ class Submitted:
     """The job.
 
     Args:
-        arguments: of `python -m jobs.pretrain`.
+        command: starts it.
         log: takes what it prints, of all its starts.
         env: its environment.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
-        self._command = [sys.executable, "-m", "jobs.pretrain", *arguments]
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        self._command = list(command)
         self.log = log
         self._env = {**env, "PYTHONUNBUFFERED": "1", "TUBELET_PROGRESS_S": str(PROGRESS_S)}
         self._process: subprocess.Popen[bytes] | None = None
