@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from system.errors import TubeletError
 
-# A terminal that shows no progress line gets one of these every so often.
+# What is no terminal gets a progress line every so often, seconds; TUBELET_PROGRESS_S says otherwise.
 PLAIN_EVERY_S = 10.0
 # Exit code of a job that a SIGTERM has ended, as a shell would say it.
 STOPPED = 128 + signal.SIGTERM
@@ -91,6 +91,7 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
+        self._every_s = float(os.environ.get("TUBELET_PROGRESS_S") or PLAIN_EVERY_S)
         self._told, self._open = 0.0, False
 
     def show(self, line: str, *, last: bool = False) -> None:
@@ -99,7 +100,7 @@ class ProgressLine:
             width = os.get_terminal_size().columns - 1
             print("\r" + line[:width].ljust(width), end="\n" if last else "", flush=True)
             self._open = not last
-        elif last or time.monotonic() - self._told > PLAIN_EVERY_S:
+        elif last or time.monotonic() - self._told > self._every_s:
             self._told = time.monotonic()
             print(line, flush=True)
 

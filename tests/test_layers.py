@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY
 # From the highest layer to the lowest; a module imports from its own layer and from lower ones only.
 LAYERS = (
     ("jobs",),
+    ("system.chaos",),
     ("system.report",),
     ("system.evaluate",),
     ("system.train",),
@@ -27,6 +28,7 @@ LAYERS = (
     ("system.errors", "system"),
 )
 RAY = {
+    "system.chaos.cluster",
     *(
         "system.data.clock",
         "system.data.draining",

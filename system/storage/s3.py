@@ -83,6 +83,12 @@ def client() -> S3Client:
         return _client(os.getpid())
 
 
+def forget_client() -> None:
+    """Let go of this process's client; the next one is made from the environment as it is then."""
+    with _making:
+        _client.cache_clear()
+
+
 def asked(uri: str, request: Callable[[int], T]) -> T:
     """Send a request until it is answered; it gets the number of tries that failed."""
     with told(uri):

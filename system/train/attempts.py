@@ -198,11 +198,13 @@ class _Attempts:
             self._look(seen, ranks)
         seen.look()
         book.told(seen.values)
-        return fit.error
+        # Where a watchdog has ended a rank, Ray knows no more than that it is dead.
+        return (seen.hang() or fit.error) if fit.error is not None else None
 
     def _look(self, seen: Oversight, ranks: int) -> None:
         shift = self._shift
         seen.look()
+        seen.say_who_waits()
         shift.book.told(seen.values)
         if shift.claim is not None and shift.claim.lost is not None:
             raise LeaseError(shift.claim.lost)

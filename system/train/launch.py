@@ -31,6 +31,8 @@ ENVIRONMENT = {
     # Notices are answered by the driver (train/oversight.py), and what follows is its attempts' (train/attempts.py).
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # A frozen worker does not end its process group; by default its group's end waits for 30 s.
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TQDM": "0",

@@ -12,9 +12,10 @@ import ray
 from system.data.assemble import flow_device
 from system.data.clock import ClockHandle, untyped_ray, wait_for
 from system.data.placing import Place, placing_lines
-from system.errors import StorageFault, StreamFault
+from system.errors import HangFault, StorageFault, StreamFault
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
+from system.train.diagnosis import Warnings, hang_of
 from system.train.elastic import Room, may_grow, seen_room
 from system.train.loop import Schedule
 from system.train.machines import draining
@@ -29,6 +30,8 @@ WAITING_S = 120.0
 DRAINS_S = 1.0
 ROOM_S = 5.0
 CALL_S = 30.0
+# How often the driver looks whether something lasts longer than usual, seconds.
+REPORTS_S = 5.0
 # Longest wait for the clock's answer while other things are to be looked after, seconds.
 ANSWER_S = 10.0
 
@@ -86,6 +89,7 @@ class Oversight:
         self._save_s: float | None = None
         self._waiting, self._drains = _Now(WAITING_S, at_once=False), _Now(DRAINS_S)
         self._rooms, self._calls = _Now(ROOM_S), _Now(CALL_S)
+        self._warnings, self._reports = Warnings(), _Now(REPORTS_S)
 
     @property
     def trainers_on(self) -> set[str]:
@@ -113,6 +117,20 @@ class Oversight:
             have = untyped_ray.available_resources()
             free = {name: amount for name, amount in have.items() if name in ("CPU", "GPU")}
             self._say(f"waiting for the first step; the cluster has {free} free")
+
+    def say_who_waits(self) -> None:
+        """Pass on who waits for whom, when something lasts longer than usual."""
+        if not self._reports.due():
+            return
+        with suppress(ray.exceptions.RayError, StreamFault):
+            for line in self._warnings.lines(wait_for(self._clock.reports.remote(), deadline_s=ANSWER_S)):
+                self._say(line)
+
+    def hang(self) -> HangFault | None:
+        """Return what hung, if a rank's watchdog has ended the attempt."""
+        with suppress(ray.exceptions.RayError, StreamFault):
+            return hang_of(wait_for(self._clock.reports.remote(), deadline_s=ANSWER_S))
+        return None
 
     def _ask(self, what: str, reason: str) -> None:
         self._say(f"{reason}: the workers {'save and end' if what == 'stop' else 'save'} at the next step's end")

@@ -1,0 +1,106 @@
+"""Train a recipe on a local cluster under fire: `python -m jobs.chaos --recipe jobs/recipes/smoke.yaml`.
+
+Ends when the run is complete. The last two lines are the audit's verdict and where the time went; exit code 0 only if
+the audit is clean, 1 if it is not. docs/chaos.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from jobs.cli import parser, recipe_arguments, run, say
+from system.chaos.environment import private_cluster, set_all
+from system.chaos.kills import Plan
+from system.chaos.words import kinds, seconds, share
+from system.errors import RecipeError
+from system.recipe import load_recipe
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job."""
+    given = _options(arguments)
+    if sys.platform != "linux":
+        raise RecipeError(f"chaos finds processes through /proc, which only Linux has; this is {sys.platform}")
+    plan = Plan(
+        kinds("--kill", given.kill),
+        seconds("--every", given.every),
+        seconds("--replace-after", given.replace_after),
+        given.seed,
+        given.most_kills,
+    )
+    s3_errors = None if given.s3_errors is None else share("--s3-errors", given.s3_errors)
+    corrupt = share("--corrupt", given.corrupt)
+    if given.nodes < 1:
+        raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
+    load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
+    variables = private_cluster()
+    set_all(variables)  # before Ray is imported
+    from system.chaos.story import Order, run_chaos  # noqa: PLC0415
+
+    with work_folder(given.out, keep=given.keep) as folder, _terminated():
+        order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, folder)
+        verdict = run_chaos(order, variables, say)
+        say(verdict.audit)
+        say(verdict.goodput)
+    return 0 if verdict.clean else 1
+
+
+def _options(arguments: Sequence[str]) -> Namespace:
+    options = parser("chaos", "Train a recipe on a local cluster under fire, and prove that nothing was lost.")
+    recipe_arguments(options)
+    options.add_argument("--kill", default="worker,node,actor,driver", help="what is killed, in shuffled rounds; none")
+    options.add_argument("--every", default="20s", help="from the first checkpoint after a recovery to the next kill")
+    options.add_argument("--most-kills", type=int, metavar="N", help="kill no more than N times")
+    options.add_argument("--s3-errors", metavar="SHARE", help="put the run into a local S3 server; this share fails")
+    options.add_argument("--corrupt", default="0%", metavar="SHARE", help="damage copies of so many videos, at least 1")
+    options.add_argument("--nodes", type=int, default=2, help="nodes of the cluster, beside its head")
+    options.add_argument("--replace-after", default="5s", help="from a node's end to the start of another")
+    options.add_argument("--seed", type=int, default=0, help="of kills, faults and damage")
+    options.add_argument("--out", metavar="FOLDER", help="keep the run and the job's output in this empty folder")
+    options.add_argument("--keep", action="store_true", help="keep the work folder, wherever it is")
+    return options.parse_intermixed_args(arguments)
+
+
+@contextmanager
+def work_folder(out: str | None, *, keep: bool) -> Iterator[Path]:
+    """Give a folder to work in, and delete it unless it is the user's or to be kept."""
+    if out is not None:
+        folder = Path(out).absolute()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RecipeError(f"--out {folder} is not an empty folder; a chaos run begins anew")
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="tubelet-chaos-"))
+    try:
+        yield folder
+    finally:
+        if out is None and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif out is None:
+            print(f"kept: {folder}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Let a SIGTERM end this as an exception does: what was started is taken away."""
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    run(main)

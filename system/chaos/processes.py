@@ -1,0 +1,117 @@
+"""The processes below this one, as /proc shows them: whose child, which title, how much memory. Linux only.
+
+A process is named by its id and the time of its start, so an id that is used again is never taken for the old one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process.
+
+    Attributes:
+        pid: its id.
+        parent: its parent's.
+        started: clock ticks since the machine's start.
+        title: what it calls itself; empty for a zombie.
+    """
+
+    pid: int
+    parent: int
+    started: int
+    title: str
+
+
+def parse_stat(text: str) -> tuple[int, int]:
+    """Return the parent and the start time of a line of /proc/PID/stat; the name in it may hold anything."""
+    fields = text.rpartition(")")[2].split()
+    return int(fields[1]), int(fields[19])
+
+
+def look(pid: int) -> Process | None:
+    """Return a process, or None if there is none."""
+    try:
+        parent, started = parse_stat((PROC / str(pid) / "stat").read_text())
+        title = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return None
+    return Process(pid, parent, started, title)
+
+
+def everyone() -> list[Process]:
+    """Return all processes that this machine shows."""
+    found = (look(int(path.name)) for path in PROC.iterdir() if path.name.isdigit())
+    return [each for each in found if each is not None]
+
+
+def below(root: int, processes: Iterable[Process]) -> list[Process]:
+    """Return the descendants of a process, itself left out: parents before their children, else by id."""
+    children: dict[int, list[Process]] = {}
+    for each in sorted(processes, key=lambda each: each.pid):
+        children.setdefault(each.parent, []).append(each)
+    found: list[Process] = []
+    waiting = [root]
+    while waiting:
+        own = children.get(waiting.pop(0), [])
+        found += own
+        waiting += [each.pid for each in own]
+    return found
+
+
+def descendants(root: int) -> list[Process]:
+    """Return the descendants of a process now."""
+    return below(root, everyone())
+
+
+def kill(process: Process) -> bool:
+    """Kill a process without a warning; say whether it was still there."""
+    now = look(process.pid)
+    if now is None or now.started != process.started or not now.title:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+        return True
+    return False
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, so that none of them is lost sight of."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_all(within_s: float = 10.0) -> list[Process]:
+    """Kill all descendants of this process and wait until they are gone; return those that are not."""
+    end = time.monotonic() + within_s
+    while True:
+        left = [each for each in descendants(os.getpid()) if each.title]
+        for each in left:
+            kill(each)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.1)
+
+
+def pss_mb(pid: int) -> float:
+    """Return a process's proportional set size, MiB: shared pages count in parts. 0 if it has ended."""
+    try:
+        lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -1,0 +1,117 @@
+"""Chaos as a user starts it: what it refuses, a short form with a fixed seed, and a long one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import chaos
+from jobs.cli import run
+from system.errors import RecipeError
+from tests.conftest import RECIPES, TINY
+from tests.jobs.processes import job
+
+SMOKE = str(RECIPES / "smoke.yaml")
+MARK = "TUBELET_TEST_OF_CHAOS"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kill", "worker,disk"], "--kill takes worker, node, actor, driver, separated by commas, or none; got disk"),
+        (["--every", "soon"], "--every is a duration above 0"),
+        (["--s3-errors", "5"], "--s3-errors is a share from 0% to 100%"),
+        (["--corrupt", "x"], "--corrupt is a share from 0% to 100%"),
+        (["--nodes", "0"], "--nodes is at least 1, got 0"),
+        (["train.stepz=3"], "stepz"),
+        (["--seed", "many"], "argument --seed: invalid int value: 'many'; see --help"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = dict(os.environ)
+    with pytest.raises(SystemExit) as ended:
+        run(chaos.main, ["--recipe", SMOKE, *TINY, *arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert dict(os.environ) == before
+
+
+def test_a_folder_that_the_user_names_stays_and_one_that_holds_something_is_refused(tmp_path: Path) -> None:
+    named = tmp_path / "new"
+    with pytest.raises(RuntimeError), chaos.work_folder(str(named), keep=False) as folder:
+        (folder / "job.log").write_text("why")
+        raise RuntimeError
+    assert (named / "job.log").exists()
+    with pytest.raises(RecipeError, match="is not an empty folder"), chaos.work_folder(str(named), keep=False):
+        pass
+    assert (named / "job.log").exists()
+
+
+def test_a_folder_of_its_own_goes_unless_it_is_kept() -> None:
+    with chaos.work_folder(None, keep=False) as first, chaos.work_folder(None, keep=True) as second:
+        assert first.is_dir()
+    assert not first.exists()
+    assert second.is_dir()
+    second.rmdir()
+
+
+def marked(value: str) -> list[int]:
+    """Processes whose environment has the test's mark."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                if f"{MARK}={value}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                    found.append(int(path.name))
+            except OSError:
+                continue
+    return found
+
+
+def under_fire(tmp_path: Path, *arguments: str, timeout_s: float) -> str:
+    """Run chaos to its end, see that nothing is left of it, and return what it printed."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    given = ["jobs.chaos", "--recipe", SMOKE, *TINY, "run.name=chaos", "data.max_bad_ratio=0.5", *arguments]
+    began = time.monotonic()
+    with job(*given, TMPDIR=str(scratch), **{MARK: str(tmp_path)}) as started:
+        told = started.wait(timeout_s)
+    sys.stdout.write(f"{told}\nchaos took {time.monotonic() - began:.0f} s\n")
+    assert "Traceback" not in told
+    assert not marked(str(tmp_path))
+    assert not list(scratch.iterdir())
+    return told
+
+
+@pytest.mark.ray
+def test_a_run_under_fire_is_complete_and_its_audit_clean(tmp_path: Path) -> None:
+    fire = ["--kill", "worker,driver", "--every", "0.2s", "--most-kills", "2", "--s3-errors", "5%", "--corrupt", "2%"]
+    told = under_fire(tmp_path, *fire, "train.steps=60", "checkpoint.every_steps=5", timeout_s=270)
+    assert len(re.findall("kill [12]: (?:worker|driver), process", told)) == 2
+    assert {"worker", "driver"} == set(re.findall("kill [12]: (worker|driver)", told))
+    assert re.search(r"storage: \d+ requests, [1-9]\d* of them broken", told)
+    audit, goodput = told.splitlines()[-2:]
+    # 16 videos, of which one is damaged: 60 steps of 16 slots are 60 epochs.
+    assert audit.startswith("audit: clean: 60 steps, 960 slots once each, 60 by substitutes, 0 skipped")
+    assert re.match(r"goodput of the run's 2 jobs, \d+ s: compute \d", goodput)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(2 * 3600)
+def test_twenty_kills_of_every_kind_lose_nothing(tmp_path: Path) -> None:
+    fire = ["--kill", "worker,node,actor,driver", "--every", "20s", "--s3-errors", "5%", "--corrupt", "2%"]
+    size = ["train.steps=3000", "resources.num_workers=2", "checkpoint.every_steps=20", "data.views=2"]
+    told = under_fire(tmp_path, *fire, *size, timeout_s=2 * 3600)
+    assert len(re.findall(r"kill \d+: ", told)) >= 20
+    growth = {role: int(text) for role, text in re.findall(r"^  (ray|trainers|actors) .* ([+-]\d+)%$", told, re.M)}
+    assert growth.keys() == {"ray", "trainers", "actors"}
+    assert max(growth.values()) < 20, growth
+    assert told.splitlines()[-2].startswith("audit: clean: 3000 steps")
