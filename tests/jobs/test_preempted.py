@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from ray._raylet import GcsClient
+from ray import _raylet
 from ray.cluster_utils import Cluster
 
 from system.train.audit import audit
@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ENDLESS = [*TINY, "train.steps=100000", "checkpoint.every_steps=50000", "telemetry.picture_clips=0"]
 # Of ray's protobuf, which has no stubs: an autoscaler's reason is `idle`, a cloud's is this one.
 PREEMPTED = 2
+raylet: Any = _raylet
 
 
 def arguments(where: Path, name: str, *more: str) -> list[str]:
@@ -113,13 +114,14 @@ def test_a_machine_that_is_taken_back_costs_some_steps_and_one_that_comes_is_use
         with job(*given) as running:
             running.until(lambda: "2 of 1 to 2 workers have room" in running.output and "clips/s" in running.output)
             deadline_ms = int(1000 * (time.time() + 12))
-            gcs = GcsClient(address=cluster.address)
+            gcs = raylet.GcsClient(address=cluster.address)
             assert gcs.drain_node(second.node_id, PREEMPTED, "spot", deadline_ms)[0]
             running.until(lambda: len(complete_steps(run)) == 2)
             assert "will be taken back in" in running.output
             at_notice, at_deadline = complete_steps(run)
             take_back(second)
             running.until(lambda: f"starting again from step {at_deadline}" in running.output)
+            assert "a machine was taken back" in running.output
             running.until(lambda: "1 of 1 to 2 workers have room" in running.output)
             add(cluster)
             running.until(lambda: "room for 2 workers" in running.output)
