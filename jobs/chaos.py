@@ -41,12 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     if given.nodes < 1:
         raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
     load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
-    variables = private_cluster()
-    set_all(variables)  # before Ray is imported
-    from system.chaos.story import Order, run_chaos  # noqa: PLC0415
+    with work_folder(given.out, keep=given.keep) as folder, _terminated(), _scratch() as scratch:
+        variables = {**private_cluster(), "TMPDIR": str(scratch / "t")}
+        set_all(variables)  # before Ray and torch are imported
+        from system.chaos.story import Order, run_chaos  # noqa: PLC0415
 
-    with work_folder(given.out, keep=given.keep) as folder, _terminated():
-        order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, folder)
+        order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, folder, scratch)
         verdict = run_chaos(order, variables, say)
         say(verdict.audit)
         say(verdict.goodput)
@@ -86,6 +86,14 @@ def work_folder(out: str | None, *, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         elif out is None:
             print(f"kept: {folder}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for sockets, whose paths may not be long, and for what killed processes leave behind."""
+    with tempfile.TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "t").mkdir()
+        yield Path(folder)
 
 
 @contextmanager

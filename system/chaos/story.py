@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from system import storage
 from system.chaos import copies, processes
@@ -46,6 +45,7 @@ class Order:
         corrupt: share of the videos that are damaged.
         nodes: of the cluster, beside its head.
         folder: takes the run, the copies and the job's output.
+        scratch: takes the cluster's files; its path may not be long.
     """
 
     recipe: str
@@ -55,6 +55,7 @@ class Order:
     corrupt: float
     nodes: int
     folder: Path
+    scratch: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,8 @@ def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
         home = _Home(order, recipe, store, say)
         overrides = [*order.overrides, *home.prepare()]
         recipe = load_recipe(order.recipe, overrides)
-        # What is killed leaves its temporary files behind. Sockets lie here too, whose paths may not be long.
-        scratch = Path(
-            stack.enter_context(TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True))
-        )
-        (scratch / "t").mkdir()
-        job_variables = {**variables, **(store.broken if store else {}), "TMPDIR": str(scratch / "t")}
-        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, scratch))
+        job_variables = {**variables, **(store.broken if store else {})}
+        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, order.scratch))
         say(f"{order.nodes} nodes of {size.cpus} CPUs each at {nodes.address}; the run: {run_uri(recipe)}")
         command = [
             sys.executable,
