@@ -128,13 +128,14 @@ def judge(folder: str, say: Say) -> Verdict:
     return Verdict(found.clean, found.verdict, goodput_line(folder))
 
 
-def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
+def run_chaos(order: Order, variables: Variables, say: Say, *, keep: bool = False) -> Verdict:
     """Train a recipe under fire until it is complete, and judge the run.
 
     Args:
         order: what is asked for.
         variables: of the cluster, from `environment.private_cluster`, which are this process's already.
         say: takes lines for the user.
+        keep: the run stays in the order's folder, as one does in which the audit finds something.
 
     Raises:
         UserError: if the user has to mend something.
@@ -168,9 +169,18 @@ def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
         for line in [*recovery_lines(notes.kills), *memory_lines(notes.memory)]:
             say(line)
         verdict = judge(run_uri(recipe), say)
-        if store is not None and (counts := store.stop()) is not None:
-            say(fault_line(counts))
+        if store is not None:
+            if keep or not verdict.clean:
+                _bring_home(run_uri(recipe), order.folder / "runs" / recipe.run.name)
+            counts = store.stop()
+            say(fault_line(counts) if counts else "storage: the local S3 server did not end as it should")
         return verdict
+
+
+def _bring_home(folder: str, here: Path) -> None:
+    """Copy a run out of a store that ends with this."""
+    for item in storage.list_objects(folder):
+        storage.write(str(here / item.uri.removeprefix(f"{folder}/")), storage.read(item.uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,5 +204,5 @@ def _burn(order: Order, command: Sequence[str], env: Mapping[str, str], nodes: N
         notes = Fire(job, nodes, run.folder, order.plan, tell, left_out).burn()
     finally:
         job.stop(STOP_S)
-    say(f"complete after {time.monotonic() - began:.0f} s and {job.starts} starts of the job; its output: {job.log}")
+    say(f"complete after {time.monotonic() - began:.0f} s and {job.starts} starts of the job")
     return notes
