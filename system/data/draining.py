@@ -21,7 +21,7 @@ def work_to_the_end(module: Any) -> None:
     Args:
         module: Ray's, with `_NodeAwareActorPool` and `get_draining_nodes`.
     """
-    pool = getattr(module, "_NodeAwareActorPool", None)
+    pool: Any = getattr(module, "_NodeAwareActorPool", None)
     known = hasattr(module, "get_draining_nodes") and hasattr(pool, "refresh_actor_state")
     if not known or getattr(pool, "works_to_the_end", False):
         return

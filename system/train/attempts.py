@@ -43,7 +43,7 @@ NO_ROOM_S = 60.0
 # How long a group may take to find its machines when another number of workers may, seconds.
 START_S = "15"
 # When a process may have died, machines are looked at for this long, seconds: one ends a moment after its processes.
-AFTER_DEATH_S = 2.0
+AFTER_DEATH_S = 1.0
 
 Ending = Literal["done", "stopped"]
 
@@ -230,7 +230,7 @@ class _Attempts:
 
     def _judge(self, error: Exception, seen: Oversight, ranks: int) -> None:
         """Do what failures.py decides: return to go on, or raise what the run ends with."""
-        newest = self._newest()
+        began, newest = time.monotonic(), self._newest()
         step = int(seen.values["step"]) + 1 if seen.values else newest
         found = failures.Circumstances(time.time(), step, newest > self._kept, self._lost_machine(error, seen))
         self._kept = newest
@@ -249,7 +249,7 @@ class _Attempts:
                 self._say(line)
         when = f" in {decision.pause_s:.0f} s" if decision.pause_s else ""
         self._say(f"{decision.reason}; starting again from step {newest}{when}")
-        self._shift.stop.wait(decision.pause_s)
+        self._shift.stop.wait(max(0.0, decision.pause_s - (time.monotonic() - began)))
 
     def _lost_machine(self, error: Exception, seen: Oversight) -> Literal["gone", "drained"] | None:
         """Say whether a machine of the trainers is gone or about to be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import uuid
+from typing import Any
 
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -42,7 +43,11 @@ class Fit:
 
     def _fit(self) -> None:
         recipe, resources = self._job.recipe, self._job.recipe.resources
-        elastic = is_elastic(recipe)
+        # Fields that Ray's annotation of Train v1 does not know.
+        limits: dict[str, Any] = {
+            "max_preemption_failures": 0,
+            "controller_failure_limit": 0 if is_elastic(recipe) else -1,
+        }
         with tempfile.TemporaryDirectory(prefix="tubelet-", ignore_cleanup_errors=True) as folder:
             # Ray's annotations: a function of a dict, and the configuration of Train v1. Any value does, and v2 runs.
             trainer = TorchTrainer(
@@ -61,9 +66,7 @@ class Fit:
                 run_config=RunConfig(
                     name=f"{recipe.run.name}-{uuid.uuid4().hex[:8]}",
                     storage_path=folder,
-                    failure_config=FailureConfig(
-                        max_failures=0, max_preemption_failures=0, controller_failure_limit=0 if elastic else -1
-                    ),
+                    failure_config=FailureConfig(max_failures=0, **limits),
                     logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
                 ),
             )

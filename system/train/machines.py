@@ -58,10 +58,11 @@ def call_for(bundles: Sequence[dict[str, float]], name: str) -> None:
 
     Ray Train asks for the workers that it starts, no more; Ray's public call would undo what Ray Data asks for.
     """
-    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinators  # noqa: PLC0415
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator  # noqa: PLC0415
 
-    coordinator: Any = coordinators.get_or_create_autoscaling_coordinator()
+    coordinators: Any = default_autoscaling_coordinator
     try:
+        coordinator = coordinators.get_or_create_autoscaling_coordinator()
         if bundles:
             asked = coordinator.request_resources.remote(
                 requester_id=name,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs import index, make_shards, make_videos, preflight, pretrain
 from jobs.cli import duration, run, training_line
-from jobs.running import SUBMITTED, settled
+from jobs.running import STOP_WAIT, SUBMITTED, settled, short_stop, stop_grace_s
 from system.recipe import recipe_from
 from system.recipe_tree import parse_yaml
 from tests.conftest import RECIPES, REPOSITORY, TINY
@@ -165,3 +167,39 @@ def test_durations_are_written_as_a_person_would(seconds: float, text: str) -> N
 def test_the_progress_line_is_one_line() -> None:
     values = {"step": 4, "loss": 0.5, "clips_per_s": 10.0, "data_wait": 0.25, "step_s": 2.0}
     assert training_line(values, 20) == "step 5/20  loss 0.5000  10.0 clips/s  data wait 25%  30 s left"
+
+
+def test_a_submitted_job_without_time_to_stop_is_told_how_to_get_it() -> None:
+    assert short_stop({}) is None
+    assert short_stop({SUBMITTED: "{}", STOP_WAIT: "60"}) is None
+    told = short_stop({SUBMITTED: "{}"})
+    assert told is not None
+    assert "--runtime-env cluster/runtime-env.yaml" in told
+
+
+def test_what_a_job_needs_after_its_workers_is_kept_of_its_time_to_stop() -> None:
+    assert stop_grace_s({STOP_WAIT: "60"}) == 55
+    assert stop_grace_s({STOP_WAIT: "3"}) == 0
+    assert stop_grace_s({}) == 60
+
+
+def test_a_sigterm_unwinds_a_job_and_ends_it_with_its_own_code(capsys: Output) -> None:
+    closed: list[str] = []
+
+    def job(_arguments: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append("what was open")
+        return 0
+
+    assert code_of(job) == 143
+    assert closed
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+
+
+def test_the_runtime_environment_is_one_that_gives_time_to_stop() -> None:
+    environment = yaml.safe_load((REPOSITORY / "cluster" / "runtime-env.yaml").read_text())
+    assert stop_grace_s(environment["env_vars"]) >= 30
+    ignored = {line for line in (REPOSITORY / ".rayignore").read_text().splitlines() if line and line[0] != "#"}
+    assert set(environment["excludes"]) <= ignored

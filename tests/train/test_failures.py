@@ -204,7 +204,6 @@ def test_pauses_grow_and_stay_bearable() -> None:
 
 
 def test_pauses_begin_anew_after_a_new_checkpoint() -> None:
-    errors = [RuntimeError("x"), RuntimeError("y"), RuntimeError("z")]
-    history = after(errors, [at(), at(), at()])
+    history = after([RuntimeError("x"), RuntimeError("y"), RuntimeError("z")], [at(), at(), at()])
     assert decide(OSError("x"), history, at(), 10).pause_s == 8
     assert decide(OSError("x"), history, at(progressed=True), 10).pause_s == 1
