@@ -103,7 +103,7 @@ def under_fire(tmp_path: Path, *arguments: str, timeout_s: float) -> str:
 @pytest.mark.ray
 def test_a_run_under_fire_is_complete_and_its_audit_clean(tmp_path: Path) -> None:
     fire = ["--kill", "worker,driver", "--every", "0.2s", "--most-kills", "2", "--s3-errors", "5%", "--corrupt", "2%"]
-    size = ["train.steps=60", "checkpoint.every_steps=5", "resources.num_workers=1"]
+    size = ["train.steps=60", "checkpoint.every_steps=5", "resources.num_workers=1", "--nodes", "1"]
     told = under_fire(tmp_path, *fire, *size, timeout_s=270)
     assert len(re.findall("kill [12]: (?:worker|driver), process", told)) == 2
     assert {"worker", "driver"} == set(re.findall("kill [12]: (worker|driver)", told))
