@@ -13,6 +13,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ from jobs.cli import parser, recipe_arguments, run, say
 from system.chaos.environment import private_cluster, set_all
 from system.chaos.kills import Plan
 from system.chaos.words import kinds, seconds, share
-from system.errors import RecipeError
+from system.errors import RecipeError, SystemFault
 from system.recipe import load_recipe
 
 
@@ -41,13 +42,15 @@ def main(arguments: Sequence[str]) -> int:
     if given.nodes < 1:
         raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
     load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
-    variables = private_cluster()
-    set_all(variables)  # before Ray is imported
-    from system.chaos.story import Order, run_chaos  # noqa: PLC0415
+    with work_folder(given.out, keep=given.keep) as work, _terminated(), _scratch() as scratch:
+        variables = {**private_cluster(), "TMPDIR": str(scratch / "t")}
+        set_all(variables)  # before Ray and torch are imported
+        tempfile.tempdir = None  # looked up once, and that was before
+        from system.chaos.story import Order, run_chaos  # noqa: PLC0415
 
-    with work_folder(given.out, keep=given.keep) as folder, _terminated():
-        order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, folder)
-        verdict = run_chaos(order, variables, say)
+        order = Order(given.recipe, tuple(given.overrides), plan, s3_errors, corrupt, given.nodes, work.folder, scratch)
+        verdict = run_chaos(order, variables, say, keep=work.keep)
+        work.keep = work.keep or not verdict.clean
         say(verdict.audit)
         say(verdict.goodput)
     return 0 if verdict.clean else 1
@@ -69,23 +72,46 @@ def _options(arguments: Sequence[str]) -> Namespace:
     return options.parse_intermixed_args(arguments)
 
 
+@dataclass(slots=True)
+class Work:
+    """A folder to work in, and whether it stays."""
+
+    folder: Path
+    keep: bool
+
+
 @contextmanager
-def work_folder(out: str | None, *, keep: bool) -> Iterator[Path]:
-    """Give a folder to work in, and delete it unless it is the user's or to be kept."""
+def work_folder(out: str | None, *, keep: bool) -> Iterator[Work]:
+    """Give a folder to work in, and delete it unless it is the user's, or to be kept, or a fault is to be looked into.
+
+    Raises:
+        RecipeError: if `out` is not an empty folder.
+    """
     if out is not None:
-        folder = Path(out).absolute()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RecipeError(f"--out {folder} is not an empty folder; a chaos run begins anew")
-        folder.mkdir(parents=True, exist_ok=True)
+        work = Work(Path(out).absolute(), keep=True)
+        if work.folder.exists() and (not work.folder.is_dir() or any(work.folder.iterdir())):
+            raise RecipeError(f"--out {work.folder} is not an empty folder; a chaos run begins anew")
+        work.folder.mkdir(parents=True, exist_ok=True)
     else:
-        folder = Path(tempfile.mkdtemp(prefix="tubelet-chaos-"))
+        work = Work(Path(tempfile.mkdtemp(prefix="tubelet-chaos-")), keep)
     try:
-        yield folder
+        yield work
+    except SystemFault:
+        work.keep = True
+        raise
     finally:
-        if out is None and not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not work.keep:
+            shutil.rmtree(work.folder, ignore_errors=True)
         elif out is None:
-            print(f"kept: {folder}", file=sys.stderr, flush=True)
+            print(f"kept: {work.folder}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for sockets, whose paths may not be long, and for what killed processes leave behind."""
+    with tempfile.TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "t").mkdir()
+        yield Path(folder)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from system.chaos.processes import Process, below, everyone, pss_mb
 
 # Seconds between two looks.
 EVERY_S = 10.0
-# Looks that make a quarter worth a median.
-FEWEST = 8
+# Looks of which a quarter is worth a median; in a shorter run the first is all start-up.
+FEWEST = 24
 ROLES = ("ray", "trainers", "actors", "coordinator", "driver", "other")
 
 _TRAINER = "ray::RayTrainWorker"
@@ -77,7 +77,6 @@ def quarters(samples: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
     """
     if len(samples) < FEWEST:
         return None
-    size = len(samples) // 4
     rows = [{**sample, "all": sum(sample.values())} for sample in samples]
     found = {}
     for role in rows[0]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from system import storage
 from system.chaos import copies, processes
@@ -46,6 +45,7 @@ class Order:
         corrupt: share of the videos that are damaged.
         nodes: of the cluster, beside its head.
         folder: takes the run, the copies and the job's output.
+        scratch: takes the cluster's files; its path may not be long.
     """
 
     recipe: str
@@ -55,6 +55,7 @@ class Order:
     corrupt: float
     nodes: int
     folder: Path
+    scratch: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,14 @@ def judge(folder: str, say: Say) -> Verdict:
     return Verdict(found.clean, found.verdict, goodput_line(folder))
 
 
-def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
+def run_chaos(order: Order, variables: Variables, say: Say, *, keep: bool = False) -> Verdict:
     """Train a recipe under fire until it is complete, and judge the run.
 
     Args:
         order: what is asked for.
         variables: of the cluster, from `environment.private_cluster`, which are this process's already.
         say: takes lines for the user.
+        keep: the run stays in the order's folder, as one does in which the audit finds something.
 
     Raises:
         UserError: if the user has to mend something.
@@ -150,13 +152,8 @@ def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
         home = _Home(order, recipe, store, say)
         overrides = [*order.overrides, *home.prepare()]
         recipe = load_recipe(order.recipe, overrides)
-        # What is killed leaves its temporary files behind. Sockets lie here too, whose paths may not be long.
-        scratch = Path(
-            stack.enter_context(TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True))
-        )
-        (scratch / "t").mkdir()
-        job_variables = {**variables, **(store.broken if store else {}), "TMPDIR": str(scratch / "t")}
-        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, scratch))
+        job_variables = {**variables, **(store.broken if store else {})}
+        nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, order.scratch))
         say(f"{order.nodes} nodes of {size.cpus} CPUs each at {nodes.address}; the run: {run_uri(recipe)}")
         command = [
             sys.executable,
@@ -172,9 +169,18 @@ def run_chaos(order: Order, variables: Variables, say: Say) -> Verdict:
         for line in [*recovery_lines(notes.kills), *memory_lines(notes.memory)]:
             say(line)
         verdict = judge(run_uri(recipe), say)
-        if store is not None and (counts := store.stop()) is not None:
-            say(fault_line(counts))
+        if store is not None:
+            if keep or not verdict.clean:
+                _bring_home(run_uri(recipe), order.folder / "runs" / recipe.run.name)
+            counts = store.stop()
+            say(fault_line(counts) if counts else "storage: the local S3 server did not end as it should")
         return verdict
+
+
+def _bring_home(folder: str, here: Path) -> None:
+    """Copy a run out of a store that ends with this."""
+    for item in storage.list_objects(folder):
+        storage.write(str(here / item.uri.removeprefix(f"{folder}/")), storage.read(item.uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,5 +204,5 @@ def _burn(order: Order, command: Sequence[str], env: Mapping[str, str], nodes: N
         notes = Fire(job, nodes, run.folder, order.plan, tell, left_out).burn()
     finally:
         job.stop(STOP_S)
-    say(f"complete after {time.monotonic() - began:.0f} s and {job.starts} starts of the job; its output: {job.log}")
+    say(f"complete after {time.monotonic() - began:.0f} s and {job.starts} starts of the job")
     return notes

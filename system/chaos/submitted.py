@@ -106,7 +106,7 @@ class Submitted:
         assert self._process is not None
         code = self._process.poll()
         if code == 2:
-            raise EndedError(f"the run ended: {self.why()}; its output: {self.log}")
+            raise EndedError(f"the run ended: {self.why()}")
         return code
 
     def why(self) -> str:

@@ -71,17 +71,17 @@ def test_a_process_is_found_below_its_parent_weighed_and_killed_once() -> None:
 
 
 def test_growth_shows_between_the_first_quarter_and_the_last() -> None:
-    looks = [{"trainers": 100.0 + step, "driver": 50.0 if step % 2 else 0.0} for step in range(40)]
+    looks = [{"trainers": 100.0 + step, "driver": 50.0 if step % 2 else 0.0} for step in range(80)]
     found = quarters(looks)
     assert found is not None
-    assert found["trainers"] == (104.5, 134.5)
+    assert found["trainers"] == (109.5, 169.5)
     assert found["driver"] == (50.0, 50.0), "a look without a driver says nothing about the driver"
-    assert "trainers        104 ->     134  +29%" in "\n".join(lines(looks))
+    assert "trainers        110 ->     170  +55%" in "\n".join(lines(looks))
 
 
 def test_too_few_looks_say_nothing_about_memory() -> None:
-    assert quarters([{"driver": 1.0}] * 7) is None
-    assert lines([{"driver": 1.0}] * 7) == ["memory: 7 looks are too few to compare the run's beginning and end"]
+    assert quarters([{"driver": 1.0}] * 23) is None
+    assert lines([{"driver": 1.0}] * 23) == ["memory: 23 looks are too few to compare the run's beginning and end"]
 
 
 def test_the_newest_whole_progress_line_counts() -> None:

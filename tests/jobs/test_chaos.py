@@ -12,7 +12,7 @@ import pytest
 
 from jobs import chaos
 from jobs.cli import run
-from system.errors import RecipeError
+from system.errors import RecipeError, SystemFault
 from tests.conftest import RECIPES, TINY
 from tests.jobs.processes import job
 
@@ -45,8 +45,8 @@ def test_a_mistake_is_told_before_anything_starts(
 
 def test_a_folder_that_the_user_names_stays_and_one_that_holds_something_is_refused(tmp_path: Path) -> None:
     named = tmp_path / "new"
-    with pytest.raises(RuntimeError), chaos.work_folder(str(named), keep=False) as folder:
-        (folder / "job.log").write_text("why")
+    with pytest.raises(RuntimeError), chaos.work_folder(str(named), keep=False) as work:
+        (work.folder / "job.log").write_text("why")
         raise RuntimeError
     assert (named / "job.log").exists()
     with pytest.raises(RecipeError, match="is not an empty folder"), chaos.work_folder(str(named), keep=False):
@@ -56,10 +56,20 @@ def test_a_folder_that_the_user_names_stays_and_one_that_holds_something_is_refu
 
 def test_a_folder_of_its_own_goes_unless_it_is_kept() -> None:
     with chaos.work_folder(None, keep=False) as first, chaos.work_folder(None, keep=True) as second:
-        assert first.is_dir()
-    assert not first.exists()
-    assert second.is_dir()
-    second.rmdir()
+        assert first.folder.is_dir()
+    assert not first.folder.exists()
+    assert second.folder.is_dir()
+    second.folder.rmdir()
+
+
+def test_a_folder_is_kept_for_whoever_looks_into_a_fault_and_goes_with_a_mistake() -> None:
+    with pytest.raises(SystemFault), chaos.work_folder(None, keep=False) as first:
+        raise SystemFault("the job ended again and again")
+    with pytest.raises(RecipeError), chaos.work_folder(None, keep=False) as second:
+        raise RecipeError("no such thing")
+    assert first.folder.is_dir()
+    first.folder.rmdir()
+    assert not second.folder.exists()
 
 
 def marked(value: str) -> list[int]:
@@ -93,7 +103,8 @@ def under_fire(tmp_path: Path, *arguments: str, timeout_s: float) -> str:
 @pytest.mark.ray
 def test_a_run_under_fire_is_complete_and_its_audit_clean(tmp_path: Path) -> None:
     fire = ["--kill", "worker,driver", "--every", "0.2s", "--most-kills", "2", "--s3-errors", "5%", "--corrupt", "2%"]
-    told = under_fire(tmp_path, *fire, "train.steps=60", "checkpoint.every_steps=5", timeout_s=270)
+    size = ["train.steps=60", "checkpoint.every_steps=5", "resources.num_workers=1", "--nodes", "1"]
+    told = under_fire(tmp_path, *fire, *size, timeout_s=270)
     assert len(re.findall("kill [12]: (?:worker|driver), process", told)) == 2
     assert {"worker", "driver"} == set(re.findall("kill [12]: (worker|driver)", told))
     assert re.search(r"storage: \d+ requests, [1-9]\d* of them broken", told)
