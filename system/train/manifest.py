@@ -102,7 +102,7 @@ def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Frag
                 part.values.numel(),
                 name,
                 offsets[f"{part.state}/{part.name}"],
-                zlib.crc32(values[f"{part.state}/{part.name}"].numpy()),
+                zlib.crc32(values[f"{part.state}/{part.name}"].numpy().data),
             )
             for part in fragments
         )
