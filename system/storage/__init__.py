@@ -10,6 +10,7 @@ allows. s3.py, s3_upload.py and local.py do the work.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -200,8 +201,8 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
             return
         raise DataError(f"{uri}: there is no such folder")
     with local.told(uri):
-        # Sorted as text, as S3 does, and not folder by folder.
-        for path in sorted((path for path in root.rglob("*") if path.is_file()), key=str):
+        # Sorted as text, as S3 does, and not folder by folder. A folder that goes while it is walked is none.
+        for path in sorted((Path(folder, name) for folder, _, names in os.walk(root) for name in names), key=str):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
                 try:
                     stat = path.stat()

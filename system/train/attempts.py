@@ -19,7 +19,7 @@ import ray
 from system.config import fewest, most
 from system.data.clock import ClockHandle, make_clock
 from system.data.dataset import run_uri
-from system.errors import DivergedFault, LeaseError, StorageFault, SystemFault
+from system.errors import DivergedFault, LeaseError, SystemFault, TubeletError
 from system.recipe import Recipe
 from system.train import checkpoint, failures
 from system.train.elastic import is_elastic, largest_that_fits, told_workers, worker_bundle
@@ -146,7 +146,7 @@ class _Attempts:
 
     def _unfinished(self, seen: Oversight) -> Exception | None:
         """Return what is wrong with an attempt that ended well: it is not at the run's stop, and nobody ended it."""
-        if max(checkpoint.complete_steps(self._run), default=0) >= self._state.schedule.stop:
+        if self._newest() >= self._state.schedule.stop:
             seen.asked_to_end = False  # it came to the stop before it could heed
             return None
         if seen.asked_to_end:
@@ -154,8 +154,9 @@ class _Attempts:
         return SystemFault(f"the workers ended before step {self._state.schedule.stop}, and nobody asked them to")
 
     def _newest(self) -> int:
-        with suppress(StorageFault):
-            return max([self._kept, *checkpoint.complete_steps(self._run)])
+        with suppress(TubeletError):
+            found = checkpoint.latest(self._run)
+            return found.step if found else 0
         return self._kept
 
     def _fitting(self) -> int | None:

@@ -134,6 +134,7 @@ def audit(past: Past, from_step: int = 0, stop_step: int | None = None) -> Audit
     expected = Expected(past, notes)
     for segment in past.segments:
         findings += steps_of_plan(past, segment, expected, from_step, stop)
+    findings += _updates(past)
     names = {each.previous.name for each in past.segments if each.previous}
     names |= {past.checkpoint.ledger.name} if past.checkpoint.ledger else set()
     return Audit(
@@ -147,6 +148,14 @@ def audit(past: Past, from_step: int = 0, stop_step: int | None = None) -> Audit
         tuple(sorted(set(segment_names(past.uri)) - names)),
         tuple(findings),
     )
+
+
+def _updates(past: Past) -> Iterator[Finding]:
+    """Find an optimizer that has stepped more or less often than the history says."""
+    left_out = sum(len(segment.not_trained) for segment in past.segments)
+    expected, found = past.checkpoint.step - left_out, past.checkpoint.optimizer_step
+    if not past.broken and expected != found:
+        yield Finding(None, "updates of the optimizer", f"{expected}, one for each step that was trained", str(found))
 
 
 def _epochs(past: Past, notes: Notes) -> Iterator[EpochCount]:

@@ -93,6 +93,8 @@ class Checkpoint:
             whole = next(whole for whole in wholes if whole[0] <= start and stop <= whole[1])
             body = data[whole][start - whole[0] : stop - whole[0]]
             if zlib.crc32(body) != piece.crc32:
+                body = storage.read(uri, start, stop)  # once more: a bad read is no bad checkpoint
+            if zlib.crc32(body) != piece.crc32:
                 mark_damaged(self.uri, f"{file}: {piece.state} of {piece.name} does not match its checksum")
                 raise CheckpointFault(f"{uri}: {piece.state} of {piece.name} does not match its checksum")
             values = torch.frombuffer(bytearray(body), dtype=torch.float32)
@@ -128,9 +130,10 @@ def _folders(run_uri: str) -> dict[int, list[str]]:
     return folders
 
 
-def _complete(folders: dict[int, list[str]]) -> list[int]:
+def _complete(folders: dict[int, list[str]], *, marked: bool = False) -> list[int]:
+    """Return the steps that have a manifest, those that are marked as damaged among them if wanted."""
     names = {step: {uri.rpartition("/")[2] for uri in uris} for step, uris in folders.items()}
-    return sorted(step for step, found in names.items() if MANIFEST in found and DAMAGED not in found)
+    return sorted(step for step, found in names.items() if MANIFEST in found and (marked or DAMAGED not in found))
 
 
 def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
@@ -172,24 +175,26 @@ def latest(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Chec
     Raises:
         CheckpointFault: if there are checkpoints and none of them is whole.
     """
-    steps = complete_steps(run_uri)
-    for step in reversed(steps):
+    folders = _folders(run_uri)
+    for step in reversed(_complete(folders)):
         try:
             return open_checkpoint(run_uri, step)
         except CheckpointFault as error:
             say(f"checkpoint {step} is passed over: {error}")
-    if steps:
+    steps = _complete(folders, marked=True)
+    if steps:  # beginning anew would leave out what they were trained on
         raise CheckpointFault(f"{run_uri}: none of its {len(steps)} checkpoints is whole")
     return None
 
 
-def retire(run_uri: str, keep: int, keep_every: int | None) -> list[int]:
+def retire(run_uri: str, newest: int, keep: int, keep_every: int | None) -> list[int]:
     """Delete checkpoints that are no longer kept, manifest first, and what an interrupted save left behind.
 
-    Never deletes the newest complete one, nor anything newer than it.
+    Never deletes the newest good one, nor anything newer than it: what is newer was passed over as damaged.
 
     Args:
         run_uri: the run's folder.
+        newest: step of a checkpoint that was opened since it was written.
         keep: newest complete checkpoints that stay.
         keep_every: multiples of this stay for ever.
 
@@ -197,11 +202,9 @@ def retire(run_uri: str, keep: int, keep_every: int | None) -> list[int]:
         The steps that were deleted.
     """
     folders = _folders(run_uri)
-    complete = _complete(folders)
-    if not complete:
-        return []
+    complete = [step for step in _complete(folders) if step <= newest]
     stay = set(complete[-keep:]) | {step for step in complete if keep_every and step % keep_every == 0}
-    gone = sorted(step for step in folders if step < complete[-1] and step not in stay)
+    gone = sorted(step for step in folders if step < newest and step not in stay)
     for step in gone:
         storage.delete(sorted(folders[step], key=lambda uri: not uri.endswith(MANIFEST)))
         storage.remove_folder(step_uri(run_uri, step))

@@ -143,8 +143,9 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self.module: nn.Module = self._engine.module
+        # From the first step on, so that a checkpoint before the first update is one like any other.
+        self._start_states(source.optimizer_step if source is not None else 0)
         if source is not None:
-            self._start_states(source.optimizer_step)
             source.fill([part for _, part in self._states() if part.state != WEIGHTS])
 
     @property

@@ -199,7 +199,7 @@ class Lease:
     def _renew(self) -> None:
         """Renew until it is released or lost. Storage may be away for a while: the fence decides what that cost."""
         while not self._stopping.wait(self._times.renew_s) and self._lost is None:
-            with suppress(TubeletError):
+            with suppress(Exception):  # a thread that ended of an error would lose the run for nothing
                 self._write(HELD)
         with suppress(TubeletError):
             self._write(RELEASED)

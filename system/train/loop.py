@@ -98,6 +98,7 @@ class Loop:
         self._recorder = Recorder(0)
         self._seconds = Seconds(self._terms.reached)
         self._bad_steps: dict[int, str] = {}
+        self._begun_at, self._save_wanted = -1, False
 
     def run(self, blocks: Iterator[Batch], progress: Progress) -> Progress:
         """Train until the schedule's stop or until the driver wants it to end, and save there.
@@ -114,6 +115,7 @@ class Loop:
             DataError: if more videos are bad than the recipe allows.
             DivergedFault: if the loss or the gradient of several steps in a row is not finite.
         """
+        self._begun_at, self._save_wanted = progress.step, False
         self._recorder = Recorder(progress.step, sample_of(self._recipe, self._layout), SAMPLE_WORDS)
         self._seconds = Seconds(self._terms.reached)
         wanted: Wanted = ""
@@ -137,18 +139,25 @@ class Loop:
         self._hooks.at("checkpoint", str(progress.step))
         if totals.written == self._layout.num_ranks:
             self._hooks.saver.commit()
+        self._save_wanted |= totals.wanted == "save"
         if self._due(progress, totals.wanted):
-            self._hooks.saver.begin(progress, self._recorder.taken(self._device))
+            self._begin(progress)
         return time.monotonic() - began
+
+    def _begin(self, progress: Progress) -> None:
+        self._begun_at, self._save_wanted = progress.step, False
+        self._hooks.saver.begin(progress, self._recorder.taken(self._device))
 
     def _due(self, progress: Progress, wanted: Wanted) -> bool:
         step = progress.step
+        if progress.streak >= self._recipe.train.max_nonfinite:
+            return False
         if step >= self._schedule.stop or wanted == "stop":
             return True
         if progress.streak:  # what comes of it is not known yet: nothing newer than the last good state is kept
             return False
         every, keep = self._recipe.checkpoint.every_steps, self._recipe.checkpoint.keep_every_steps
-        return wanted == "save" or step % every == 0 or (keep is not None and step % keep == 0)
+        return self._save_wanted or step % every == 0 or (keep is not None and step % keep == 0)
 
     def _refuse_streak(self, progress: Progress) -> None:
         """Stop when the gradients of several steps in a row were useless: the weights may be, too."""
@@ -167,7 +176,8 @@ class Loop:
         limit = self._recipe.data.max_bad_ratio
         if not progress.too_many_bad(limit):
             return
-        self._hooks.saver.begin(progress, self._recorder.taken(self._device))  # nothing is lost, the verdicts are kept
+        if self._begun_at != progress.step:  # so that nothing is lost, and the verdicts are kept
+            self._begin(progress)
         self._hooks.saver.finish()
         worst = "".join(
             f"\n  video {video}: {reason} ({code})" for video, (code, reason) in list(progress.quarantine.items())[:5]

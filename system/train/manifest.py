@@ -102,7 +102,7 @@ def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Frag
                 part.values.numel(),
                 name,
                 offsets[f"{part.state}/{part.name}"],
-                zlib.crc32(values[f"{part.state}/{part.name}"].numpy().tobytes()),
+                zlib.crc32(values[f"{part.state}/{part.name}"].numpy()),
             )
             for part in fragments
         )
@@ -160,8 +160,8 @@ def commit(
         "pieces": [asdict(piece) for piece in pieces],
     }
     body = json.dumps(manifest).encode()
-    storage.delete([storage.join(folder, DAMAGED)])  # of an earlier checkpoint of the same step
     fenced()
+    storage.delete([storage.join(folder, DAMAGED)])  # of an earlier checkpoint of the same step
     # The last line is the checksum of the first: a torn manifest on a file system is no manifest.
     storage.write(storage.join(folder, MANIFEST), body + b"\n" + hashlib.sha256(body).hexdigest().encode())
 

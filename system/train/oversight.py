@@ -12,7 +12,7 @@ import ray
 from system.data.assemble import flow_device
 from system.data.clock import ClockHandle, untyped_ray, wait_for
 from system.data.placing import Place, placing_lines
-from system.errors import HangFault, StorageFault, StreamFault
+from system.errors import HangFault, StreamFault, TubeletError
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.diagnosis import Warnings, hang_of
@@ -53,7 +53,7 @@ class _Now:
 
 def _newest(run: str) -> int:
     """Return the newest checkpoint's step, 0 where there is none or storage does not answer just now."""
-    with suppress(StorageFault):
+    with suppress(TubeletError):
         return max(complete_steps(run), default=0)
     return 0
 

@@ -87,10 +87,10 @@ class Progress:
     def at_start(self) -> Progress:
         """Return the progress with which a new start begins: what the world was like then says nothing about now.
 
-        Missing objects are looked for again, and the share of bad videos is counted anew.
+        Missing objects are looked for again, and bad videos and useless steps are counted anew.
         """
         lasting = {video: verdict for video, verdict in self.quarantine.items() if verdict[0] != "storage"}
-        return replace(self, quarantine=lasting, recent_slots=0, recent_bad=0)
+        return replace(self, quarantine=lasting, recent_slots=0, recent_bad=0, streak=0)
 
     @property
     def bad_ratio(self) -> float:

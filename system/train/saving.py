@@ -163,7 +163,7 @@ class Keeper:
 
     def begin(self, after: Progress, span: Span) -> None:
         """Begin a checkpoint of the state after a step; returns when the state may change again."""
-        self.finish()
+        self._complete()
         facts = self._facts
         segment = Segment(
             self._last,
@@ -216,12 +216,31 @@ class Keeper:
         if self._rank == 0:
             self._commit = Behind(lambda: self._write(after, segment, files), f"committing checkpoint {after.step}")
 
-    def finish(self) -> None:
-        """Wait until the checkpoint under way is committed."""
+    def _complete(self) -> None:
+        """Bring the checkpoint under way to its end, as far as this rank takes part in it."""
         self.commit()
         if self._commit is not None:
             self._commit.result(self._deadline_s)
             self._commit = None
+
+    def finish(self) -> None:
+        """Wait until the checkpoint under way is committed, on all ranks: a rank that ends takes the others with it.
+
+        Raises:
+            CheckpointFault: if another rank could not do its part.
+        """
+        error: Exception | None = None
+        try:
+            self._complete()
+        except Exception as failed:  # noqa: BLE001  raised below, when the others know
+            error = failed
+        if self._size > 1:
+            told: list[Any] = [None] * self._size
+            dist.all_gather_object(told, error is None)
+            if error is None and not all(told):
+                error = CheckpointFault(f"rank {told.index(False)} could not complete the checkpoint")
+        if error is not None:
+            raise error
 
     def settle(self) -> None:
         """After an error, wait for what this rank can still complete alone."""
@@ -239,4 +258,4 @@ class Keeper:
         self._books.after(after)
         # What is older goes only when what was written last can be opened.
         open_checkpoint(facts.run, after.step)
-        retire(facts.run, self._section.keep, self._section.keep_every_steps)
+        retire(facts.run, after.step, self._section.keep, self._section.keep_every_steps)

@@ -100,7 +100,9 @@ def train_rank(
     if checkpoint is not None:
         _refuse_others(checkpoint.state.get("frozen", digests), digests)
     engine, shapes = _engine(recipe, layout, checkpoint, device)
-    metrics = Metrics(folder, from_step, tensorboard=recipe.telemetry.tensorboard) if rank == 0 else None
+    fenced = _fenced(folder, terms.generation)
+    board = recipe.telemetry.tensorboard
+    metrics = Metrics(folder, from_step, tensorboard=board, fenced=fenced) if rank == 0 else None
 
     def on_step(after: Progress, values: Values) -> None:
         logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, schedule.stop)
@@ -114,7 +116,7 @@ def train_rank(
         {**_state(recipe, index, size), "frozen": digests},
         layout.slots_per_step,
         _made(recipe, size, terms.generation),
-        _fenced(folder, terms.generation),
+        fenced,
     )
     books = Books(metrics.flush, QuarantineFile(folder, index).write) if metrics is not None else Books()
     last, deadline_s = checkpoint.ledger if checkpoint else None, recipe.resources.worker_timeout_s

@@ -11,7 +11,9 @@ import re
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from system import storage
+from system.errors import LeaseError
 
 FLUSH_S = 30.0
 # Longest wait for a flush, seconds: storage gives up before that.
@@ -59,9 +62,13 @@ class Metrics:
         run_uri: the run's folder.
         from_step: the first step of this start; what an earlier one wrote from here on is dropped.
         tensorboard: whether to write TensorBoard's files too.
+        fenced: raises LeaseError if another job has taken the run over: nothing is written then.
     """
 
-    def __init__(self, run_uri: str, from_step: int, *, tensorboard: bool) -> None:
+    def __init__(
+        self, run_uri: str, from_step: int, *, tensorboard: bool, fenced: Callable[[], None] = lambda: None
+    ) -> None:
+        self._fenced = fenced
         self._uri = storage.join(run_uri, "metrics.jsonl")
         self._board_uri = storage.join(run_uri, "tensorboard")
         self._lines = _kept_lines(self._uri, from_step)
@@ -93,6 +100,7 @@ class Metrics:
     def _put(self) -> None:
         with self._lock:
             text = "\n".join(self._lines) + "\n"
+        self._fenced()
         storage.write(self._uri, text.encode())
         if self._board is not None:
             self._board.flush()
@@ -103,7 +111,8 @@ class Metrics:
         """Put everything into the run's folder, for the last time."""
         if self._board is not None:
             self._board.close()
-        self.flush()
+        with suppress(LeaseError):  # then the file is another job's
+            self.flush()
         self._writer.shutdown()
         self._folder.cleanup()
 

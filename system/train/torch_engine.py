@@ -46,8 +46,9 @@ class TorchEngine:
             parameter_groups(module, train.weight_decay), lr=0.0, betas=train.betas, eps=train.eps, fused=True
         )
         self._rank, self._size = rank_and_size()
+        # From the first step on, so that a checkpoint before the first update is one like any other.
+        start_adam_state(self._optimizer, source.optimizer_step if source is not None else 0)
         if source is not None:
-            start_adam_state(self._optimizer, source.optimizer_step)
             source.fill([fragment for fragment in self._all_states() if fragment.state != WEIGHTS])
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:

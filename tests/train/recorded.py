@@ -72,10 +72,10 @@ def by_slot(note: Note) -> tuple[int, int]:
     return note.slot, note.attempt
 
 
-def name_ledger(recipe: Recipe, step: int, last: SegmentRef | None, index: Index) -> None:
-    """Write a checkpoint without weights that names a segment."""
+def name_ledger(recipe: Recipe, step: int, last: SegmentRef | None, index: Index, untrained: int = 0) -> None:
+    """Write a checkpoint without weights that names a segment; `untrained` steps did not update any."""
     state = {
-        "optimizer_step": step,
+        "optimizer_step": step - untrained,
         "progress": {},
         "fingerprint": index.fingerprint,
         "index_uri": index.uri,

@@ -215,7 +215,10 @@ def test_a_gap_between_segments_fails(recipe: Recipe, last: SegmentRef) -> None:
 
 def test_a_step_that_was_not_trained_is_listed_and_its_slots_count_as_skipped(recipe: Recipe, last: SegmentRef) -> None:
     segment = replace(history(run_uri(recipe), last)[-1], not_trained={5: "the loss was not finite"})
-    name_ledger(recipe, 6, write_segment(run_uri(recipe), segment), Index(ensure_index(recipe)))
+    ref, index = write_segment(run_uri(recipe), segment), Index(ensure_index(recipe))
+    name_ledger(recipe, 6, ref, index)
+    assert "updates of the optimizer: expected 5, one for each step that was trained, found 6" in lines(audited(recipe))
+    name_ledger(recipe, 6, ref, index, untrained=1)
     found = audited(recipe)
     assert found.clean, lines(found)
     assert found.not_trained == {5: "the loss was not finite"}

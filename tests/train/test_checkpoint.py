@@ -142,7 +142,7 @@ def test_retention_keeps_the_newest_the_multiples_and_what_is_being_written(tmp_
         write(tmp_path, step, [0, 12])
     write(tmp_path, 25, [0, 12], finish=False)  # an interrupted save
     write(tmp_path, 60, [0, 12], finish=False)  # one under way
-    assert retire(str(tmp_path), 2, 20) == [10, 25, 30]
+    assert retire(str(tmp_path), 50, 2, 20) == [10, 25, 30]
     assert complete_steps(str(tmp_path)) == [20, 40, 50]
     assert storage.list_objects(step_uri(str(tmp_path), 60))
     assert not Path(storage.local_path(step_uri(str(tmp_path), 25))).exists()
@@ -153,8 +153,28 @@ def test_retention_never_deletes_the_last_good_one(tmp_path: Path) -> None:
     for step in (20, 30):
         write(tmp_path, step, [0, 12])
         storage.write(storage.join(step_uri(str(tmp_path), step), "damaged.json"), b"{}")
-    assert retire(str(tmp_path), 1, None) == []
+    assert retire(str(tmp_path), 10, 1, None) == []
     assert complete_steps(str(tmp_path)) == [10]
+
+
+def test_torn_checkpoints_that_were_passed_over_do_not_count_as_the_newest(tmp_path: Path) -> None:
+    for step in (20, 25, 30, 40):
+        write(tmp_path, step, [0, 12])
+    for step in (30, 40):
+        flip(Path(storage.local_path(step_uri(str(tmp_path), step))) / "state.json", 3)
+    assert retire(str(tmp_path), 25, 1, None) == [20]
+    found = latest(str(tmp_path))
+    assert found is not None
+    assert found.step == 25
+
+
+def test_when_all_are_marked_as_damaged_a_run_does_not_silently_begin_again(tmp_path: Path) -> None:
+    write(tmp_path, 1, [0, 12])
+    flip(Path(storage.local_path(step_uri(str(tmp_path), 1))) / "rank_00000.safetensors", -1)
+    with pytest.raises(CheckpointFault, match="does not match its checksum"):
+        read(tmp_path, 1)
+    with pytest.raises(CheckpointFault, match="none of its 1 checkpoints is whole"):
+        latest(str(tmp_path))
 
 
 def test_a_deletion_that_is_interrupted_leaves_no_half_checkpoint(
@@ -171,7 +191,7 @@ def test_a_deletion_that_is_interrupted_leaves_no_half_checkpoint(
 
     monkeypatch.setattr(storage, "delete", dies)
     with pytest.raises(KeyboardInterrupt):
-        retire(str(tmp_path), 1, None)
+        retire(str(tmp_path), 2, 1, None)
     assert gone[0].endswith(MANIFEST)
     assert complete_steps(str(tmp_path)) == [2]
 

@@ -194,6 +194,32 @@ def test_several_useless_steps_in_a_row_end_the_start_and_are_passed_over_by_the
     assert skipped == {3, 4, 5}
 
 
+def test_a_run_whose_last_steps_were_useless_is_not_kept_beyond_the_last_good_one(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, recipe, {5, 6, 7})
+    with pytest.raises(DivergedFault, match="5 to 7"):
+        train_here(recipe)
+    assert checkpoint.complete_steps(run_uri(recipe)) == [4]
+
+
+def test_a_checkpoint_without_an_update_is_one_like_any_other(recipe: Recipe) -> None:
+    recipe = section(recipe, "checkpoint", every_steps=2)
+    train_here(changed(recipe, stop_at_step=2), terms=Terms(skips={0: "bad", 1: "bad"}))
+    done = train_here(recipe, terms=Terms(skips={2: "bad"}))
+    assert (done.step, done.updates) == (8, 5)
+
+
+def test_a_checkpoint_that_is_wanted_amid_useless_steps_comes_after_them(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, recipe, {1, 2})
+    wishes = iter(["", "", "save", "", "", "", "", ""])
+    kept = section(recipe, "checkpoint", every_steps=100, keep=8)
+    train_here(kept, Watchers(wanted=lambda: next(wishes)))  # type: ignore[arg-type]
+    assert checkpoint.complete_steps(run_uri(recipe)) == [4, 8]
+
+
 def test_a_step_size_that_ruins_the_weights_reaches_no_later_checkpoint(recipe: Recipe) -> None:
     wild = section(section(recipe, "train", base_lr=1e30, warmup_steps=0, clip_grad=None), "checkpoint", every_steps=1)
     with pytest.raises(DivergedFault, match="not finite in 3 steps in a row"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from system import storage
+from system.errors import LeaseError
 from system.train.telemetry import Metrics, peak_flops, read_metrics, resident_mb
 
 
@@ -23,6 +24,25 @@ def test_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
         (3, 1.0),
         (4, 2.0),
     ]
+
+
+def test_a_job_that_lost_the_run_leaves_the_metrics_of_the_one_that_has_it(tmp_path: Path) -> None:
+    lost: list[bool] = []
+
+    def fenced() -> None:
+        if lost:
+            raise LeaseError("taken over")
+
+    old = Metrics(str(tmp_path), 0, tensorboard=False, fenced=fenced)
+    old.write({"step": 0, "loss": 1.0})
+    old.flush()
+    new = Metrics(str(tmp_path), 0, tensorboard=False)
+    new.write({"step": 0, "loss": 2.0})
+    new.close()
+    lost.append(True)
+    old.write({"step": 1, "loss": 3.0})
+    old.close()
+    assert [row["loss"] for row in read_metrics(str(tmp_path))] == [2.0]
 
 
 def test_tensorboards_files_lie_in_the_run_folder(tmp_path: Path) -> None:
