@@ -154,7 +154,8 @@ def run_chaos(order: Order, variables: Variables, say: Say, *, keep: bool = Fals
         recipe = load_recipe(order.recipe, overrides)
         job_variables = {**variables, **(store.broken if store else {})}
         nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, order.scratch))
-        say(f"{order.nodes} nodes of {size.cpus} CPUs each at {nodes.address}; the run: {run_uri(recipe)}")
+        counted = "1 node" if order.nodes == 1 else f"{order.nodes} nodes"
+        say(f"{counted} of {size.cpus} CPUs at {nodes.address}; the run: {run_uri(recipe)}")
         command = [
             sys.executable,
             "-m",
