@@ -58,6 +58,10 @@ class Order:
     scratch: Path
 
 
+# Failures in an hour that a run under fire may have, unless the command says: its machines are worse than any.
+FAILURES = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether the audit is clean, its line, and the line that says where the time went."""
@@ -93,6 +97,8 @@ class _Home:
         """Put what the run needs in place and return the overrides that lead it there."""
         order, videos = self._order, storage.join(self.uri, "videos")
         overrides = [f"run.storage={storage.join(self.uri, 'runs')}"]
+        if not any(given.startswith("resources.max_failures=") for given in order.overrides):
+            overrides.append(f"resources.max_failures={FAILURES}")
         if not order.corrupt and self._store is None:
             return overrides
         here = order.folder / "videos"
