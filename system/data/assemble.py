@@ -102,6 +102,17 @@ def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
     return max(recipe.data.lookahead or LOOKAHEAD_PER_RANK * num_ranks, 2 * num_ranks + 1)
 
 
+def capped_blocks(recipe: Recipe, num_ranks: int) -> int:
+    """Return how many blocks' worth of the object store a stream may take.
+
+    The gates let `data.lookahead` blocks pass. Ray takes off what the ranks have fetched ahead and reserves half of the
+    rest in equal parts for all operators, the source and the one that cuts block numbers among them, which hold next
+    to nothing; so the operators that hold blocks get less than half. With a cap that is only as large as what is held,
+    decoding is stopped while the trainers wait for it.
+    """
+    return 3 * lookahead_blocks(recipe, num_ranks) + 2 * num_ranks
+
+
 def lookahead(spec: StreamSpec) -> int:
     """Return how many blocks may be read ahead of a stream's trainers."""
     return lookahead_blocks(spec.recipe, spec.layout.num_ranks)

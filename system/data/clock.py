@@ -78,6 +78,7 @@ class Clock:
         self._progress: dict[str, Any] = {}
         self._places: dict[tuple[str, str], Place] = {}
         self._wish = Wish(0, "save", "")
+        self._stalls = 0
         self._reports: dict[tuple[str, str], tuple[PhaseReport, float]] = {}
         self._at_hang: dict[tuple[str, str], Told] | None = None
 
@@ -114,8 +115,13 @@ class Clock:
                 try:
                     await asyncio.wait_for(self._moved.wait(), STALL_S)
                 except TimeoutError:
+                    self._stalls += 1
                     return True
             return True
+
+    async def stalls(self) -> int:
+        """Return how often a gate opened because the trainers had stood still for long."""
+        return self._stalls
 
     async def ask(self, what: Literal["save", "stop"], reason: str) -> Wish:
         """Ask something of the trainers."""

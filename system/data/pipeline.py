@@ -26,6 +26,7 @@ from ray.data.block import BlockMetadata
 
 from system.data.assemble import (
     StreamSpec,
+    capped_blocks,
     clip_bytes,
     decode_stage,
     flow_device,
@@ -223,7 +224,7 @@ def execution_options(recipe: Recipe, spec: StreamSpec) -> ExecutionOptions:
     # Ray reckons with a target's size for each task whose output it does not know yet; a cap of less than a few of
     # those stops a stream of tiny blocks for good.
     block = _target_bytes(spec) // 2
-    blocks = lookahead(spec) // spec.cell.count + 2 * spec.layout.num_ranks // spec.cell.count
+    blocks = -(-capped_blocks(recipe, spec.layout.num_ranks) // spec.cell.count)
     limits = ExecutionResources.for_limits(object_store_memory=max(blocks, 4) * block)
     return ExecutionOptions(preserve_order=True, resource_limits=limits)
 

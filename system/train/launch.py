@@ -12,7 +12,7 @@ import ray
 
 from system import storage
 from system.config import fewest, most
-from system.data.assemble import clip_bytes, flow_device, lookahead_blocks, masks_beside_decoding
+from system.data.assemble import capped_blocks, clip_bytes, flow_device, masks_beside_decoding
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.errors import ResumeError, SystemFault
@@ -56,8 +56,9 @@ def local_resources(recipe: Recipe) -> tuple[int, int]:
     ranks = most(resources.num_workers)
     cpus = ranks * resources.cpus_per_worker + flow_cpus(recipe) + fewest(resources.decode_actors)
     block = max(layout.clips_per_block for layout in layouts(recipe)) * clip_bytes(recipe)
-    blocks = lookahead_blocks(recipe, ranks) + 4 * ranks
-    return max(int(cpus) + SPARE_CPUS, os.cpu_count() or 1), max(200_000_000, 2 * blocks * block)
+    # Ray Data takes half of a store at most.
+    store = 2 * capped_blocks(recipe, ranks) * block
+    return max(int(cpus) + SPARE_CPUS, os.cpu_count() or 1), max(200_000_000, store)
 
 
 def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> bool:

@@ -45,6 +45,22 @@ def test_a_ranks_sequence_is_the_same_in_every_run_and_after_an_actor_is_killed(
     assert sequences(generated) == planned
 
 
+def test_a_stream_of_more_blocks_than_its_source_gives_at_once_flows_from_the_start(
+    ray_session: None, generated: Path
+) -> None:
+    """Ray keeps a part of the store for a source that has more to give: the rest must do for the blocks."""
+    recipe = tiny_recipe(
+        generated,
+        "data.size=96",
+        "train.global_batch=16",
+        "train.steps=1000000",
+        "data.blocks_per_stream=2000000",
+    )
+    with recording_clock() as clock:
+        take(stream_spec(recipe, 2), clock, lambda rank, number, block: number < 20)
+        assert wait_for(clock.stalls.remote()) == 0
+
+
 def test_two_million_blocks_wait_for_a_slow_trainer(ray_session: None, generated: Path) -> None:
     """The short form of the long test in test_long_stream.py."""
     recipe = tiny_recipe(
