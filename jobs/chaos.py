@@ -20,6 +20,7 @@ from typing import NoReturn
 from jobs.cli import parser, recipe_arguments, run, say
 from system.chaos.environment import private_cluster, set_all
 from system.chaos.kills import Plan
+from system.chaos.submitted import EndedError
 from system.chaos.words import kinds, seconds, share
 from system.errors import RecipeError, SystemFault
 from system.recipe import load_recipe
@@ -96,7 +97,7 @@ def work_folder(out: str | None, *, keep: bool) -> Iterator[Work]:
         work = Work(Path(tempfile.mkdtemp(prefix="tubelet-chaos-")), keep)
     try:
         yield work
-    except SystemFault:
+    except (SystemFault, EndedError):
         work.keep = True
         raise
     finally:

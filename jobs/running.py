@@ -160,7 +160,12 @@ def run_to_end(
         with _heeding_sigterm() as stop:
             if preflight:
                 after_connecting(recipe, say, fixed=here)
-            ending = _train(recipe, state, Shift(book, lease, stop, stop_grace_s(os.environ)))
+            try:
+                ending = _train(recipe, state, Shift(book, lease, stop, stop_grace_s(os.environ)))
+            except BaseException:
+                for line in book.lines():
+                    say(line)
+                raise
             return _close(recipe, index_uri, began, book, ending)
 
 
@@ -240,7 +245,7 @@ def _closing(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['status']}: step {summary['step']} of {summary['steps']}, {summary['clips']} clips of"
         f" {summary['videos']} videos in {duration(summary['job_s'])}",
     ]
-    if summary["loss_last"] is not None:
+    if summary["loss_first"] is not None and summary["loss_last"] is not None:
         lines.append(
             f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
             f"   data wait {summary['data_wait']:.1%}"

@@ -56,7 +56,8 @@ def node_size(recipe: Recipe, nodes: int) -> NodeSize:
     left = max(1, nodes - 1)
     # What does not divide among the nodes leaves a rest on each.
     rest = ceil(recipe.resources.cpus_per_worker) if left > 1 else 0
-    own = {name: amount * cpus for name, amount in recipe.resources.worker_resources.items()}
+    asked = {**recipe.resources.worker_resources, **recipe.resources.decode_resources}
+    own = {name: amount * cpus for name, amount in asked.items()}
     return NodeSize(ceil(cpus / left) + rest, max(STORE_BYTES, store), own)
 
 
@@ -104,11 +105,13 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         # Ray's own shutdown waits for processes to end politely, and leaves those whose parents have been killed.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a person who is impatient
+        impatient = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, signal.SIG_IGN) for number in impatient]
         try:
             end_all()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in zip(impatient, before, strict=True):
+                signal.signal(number, handler)
 
     @staticmethod
     def _common(store_bytes: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import uuid
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -22,14 +23,14 @@ from system.data.dataset import run_uri
 from system.errors import DivergedFault, LeaseError, SystemFault, TubeletError
 from system.recipe import Recipe
 from system.train import checkpoint, failures
-from system.train.elastic import is_elastic, largest_that_fits, told_workers, worker_bundle
+from system.train.elastic import all_bundles, is_elastic, largest_that_fits, told_workers, worker_bundle
 from system.train.fit import Fit
 from system.train.goodput import Book
 from system.train.hooks import Terms
 from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
 from system.train.machines import call_for, draining, machines
 from system.train.oversight import Oversight, Say, Show
-from system.train.skips import extend_skips, read_skips, skip_lines, videos_of
+from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, videos_of
 from system.train.worker import Job
 
 # How often the driver looks after an attempt, and after machines that it waits for, seconds.
@@ -40,6 +41,8 @@ SAY_S = 120.0
 CALL_S = 30.0
 # A number of workers that found no room is not tried again for this long, seconds.
 NO_ROOM_S = 60.0
+# ... doubled each time, up to this.
+MOST_NO_ROOM_S = 3600.0
 # How long a group may take to find its machines when another number of workers may, seconds.
 START_S = "15"
 # When a process may have died, machines are looked at for this long, seconds: one ends a moment after its processes.
@@ -110,7 +113,12 @@ class _Attempts:
         self._run = run_uri(recipe)
         self._history: list[failures.Failure] = []
         self._kept = state.progress.step
+        # Number of workers -> until when it is not tried again, and how often it found no room.
         self._no_room: dict[int, float] = {}
+        self._no_rooms: Counter[int] = Counter()
+        self._there: set[str] = set()
+        self._called = False
+        self._said_no_room = float("-inf")
         self._caller = f"tubelet-{uuid.uuid4().hex[:8]}"
         if is_elastic(recipe):
             os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_S)
@@ -118,6 +126,17 @@ class _Attempts:
     def run(self) -> Ending:
         shift = self._shift
         shift.book.reached = max(shift.book.reached, self._kept)
+        skipped = sorted(read_skips(self._run))
+        if skipped:
+            self._say(f"steps {', '.join(map(str, skipped))} are skipped, as {skips_uri(self._run)} says")
+        try:
+            return self._all()
+        finally:
+            if self._called:
+                self._call([])
+
+    def _all(self) -> Ending:
+        shift = self._shift
         while not shift.stop.is_set():
             ranks = self._ranks()
             if ranks is None:
@@ -127,7 +146,13 @@ class _Attempts:
             seen = Oversight(self._recipe, clock, self._state.schedule, self._say, self._show)
             error: Exception | None
             try:
-                error = self._attempt(ranks, clock, seen) or self._unfinished(seen)
+                error = self._attempt(ranks, clock, seen)
+                if error is None and self._newest() >= self._state.schedule.stop:
+                    shift.book.end(failed=False)
+                    return "done"
+                if error is None and not (seen.asked_to_end or shift.stop.is_set()):
+                    stop = self._state.schedule.stop
+                    error = SystemFault(f"the workers ended before step {stop}, and nobody asked them to")
             except SystemFault as fault:  # storage does not answer the driver
                 error = fault
             except BaseException:
@@ -136,22 +161,11 @@ class _Attempts:
             finally:
                 ray.kill(clock)
             shift.book.end(failed=error is not None)
-            if error is None and not seen.asked_to_end:
-                return "done"
             if error is not None and shift.stop.is_set():
                 self._say(f"on the way to the stop: {failures.told(error)}; the last checkpoint stands")
             elif error is not None:
                 self._judge(error, seen, ranks)
         return "stopped"
-
-    def _unfinished(self, seen: Oversight) -> Exception | None:
-        """Return what is wrong with an attempt that ended well: it is not at the run's stop, and nobody ended it."""
-        if self._newest() >= self._state.schedule.stop:
-            seen.asked_to_end = False  # it came to the stop before it could heed
-            return None
-        if seen.asked_to_end:
-            return None
-        return SystemFault(f"the workers ended before step {self._state.schedule.stop}, and nobody asked them to")
 
     def _newest(self) -> int:
         with suppress(TubeletError):
@@ -166,8 +180,9 @@ class _Attempts:
         there = [machine.resources for machine in machines()]
         return largest_that_fits(self._recipe, there, gpu=self._gpu, without=without)
 
-    def _call(self, more: int) -> None:
-        call_for([worker_bundle(self._recipe, gpu=self._gpu)] * more, self._caller)
+    def _call(self, bundles: list[dict[str, float]]) -> None:
+        self._called = True
+        call_for(bundles, self._caller)
 
     def _ranks(self) -> int | None:
         """Return how many workers the next attempt has, once there is room for them; None: told to stop on the way."""
@@ -182,17 +197,20 @@ class _Attempts:
                 self._say(f"waiting for machines: {len(machines())} are there, without room for {low} workers")
             if now - called > CALL_S:
                 called = now
-                self._call(low)
+                self._call(all_bundles(self._recipe, low, gpu=self._gpu))
+            if self._shift.claim is not None and self._shift.claim.lost is not None:
+                raise LeaseError(self._shift.claim.lost)
             if self._shift.stop.wait(WAIT_LOOK_S):
                 return None
         if called > 0:
-            self._call(0)
+            self._call([])
         self._say(f"{ranks} of {told_workers(self._recipe)} workers have room")
         return ranks
 
     def _attempt(self, ranks: int, clock: ClockHandle, seen: Oversight) -> Exception | None:
         """Start a worker group and look after it until its end; return what it ended with."""
         claim, book = self._shift.claim, self._shift.book
+        self._there = {machine.node_id for machine in machines()}
         terms = Terms(claim.next_generation() if claim else 0, read_skips(self._run), book.reached)
         fit = Fit(Job(self._recipe, self._state.index.uri, clock, terms), ranks, gpu=self._gpu)
         while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
@@ -214,9 +232,9 @@ class _Attempts:
             return
         seen.answer_drains(self._run)
         if is_elastic(self._recipe) and ranks < most(self._recipe.resources.num_workers):
-            seen.look_for_room(
-                ranks, self._fitting, lambda: self._call(most(self._recipe.resources.num_workers) - ranks)
-            )
+            missing = most(self._recipe.resources.num_workers) - ranks
+            bundles = [worker_bundle(self._recipe, gpu=self._gpu)] * missing
+            seen.look_for_room(ranks, self._fitting, lambda: self._call(bundles))
 
     def _overdue(self, seen: Oversight) -> bool:
         """Say whether the job has to end without its workers' last checkpoint."""
@@ -233,16 +251,24 @@ class _Attempts:
         """Do what failures.py decides: return to go on, or raise what the run ends with."""
         began, newest = time.monotonic(), self._newest()
         step = int(seen.values["step"]) + 1 if seen.values else newest
-        found = failures.Circumstances(time.time(), step, newest > self._kept, self._lost_machine(error, seen))
+        lost, started = self._lost_machine(error, seen), bool(seen.values)
+        found = failures.Circumstances(time.time(), step, newest > self._kept, lost, started)
         self._kept = newest
         decision = failures.decide(error, self._history, found, self._recipe.resources.max_failures)
         self._history.append(decision.failure)
         index = self._state.index
         if decision.action == "stop":
-            videos = videos_of(self._recipe, index, step) if decision.repeated else []
+            videos: list[str] = []
+            with suppress(TubeletError):  # the index cannot be read: the error that counts is another
+                videos = videos_of(self._recipe, index, step) if decision.repeated else []
             raise failures.final_error(error, decision, videos) from error
         if decision.failure.kind == "no room":
-            self._no_room[ranks] = time.monotonic() + NO_ROOM_S
+            self._no_rooms[ranks] += 1  # on a cluster that others use, its machines may be taken for long
+            until = min(MOST_NO_ROOM_S, NO_ROOM_S * 2 ** (self._no_rooms[ranks] - 1))
+            self._no_room[ranks] = time.monotonic() + until
+            if time.monotonic() - self._said_no_room < SAY_S:
+                return
+            self._said_no_room = time.monotonic()
         diverged = failures.root(error)
         if decision.action == "rewind" and isinstance(diverged, DivergedFault):
             extend_skips(self._run, diverged.steps)
@@ -256,7 +282,7 @@ class _Attempts:
         """Say whether a machine of the trainers is gone or about to be."""
         end = time.monotonic() + (AFTER_DEATH_S if failures.is_foreign(error) else 0.0)
         while True:
-            left = seen.trainers_on - {machine.node_id for machine in machines()}
+            left = (seen.trainers_on or self._there) - {machine.node_id for machine in machines()}
             if left:
                 return "drained" if left & (seen.drained | set(draining())) else "gone"
             if time.monotonic() >= end:

@@ -66,6 +66,15 @@ def worker_bundle(recipe: Recipe, *, gpu: bool) -> dict[str, float]:
     return {**bundle, "GPU": resources.train_gpus_per_worker} if gpu else bundle
 
 
+def all_bundles(recipe: Recipe, ranks: int, *, gpu: bool) -> list[dict[str, float]]:
+    """Return what each process asks for of a group with its actors at their fewest, as Ray counts it."""
+    bundles = []
+    for ask in asks(recipe, ranks, gpu=gpu):
+        each = {**ask.others, **({"GPU": ask.gpus} if ask.gpus else {})}
+        bundles += [dict(each) for _ in range(ask.count)]
+    return bundles
+
+
 def largest_that_fits(
     recipe: Recipe, nodes: Sequence[Mapping[str, float]], *, gpu: bool, without: Collection[int] = ()
 ) -> int | None:

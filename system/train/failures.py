@@ -39,12 +39,14 @@ class Circumstances:
         step: the step that was under way, as far as the trainers have told.
         progressed: a newer checkpoint was committed since the failure before, or since the job's start.
         machine: a machine of the trainers is gone: `drained` if that had been announced; None: all are there.
+        started: the attempt has taken a step.
     """
 
     now_s: float
     step: int
     progressed: bool
     machine: Literal["gone", "drained"] | None = None
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class Failure:
 
     @property
     def counts(self) -> bool:
-        """Whether the budget pays for it."""
-        return self.kind not in ("preemption", "no room")
+        """Whether the budget pays for it: not for machines, as long as the run gets on between their ends."""
+        return self.kind not in ("preemption", "no room") and not (self.kind == "machine" and self.progressed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,9 @@ def remember(error: BaseException, found: Circumstances) -> Failure:
         kind = "preemption"
     elif not isinstance(reason, UserError) and found.machine == "gone":
         kind = "machine"
-    signature = signature_of(error) if kind == "fault" else None
+    # What is not ours and comes before a first step is of processes that start, not of a step.
+    of_a_step = kind == "fault" and (found.started or isinstance(reason, SystemFault))
+    signature = signature_of(error) if of_a_step else None
     return Failure(found.now_s, kind, signature, found.step, found.progressed)
 
 

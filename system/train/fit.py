@@ -10,7 +10,7 @@ from typing import Any
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from system.train.elastic import is_elastic, worker_bundle
+from system.train.elastic import worker_bundle
 from system.train.worker import STREAM, ClipDataConfig, GroupConfig, Job, stand_in, train_worker
 
 
@@ -44,10 +44,7 @@ class Fit:
     def _fit(self) -> None:
         recipe, resources = self._job.recipe, self._job.recipe.resources
         # Fields that Ray's annotation of Train v1 does not know.
-        limits: dict[str, Any] = {
-            "max_preemption_failures": 0,
-            "controller_failure_limit": 0 if is_elastic(recipe) else -1,
-        }
+        limits: dict[str, Any] = {"max_preemption_failures": 0, "controller_failure_limit": 0}
         with tempfile.TemporaryDirectory(prefix="tubelet-", ignore_cleanup_errors=True) as folder:
             # Ray's annotations: a function of a dict, and the configuration of Train v1. Any value does, and v2 runs.
             trainer = TorchTrainer(
@@ -61,8 +58,8 @@ class Fit:
                 ),
                 datasets={STREAM: stand_in},
                 dataset_config=ClipDataConfig(self._job),
-                # Ray Train gets no checkpoint, so what it stores is of this attempt only. It starts a group anew only
-                # while a fixed number of workers waits for machines, since its wait is what calls for them.
+                # Ray Train gets no checkpoint, so what it stores is of this attempt only. While it waits for
+                # machines it calls for them; when its patience ends the next attempt does.
                 run_config=RunConfig(
                     name=f"{recipe.run.name}-{uuid.uuid4().hex[:8]}",
                     storage_path=folder,

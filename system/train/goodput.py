@@ -9,6 +9,7 @@ idle                             the rest: set-up before the first attempt, wait
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from system import storage
-from system.errors import StorageFault
+from system.errors import TubeletError
 
 STEPS = ("compute", "data_wait", "checkpoint", "replayed")
 PARTS = (*STEPS, "restart", "idle")
 IDLE = ("set-up", "waiting", "closing")
 # How often the record in the run's folder is written while a job runs, seconds.
-WRITE_EVERY_S = 30.0
+WRITE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class Book:
         self._run, self._generation, self._began = run_uri, generation, began
         self._attempts: list[Attempt] = []
         self._written = 0.0
+        self._behind: threading.Thread | None = None
         self._before = {name: each for name, each in read_records(run_uri).items() if name != generation}
         self.reached = max((each.reached for each in self._before.values()), default=0)
 
@@ -173,8 +175,10 @@ class Book:
             seconds = dict(values.get("seconds", {}))
             self._attempts[-1] = replace(self._attempts[-1], told_at=values["told_at"], seconds=seconds)
             self.reached = max(self.reached, int(values["step"]) + 1)
-        if time.time() - self._written > WRITE_EVERY_S:
-            self.write()
+        if time.time() - self._written > WRITE_EVERY_S and not (self._behind and self._behind.is_alive()):
+            # Not here: storage may take its time, and the driver has others to answer.
+            self._behind = threading.Thread(target=self.write, name="goodput", daemon=True)
+            self._behind.start()
 
     def end(self, *, failed: bool) -> None:
         """Say that the attempt has ended."""
@@ -190,12 +194,14 @@ class Book:
         self._written = time.time()
         now = self.account
         uri = storage.join(self._run, "goodput", f"{self._generation:08d}.json")
-        with suppress(StorageFault):  # it is written again; an account is no reason to end a run
+        with suppress(TubeletError):  # it is written again; an account is no reason to end a run
             storage.write(uri, json.dumps(Record(now, self.reached).as_dict(), indent=1).encode())
         return now
 
     def lines(self) -> list[str]:
         """Write the record and return what a user is told: this job, and the whole run where there were others."""
+        if self._behind is not None:
+            self._behind.join(WRITE_EVERY_S)  # so that an older record does not replace this one
         now = self.write()
         told = [told_goodput("this job", now)]
         if self._before:

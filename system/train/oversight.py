@@ -157,7 +157,9 @@ class Oversight:
             self._save_s, self._saving = time.monotonic() - self._saving[0], None
         self._answered, reasons = saves_due(self._answered, leaving, ours, time.time(), margin_s(self._save_s))
         if reasons:
-            self._saving = (time.monotonic(), _newest(run))
+            # One that was under way already holds no later step than the trainers' last.
+            under_way = int(self.values["step"]) + 1 if self.values else 0
+            self._saving = (time.monotonic(), max(_newest(run), under_way))
             self._ask("save", "; ".join(reasons))
 
     def look_for_room(self, running: int, fitting: Callable[[], int | None], call: Callable[[], None]) -> None:

@@ -32,7 +32,10 @@ def write_summary(
         told_to_stop: the job was ended before the run's stop.
     """
     folder = run_uri(recipe)
-    rows = read_metrics(folder)
+    try:
+        rows = read_metrics(folder)
+    except storage.MissingError:  # not a step was taken
+        rows = []
     rejected = read_rejected(state.index.uri)
     seconds = [row["step_s"] for row in rows]
     summary = {
@@ -42,8 +45,8 @@ def write_summary(
         "steps": state.schedule.total,
         "videos": state.index.num_videos,
         "clips": state.progress.slots * recipe.data.views,
-        "loss_first": _mean([row["loss"] for row in rows[:5]]),
-        "loss_last": _mean([row["loss"] for row in rows[-5:]]),
+        "loss_first": _mean([row["loss"] for row in rows[:5] if row["loss"] is not None]),
+        "loss_last": _mean([row["loss"] for row in rows[-5:] if row["loss"] is not None]),
         "clips_per_s": recipe.train.global_batch / sorted(seconds)[len(seconds) // 2] if seconds else None,
         "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
         "job_s": time.time() - began,
