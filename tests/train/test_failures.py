@@ -207,3 +207,22 @@ def test_pauses_begin_anew_after_a_new_checkpoint() -> None:
     history = after([RuntimeError("x"), RuntimeError("y"), RuntimeError("z")], [at(), at(), at()])
     assert decide(OSError("x"), history, at(), 10).pause_s == 8
     assert decide(OSError("x"), history, at(progressed=True), 10).pause_s == 1
+
+
+def test_what_befalls_processes_that_start_is_no_fault_of_a_step() -> None:
+    error = RuntimeError("At least one of the worker actors failed to initialize.")
+    starting = Circumstances(0.0, 7, progressed=False, started=False)
+    history = after([error], [starting])
+    assert decide(error, history, starting, 10).action == "retry"
+    # A fault that we tell ourselves is one, whenever it comes.
+    ours = CheckpointFault("torn")
+    assert decide(ours, after([ours], [starting]), starting, 10).action == "stop"
+
+
+def test_machines_that_die_do_not_spend_the_budget_of_a_run_that_gets_on() -> None:
+    error = RayActorError("died")
+    gone = [at(step, progressed=True, machine="gone") for step in range(20)]
+    history = after([error] * 20, gone, max_failures=3)
+    assert decide(error, history, at(20, progressed=True, machine="gone"), 3).action == "retry"
+    stuck = [at(step, progressed=False, machine="gone") for step in range(3)]
+    assert decide(error, after([error] * 3, stuck, 3), at(4, machine="gone"), 3).action == "stop"

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
+from system import storage
 from system.data.dataset import run_uri
+from system.data.index import Index
 from system.recipe import Recipe
 from system.train.checkpoint import latest
 from system.train.telemetry import read_metrics
-from tests.small import tiny_recipe
+from tests.small import stream_spec, tiny_recipe
 from tests.train.ranks import newest, train_on
 
 
@@ -80,3 +83,18 @@ def test_a_compiled_model_trains_the_same(generated: Path) -> None:
         train_on(1, recipe)
         found.append(torch.tensor(told(recipe)))
     assert torch.allclose(found[0], found[1], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_one_rank_saves_before_all_end_with_an_error_is_there(tmp_path: Path) -> None:
+    """A rank that raises takes the others with it: it waits until rank 0 has committed."""
+    recipe = tiny_recipe(tmp_path, "run.name=ends", "resources.num_workers=2", "data.max_bad_ratio=0.1")
+    index = Index(stream_spec(recipe, 2).index_uri)
+    for video in (2, 3, 7, 11):
+        storage.write(index.row(video).uri, b"x" * index.row(video).num_bytes)
+    with pytest.raises(ProcessRaisedException, match="max_bad_ratio"):
+        train_on(2, recipe)
+    found = latest(run_uri(recipe))
+    assert found is not None
+    assert found.step == 4
+    assert len(found.state["progress"]["quarantine"]) == 4
