@@ -100,28 +100,14 @@ def train_rank(
     if checkpoint is not None:
         _refuse_others(checkpoint.state.get("frozen", digests), digests)
     engine, shapes = _engine(recipe, layout, checkpoint, device)
-    fenced = _fenced(folder, terms.generation)
-    board = recipe.telemetry.tensorboard
+    fenced, board = _fenced(folder, terms.generation), recipe.telemetry.tensorboard
     metrics = Metrics(folder, from_step, tensorboard=board, fenced=fenced) if rank == 0 else None
-
-    def on_step(after: Progress, values: Values) -> None:
-        logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, schedule.stop)
-        if metrics is not None and logged:
-            metrics.write({key: value for key, value in values.items() if key != "seconds"})
-        watchers.on_step(values)
-
-    facts = RunFacts(
-        folder,
-        shapes,
-        {**_state(recipe, index, size), "frozen": digests},
-        layout.slots_per_step,
-        _made(recipe, size, terms.generation),
-        fenced,
-    )
-    books = Books(metrics.flush, QuarantineFile(folder, index).write) if metrics is not None else Books()
-    last, deadline_s = checkpoint.ledger if checkpoint else None, recipe.resources.worker_timeout_s
-    keeper = Keeper(facts, recipe.checkpoint, engine.fragments, books, last, deadline_s)
+    state = {**_state(recipe, index, size), "frozen": digests}
+    made = _made(recipe, size, terms.generation)
+    facts = RunFacts(folder, shapes, state, layout.slots_per_step, made, fenced)
+    keeper = _keeper(recipe, facts, engine, index, metrics, checkpoint)
     on_device = {name: module.to(device) for name, module in frozen.items()}
+    on_step = _telling(recipe, schedule.stop, metrics, watchers)
     hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
     try:
         return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
@@ -146,6 +132,34 @@ def _engine(
     clips = min(recipe.train.micro_batch, layout.clips_per_block)
     shape = BatchShape(clips, num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, clips))
     return make_engine(module, recipe.train, recipe.engine, shape, checkpoint), shapes
+
+
+def _telling(
+    recipe: Recipe, stop: int, metrics: Metrics | None, watchers: Watchers
+) -> Callable[[Progress, Values], None]:
+    """Return what is called after each step: it logs the steps that are to be logged, and tells all."""
+
+    def on_step(after: Progress, values: Values) -> None:
+        logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, stop)
+        if metrics is not None and logged:
+            metrics.write({key: value for key, value in values.items() if key != "seconds"})
+        watchers.on_step(values)
+
+    return on_step
+
+
+def _keeper(
+    recipe: Recipe,
+    facts: RunFacts,
+    engine: Engine,
+    index: Index,
+    metrics: Metrics | None,
+    checkpoint: Checkpoint | None,
+) -> Keeper:
+    """Make what keeps a start's checkpoints; rank 0 keeps metrics and the list of bad videos with them."""
+    books = Books(metrics.flush, QuarantineFile(facts.run, index).write) if metrics is not None else Books()
+    last = checkpoint.ledger if checkpoint else None
+    return Keeper(facts, recipe.checkpoint, engine.fragments, books, last, recipe.resources.worker_timeout_s)
 
 
 def _state(recipe: Recipe, index: Index, size: int) -> Values:
