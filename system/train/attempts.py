@@ -45,6 +45,8 @@ NO_ROOM_S = 60.0
 MOST_NO_ROOM_S = 3600.0
 # How long a group may take to find its machines when another number of workers may, seconds.
 START_S = "15"
+# ... and where none may; then the next attempt asks for the machines again.
+FIXED_START_S = "300"
 # When a process may have died, machines are looked at for this long, seconds: one ends a moment after its processes.
 AFTER_DEATH_S = 1.0
 
@@ -120,8 +122,8 @@ class _Attempts:
         self._called = False
         self._said_no_room = float("-inf")
         self._caller = f"tubelet-{uuid.uuid4().hex[:8]}"
-        if is_elastic(recipe):
-            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_S)
+        start_s = START_S if is_elastic(recipe) else FIXED_START_S
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", start_s)
 
     def run(self) -> Ending:
         shift = self._shift
