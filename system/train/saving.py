@@ -204,15 +204,29 @@ class Keeper:
         return self._reserved
 
     def commit(self) -> None:
-        """Commit the checkpoint that all ranks have written; rank 0 does it behind the training."""
+        """Commit the checkpoint that all ranks have written; rank 0 does it behind the training.
+
+        Raises:
+            StorageFault: if this rank could not write its part; CheckpointFault: if another one could not.
+        """
         if self._upload is None or self._under_way is None:
             return
-        files: list[Any] = [self._upload.result(self._deadline_s)]
+        mine: RankFile | None = None
+        error: Exception | None = None
+        try:
+            mine = self._upload.result(self._deadline_s)
+        except Exception as failed:  # noqa: BLE001  raised below, when the others know
+            error = failed
+        files: list[Any] = [mine]
         if self._size > 1:
-            mine, files = files[0], [None] * self._size
+            files = [None] * self._size
             dist.all_gather_object(files, mine)
         after, segment = self._under_way
         self._upload = self._under_way = None
+        if error is not None:
+            raise error
+        if None in files:
+            raise CheckpointFault(f"rank {files.index(None)} could not write its part of checkpoint {after.step}")
         if self._rank == 0:
             self._commit = Behind(lambda: self._write(after, segment, files), f"committing checkpoint {after.step}")
 
