@@ -16,7 +16,7 @@ from system.data.index import Index
 from system.errors import TubeletError
 from system.recipe import Recipe, load_recipe
 from system.train.launch import connect
-from system.train.loop import schedule_of
+from system.train.schedule import schedule_of
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -25,9 +25,9 @@ from system.train.elastic import told_workers
 from system.train.goodput import Book
 from system.train.launch import RunState, connect, open_run
 from system.train.lease import Lease
-from system.train.loop import Schedule
 from system.train.manifest import step_uri
 from system.train.own_tokenizer import ensure_tokenizer
+from system.train.schedule import Schedule
 from system.train.session import load_model
 from system.train.summary import write_summary
 

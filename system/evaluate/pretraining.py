@@ -30,9 +30,10 @@ from system.models.tokenizer import save_tokenizer
 from system.recipe import Recipe
 from system.train.hooks import Hooks
 from system.train.judging import build_model
-from system.train.loop import Loop, schedule_of
+from system.train.loop import Loop
 from system.train.own_tokenizer import options_for
 from system.train.progress import Progress
+from system.train.schedule import schedule_of
 from system.train.session import frozen_networks
 from system.train.torch_engine import TorchEngine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import nn
 
 # Parameters that are not decayed whatever their shape, by name.
@@ -16,5 +15,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
     As VideoMAE does, whose positions are not trained; those of MAE and BEiT are not decayed either.
     """
+    from timm.optim._param_groups import param_groups_weight_decay  # noqa: PLC0415  seconds, with torchvision
+
     groups: list[dict[str, Any]] = param_groups_weight_decay(module, weight_decay, no_weight_decay_list=NOT_DECAYED)
     return [group for group in groups if group["params"]]

@@ -20,8 +20,8 @@ from system.recipe import Recipe, check_resume, dump_recipe, recipe_from
 from system.recipe_tree import parse_yaml
 from system.train import checkpoint
 from system.train.elastic import layouts
-from system.train.loop import Schedule, schedule_of
 from system.train.progress import Progress, progress_from
+from system.train.schedule import Schedule, schedule_of
 
 Say = Callable[[str], None]
 

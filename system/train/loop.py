@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from system.core.plan import StepLayout
-from system.core.schedules import lr_at
 from system.data.assemble import masks_beside_decoding
 from system.data.columns import Batch
 from system.errors import DataError, DivergedFault, StreamFault
@@ -28,40 +26,10 @@ from system.train.judging import judge
 from system.train.ledger import SAMPLE_WORDS
 from system.train.progress import Progress, Update
 from system.train.recorder import Recorder, SampleFn
+from system.train.schedule import Schedule
 from system.train.sums import StepSums, StepTotals, Wanted, over_ranks
 from system.train.telemetry import peak_flops, resident_mb
 from system.train.torch_engine import rank_and_size
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Steps and learning rates of a run.
-
-    Attributes:
-        total: steps of the run.
-        stop: this start ends before this step.
-        warmup: steps of the warm-up.
-        peak: highest learning rate.
-        final: last learning rate.
-    """
-
-    total: int
-    stop: int
-    warmup: int
-    peak: float
-    final: float
-
-    def lr(self, step: int) -> float:
-        """Return a step's learning rate."""
-        return lr_at(step, total=self.total, warmup=self.warmup, peak=self.peak, final=self.final)
-
-
-def schedule_of(recipe: Recipe, num_videos: int) -> Schedule:
-    """Resolve a recipe's steps and learning rates for a number of videos."""
-    peak, final = recipe.learning_rates()
-    total = recipe.steps(num_videos)
-    stop = min(total, recipe.run.stop_at_step or total)
-    return Schedule(total, stop, recipe.warmup_steps(num_videos), peak, final)
 
 
 class Loop:

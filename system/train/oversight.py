@@ -17,9 +17,9 @@ from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.diagnosis import Warnings, hang_of
 from system.train.elastic import Room, may_grow, seen_room
-from system.train.loop import Schedule
 from system.train.machines import draining
 from system.train.preemption import Answered, margin_s, saves_due
+from system.train.schedule import Schedule
 
 Say = Callable[[str], None]
 Show = Callable[[dict[str, Any], Schedule], None]

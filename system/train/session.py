@@ -32,9 +32,10 @@ from system.train.hooks import Hooks, Terms
 from system.train.judging import build_model
 from system.train.lease import Fence
 from system.train.ledger import Made
-from system.train.loop import Loop, schedule_of
+from system.train.loop import Loop
 from system.train.progress import Progress, progress_from
 from system.train.saving import Books, Keeper, RunFacts
+from system.train.schedule import schedule_of
 from system.train.sums import Wanted
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size

@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from system import storage
 from system.errors import LeaseError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FLUSH_S = 30.0
 # Longest wait for a flush, seconds: storage gives up before that.
@@ -76,7 +77,7 @@ class Metrics:
         # One thread writes, behind the training: so an older text never replaces a newer one.
         self._writer, self._lock = ThreadPoolExecutor(1, "metrics"), threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="tubelet-")
-        self._board = SummaryWriter(self._folder.name, purge_step=from_step or None) if tensorboard else None
+        self._board = _board(self._folder.name, from_step) if tensorboard else None
 
     def write(self, values: dict[str, Any]) -> None:
         """Add one step's values; `step` is among them."""
@@ -115,6 +116,13 @@ class Metrics:
             self.flush()
         self._writer.shutdown()
         self._folder.cleanup()
+
+
+def _board(folder: str, from_step: int) -> SummaryWriter:
+    """Make what writes TensorBoard's files; imported by the one rank that does."""
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+    return SummaryWriter(folder, purge_step=from_step or None)
 
 
 def _kept_lines(uri: str, from_step: int) -> list[str]:

@@ -33,14 +33,15 @@ from system.errors import StreamFault
 from system.recipe import Recipe
 from system.train import checkpoint
 from system.train.hooks import Terms
-from system.train.loop import schedule_of
 from system.train.progress import Progress, progress_from
-from system.train.session import Values, Watchers, train_rank
+from system.train.schedule import schedule_of
 from system.train.sums import Wanted
 from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
+
+    from system.train.session import Values
 
 # The name under which the workers find their stream.
 STREAM = "clips"
@@ -179,6 +180,10 @@ class _Wishes:
 
 def train_worker(job: Job) -> None:
     """Train one rank of a run. What Ray Train calls on every worker."""
+    # Here, where it is wanted: this file is also read by Ray Train's controller and by what deals out the stream, whose
+    # start a run's start waits for, and networks take seconds to import.
+    from system.train.session import Watchers, train_rank  # noqa: PLC0415
+
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.train.get_context()
