@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,10 +15,15 @@ from system.data.placing import Place
 from system.data.reports import PhaseReport, Told
 from system.errors import StreamFault
 
-# When the trainers have not moved for this long, a gate lets through who waits at it, seconds. A read actor works on
-# one block after the other; if one that was lost with a node has to be made again, it queues behind a block that waits
-# for trainers which wait for the lost one.
+# A read actor works on one block after the other; if one that was lost with a node has to be made again, it queues
+# behind a block that waits for trainers which wait for the lost one. So a gate lets through who waits at it when a rank
+# has waited for a block for longer than STARVED_S and no actor says that it works on any (what one said longer ago than
+# SILENT_S was perhaps its last word), or when the trainers have not moved for STALL_S whoever says what; seconds.
 STALL_S = 120.0
+STARVED_S = 8.0
+SILENT_S = 30.0
+# How often that is looked at.
+LOOK_S = 2.0
 
 # Ray's own annotations lose the type of what comes back.
 untyped_ray: Any = ray
@@ -78,7 +84,7 @@ class Clock:
         self._progress: dict[str, Any] = {}
         self._places: dict[tuple[str, str], Place] = {}
         self._wish = Wish(0, "save", "")
-        self._stalls = 0
+        self._stalls, self._moved_at = 0, time.monotonic()
         self._reports: dict[tuple[str, str], tuple[PhaseReport, float]] = {}
         self._at_hang: dict[tuple[str, str], Told] | None = None
 
@@ -86,7 +92,7 @@ class Clock:
         """Begin a new stream at a step's first block; return its number."""
         async with self._moved:
             self._stream += 1
-            self._step, self._block = step, block
+            self._step, self._block, self._moved_at = step, block, time.monotonic()
             self._moved.notify_all()
             return self._stream
 
@@ -97,30 +103,41 @@ class Clock:
     async def advance(self, block: int, progress: dict[str, Any] | None = None) -> None:
         """Say that the trainers have taken a block, and how they are doing."""
         async with self._moved:
-            self._block = max(self._block, block)
+            self._block, self._moved_at = max(self._block, block), time.monotonic()
             if progress is not None:
                 self._progress = {**progress, "told_at": time.time()}
             self._moved.notify_all()
 
     async def wait(self, stream: int, block: int, ahead: int) -> bool:
-        """Return True when the trainers are within `ahead` blocks of `block`, or have stood still for long.
+        """Return True when the trainers are within `ahead` blocks of `block`, or stand still for want of one.
 
         False, after some minutes, where they move and are not near yet: ask again.
         """
-        until = time.monotonic() + GATE_S
+        began = time.monotonic()
+        until = began + GATE_S
         async with self._moved:
             while stream >= self._stream and block >= self._block + ahead:
-                if time.monotonic() > until:
+                now = time.monotonic()
+                if now > until:
                     return False
-                try:
-                    await asyncio.wait_for(self._moved.wait(), STALL_S)
-                except TimeoutError:
+                if now - max(self._moved_at, began) > STALL_S or self._starved(now):
                     self._stalls += 1
                     return True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), min(LOOK_S, STALL_S / 2))
             return True
 
+    def _starved(self, now: float) -> bool:
+        """Say whether a rank waits for a block that nobody makes."""
+        told = self._told(now).values()
+        waits = any(
+            each.report.role == "rank" and each.report.phase == "data" and each.lasted_s > STARVED_S for each in told
+        )
+        works = any(each.report.role != "rank" and each.age_s < SILENT_S for each in told)
+        return waits and not works
+
     async def stalls(self) -> int:
-        """Return how often a gate opened because the trainers had stood still for long."""
+        """Return how often a gate opened because the trainers stood still."""
         return self._stalls
 
     async def ask(self, what: Literal["save", "stop"], reason: str) -> Wish:

@@ -68,6 +68,24 @@ def test_trainers_that_stand_still_open_the_gate_and_those_that_move_far_away_do
     asyncio.run(scene())
 
 
+def test_a_rank_that_waits_for_a_block_that_nobody_makes_opens_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "LOOK_S", 0.02)
+
+    async def scene() -> None:
+        clock = Clock()
+        stream = await clock.open(0, 0)
+        await clock.report(PhaseReport("rank", "0", "compute", "", 1, since_s=60.0, told_at=0.0))
+        assert not await passes(clock, stream, 1000, 4)
+        await clock.report(PhaseReport("rank", "0", "data", "block 3 of step 1", 1, since_s=60.0, told_at=1.0))
+        await clock.report(PhaseReport("decode", "a1b2", "work", "block 3 of step 1", told_at=1.0))
+        assert not await passes(clock, stream, 1000, 4)  # it is being made
+        await clock.report(PhaseReport("decode", "a1b2", None, told_at=2.0))
+        assert await passes(clock, stream, 1000, 4)
+        assert await clock.stalls() == 1
+
+    asyncio.run(scene())
+
+
 def test_a_gate_that_stays_shut_says_so_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "GATE_S", 0.05)
 
