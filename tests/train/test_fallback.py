@@ -70,6 +70,7 @@ def test_a_run_says_how_many_fell_back_and_to_what() -> None:
         "clips": 16,
         "videos": 8,
         "job_s": 1.0,
+        "told_to_stop": False,
         "loss_first": 1.0,
         "loss_last": 1.0,
         "clips_per_s": 1.0,
