@@ -165,7 +165,9 @@ class _Wishes:
         while True:
             try:
                 wish = wait_for(self._clock.asked.remote(self._newest.number), "a wish of the driver's")
-            except Exception:  # noqa: BLE001  the clock is gone, and the driver with it: the group ends too
+            except StreamFault:  # it answers late: what is asked for meanwhile is heard then
+                continue
+            except ray.exceptions.RayError:  # it is gone, and the driver with it: the group ends too
                 return
             self._newest = wish or self._newest
 
