@@ -27,7 +27,7 @@ STALL_S = 900.0
 
 @dataclass(slots=True)
 class Notes:
-    """What was seen: the kills and what followed, and memory by role at each look, MiB."""
+    """What was seen: the kills and what followed, and memory by role at each look at a run that has recovered, MiB."""
 
     kills: list[Kill] = field(default_factory=list)
     memory: list[dict[str, float]] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Fire:
                 self._say(f"checkpoint {committed}: the first")
 
     def _weigh(self, now: float) -> None:
-        if now - self._weighed >= EVERY_S:
+        if self._timetable.settled and now - self._weighed >= EVERY_S:
             self._weighed = now
             self.notes.memory.append(look_once(self._job.pid, self._left_out))
 

@@ -92,6 +92,11 @@ class Timetable:
         """Say whether the next kill is due."""
         return self._since is not None and now - self._since >= self._every_s
 
+    @property
+    def settled(self) -> bool:
+        """Whether a checkpoint has been written since the last recovery: no process is still on its way up."""
+        return self._since is not None
+
     def killed(self) -> None:
         """Take that something was killed: checkpoints count again when the run has recovered."""
         self._since, self._recovering = None, True

@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from system.chaos.processes import Process, below, everyone, pss_mb
+from system.chaos.processes import Process, below, everyone, memory_mb
 
 # Seconds between two looks.
 EVERY_S = 10.0
 # Looks of which a quarter is worth a median; in a shorter run the first is all start-up.
 FEWEST = 24
-ROLES = ("ray", "trainers", "actors", "coordinator", "driver", "other")
+ROLES = ("ray", "trainers", "actors", "coordinator", "driver", "other", "shared")
 
 _TRAINER = "ray::RayTrainWorker"
 _ACTOR = "ray::MapWorker"
@@ -55,7 +55,7 @@ def is_actor(process: Process) -> bool:
 
 
 def look_once(driver: int | None, left_out: Sequence[int] = ()) -> dict[str, float]:
-    """Return the PSS of this process's descendants by role, MiB.
+    """Return the PSS of this process's descendants by role, MiB; shared memory, the object stores', is a role of its own.
 
     Args:
         driver: id of the job's process, if it lives.
@@ -66,7 +66,9 @@ def look_once(driver: int | None, left_out: Sequence[int] = ()) -> dict[str, flo
     out = dict.fromkeys(ROLES, 0.0)
     for each in below(os.getpid(), processes):
         if each.title and each.pid not in left_out:
-            out[role_of(each, by_pid, driver)] += pss_mb(each.pid)
+            own, shared = memory_mb(each.pid)
+            out[role_of(each, by_pid, driver)] += own
+            out["shared"] += shared
     return out
 
 
@@ -92,7 +94,7 @@ def lines(samples: Sequence[Mapping[str, float]]) -> list[str]:
     found = quarters(samples)
     if found is None:
         return [f"memory: {len(samples)} looks are too few to compare the run's beginning and end"]
-    told = ["memory (PSS, MiB, median of the first quarter -> of the last one):"]
+    told = ["memory while nothing recovers (PSS, MiB, median of the first quarter of the looks -> of the last one):"]
     for role, (first, last) in found.items():
         told.append(f"  {role:11s} {first:7.0f} -> {last:7.0f}  {(last - first) / max(first, 1e-9):+.0%}")
     return told

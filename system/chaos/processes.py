@@ -108,10 +108,15 @@ def end_all(within_s: float = 10.0) -> list[Process]:
         time.sleep(0.1)
 
 
-def pss_mb(pid: int) -> float:
-    """Return a process's proportional set size, MiB: shared pages count in parts. 0 if it has ended."""
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Return a process's proportional set size, MiB: its own pages, and those of shared memory. 0 if it has ended.
+
+    Pages that several processes have mapped count in parts. Shared memory is apart since an object store's pages stay
+    with whoever has touched them: a machine that just came holds few, one that is older all that its store may hold.
+    """
     try:
         lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        return 0.0, 0.0
+    kb = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Pss")}
+    return (kb["Pss"] - kb["Pss_Shmem"]) / 1024, kb["Pss_Shmem"] / 1024

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from system.chaos.memory import lines, quarters, role_of
-from system.chaos.processes import Process, below, descendants, kill, look, parse_stat, pss_mb
+from system.chaos.processes import Process, below, descendants, kill, look, memory_mb, parse_stat
 from system.chaos.submitted import Submitted, last_words, newest_step
 from system.errors import SystemFault
 
@@ -58,7 +59,9 @@ def test_a_process_is_found_below_its_parent_weighed_and_killed_once() -> None:
         sleeper.stdout.readline()
         own = next(each for each in descendants(os.getpid()) if each.pid == sleeper.pid)
         assert own.parent == os.getpid()
-        assert pss_mb(own.pid) > 1
+        private, shared = memory_mb(own.pid)
+        assert private > 1
+        assert shared < private
         assert not kill(Process(own.pid, own.parent, own.started + 1, own.title)), "another process of the same id"
         assert sleeper.poll() is None
         assert kill(own)
@@ -68,6 +71,15 @@ def test_a_process_is_found_below_its_parent_weighed_and_killed_once() -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_shared_memory_is_weighed_apart() -> None:
+    before = memory_mb(os.getpid())
+    with mmap.mmap(-1, 32 << 20) as shared:
+        shared.write(b"1" * len(shared))
+        after = memory_mb(os.getpid())
+    assert after[1] - before[1] > 30
+    assert after[0] - before[0] < 30
 
 
 def test_growth_shows_between_the_first_quarter_and_the_last() -> None:
