@@ -55,7 +55,7 @@ def is_actor(process: Process) -> bool:
 
 
 def look_once(driver: int | None, left_out: Sequence[int] = ()) -> dict[str, float]:
-    """Return the PSS of this process's descendants by role, MiB; shared memory, the object stores', is a role of its own.
+    """Return the PSS of this process's descendants by role, MiB; shared memory is a role of its own.
 
     Args:
         driver: id of the job's process, if it lives.
