@@ -23,10 +23,7 @@ from system.train.checkpoint import complete_steps
 from system.train.elastic import layouts
 from system.train.launch import cluster_nodes, flow_cpus, use_gpu
 from system.train.lease import unenforced
-from system.train.own_tokenizer import options_for
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
-from system.train.session import frozen_networks
-from system.train.warm_start import check_fit, read_any
 
 Say = Callable[[str], None]
 # Videos that are decoded to see whether the data can be read.
@@ -140,6 +137,8 @@ def check_init_from(recipe: Recipe) -> Finding:
     """
     if recipe.train.init_from is None:
         return Finding("weights", "drawn from the seed")
+    from system.train.warm_start import check_fit, read_any  # noqa: PLC0415  torch
+
     try:
         if complete_steps(run_uri(recipe)):
             return Finding("weights", "the run's own: it has a checkpoint, train.init_from is not read again")
@@ -247,9 +246,11 @@ def check_frozen(recipe: Recipe) -> Finding:
     """
     wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
     if wanted is not None:
+        from system.train.own_tokenizer import options_for  # noqa: PLC0415  torch
+
         options_for(recipe, wanted.num_codes)
         return Finding("targets", "a tokenizer is fitted to the videos before training")
-    names = list(frozen_networks(recipe))
+    names = list(recipe.record.frozen(recipe.method, recipe.grid, run_uri(recipe)))
     return Finding("targets", f"the {' and the '.join(names)} can be loaded" if names else "need no network")
 
 

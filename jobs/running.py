@@ -18,7 +18,6 @@ from system import storage
 from system.data.dataset import check_rejected, ensure_index, run_uri
 from system.data.index import Index
 from system.recipe import Recipe
-from system.report.picture import run_picture
 from system.train.attempts import Ending, Shift, train
 from system.train.checkpoint import open_checkpoint
 from system.train.elastic import told_workers
@@ -26,9 +25,7 @@ from system.train.goodput import Book
 from system.train.launch import RunState, connect, open_run
 from system.train.lease import Lease
 from system.train.manifest import step_uri
-from system.train.own_tokenizer import ensure_tokenizer
 from system.train.schedule import Schedule
-from system.train.session import load_model
 from system.train.summary import write_summary
 
 # Set by Ray in the driver of a submitted job.
@@ -155,6 +152,8 @@ def run_to_end(
         say(_opening(recipe, state))
         fitted = recipe.record.to_fit(recipe.method, run_uri(recipe))
         if fitted is not None:
+            from system.train.own_tokenizer import ensure_tokenizer  # noqa: PLC0415  torch
+
             ensure_tokenizer(recipe, index_uri, fitted, say, resumed=state.progress.step > 0)
         here = connect(recipe, address, verbose=verbose)
         with _heeding_sigterm() as stop:
@@ -229,6 +228,10 @@ def _picture(recipe: Recipe, state: RunState) -> dict[str, str]:
     """Draw the run's picture and name its place."""
     if not recipe.telemetry.picture_clips:
         return {}
+    # After the run: the driver does without torch, which takes seconds to import, until here.
+    from system.report.picture import run_picture  # noqa: PLC0415
+    from system.train.session import load_model  # noqa: PLC0415
+
     folder, step = run_uri(recipe), state.progress.step
     model = load_model(recipe, open_checkpoint(folder, step))
     picture = run_picture(recipe, state.index.uri, model, step)

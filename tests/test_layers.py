@@ -33,10 +33,17 @@ RAY = {
         "system.data.clock",
         "system.data.draining",
         "system.data.pipeline",
+        "system.train.streams",
         "system.train.worker",
         "system.train.launch",
     ),
-    *("system.train.attempts", "system.train.fit", "system.train.machines", "system.train.oversight"),
+    *(
+        "system.train.attempts",
+        "system.train.fit",
+        "system.train.group",
+        "system.train.machines",
+        "system.train.oversight",
+    ),
 }
 DEEPSPEED = {"system.train.engine"}
 

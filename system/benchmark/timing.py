@@ -44,7 +44,7 @@ def interleaved(
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(-warm, repeats):
-        names = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in names:
             began = clock()
             items = contenders[name]()

@@ -31,7 +31,7 @@ from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
 from system.train.machines import call_for, draining, machines
 from system.train.oversight import Oversight, Say, Show
 from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, videos_of
-from system.train.worker import Job
+from system.train.streams import Job
 
 # How often the driver looks after an attempt, and after machines that it waits for, seconds.
 LOOK_S = 0.5

@@ -11,15 +11,15 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from system import storage
 from system.errors import CheckpointFault, ResumeError, StorageFault
-from system.train.fragments import Fragment
 from system.train.ledger import SegmentRef, read_segment, ref_from
 from system.train.manifest import DAMAGED, FOLDER, MANIFEST, VERSION, Piece, step_uri
+
+if TYPE_CHECKING:
+    from system.train.fragments import Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,9 @@ class Checkpoint:
 
     def _fill_from(self, file: str, wanted: dict[Piece, list[Fragment]]) -> None:
         ranges = [(piece.offset, piece.offset + 4 * piece.numel) for piece in wanted]
+        # Who looks which checkpoint is the newest has no tensors, and torch takes a second to import.
+        import torch  # noqa: PLC0415
+
         uri = storage.join(self.uri, file)
         wholes = storage.merge_ranges(ranges)
         try:

@@ -8,10 +8,11 @@ import uuid
 from typing import Any
 
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from system.train.elastic import worker_bundle
-from system.train.worker import STREAM, ClipDataConfig, GroupConfig, Job, stand_in, train_worker
+from system.train.group import GroupConfig
+from system.train.streams import STREAM, ClipDataConfig, Job, stand_in, work
 
 
 class Fit:
@@ -47,10 +48,12 @@ class Fit:
         limits: dict[str, Any] = {"max_preemption_failures": 0, "controller_failure_limit": 0}
         with tempfile.TemporaryDirectory(prefix="tubelet-", ignore_cleanup_errors=True) as folder:
             # Ray's annotations: a function of a dict, and the configuration of Train v1. Any value does, and v2 runs.
-            trainer = TorchTrainer(
-                train_worker,  # type: ignore[arg-type]
+            trainer = DataParallelTrainer(
+                work,  # type: ignore[arg-type]
                 train_loop_config=self._job,  # type: ignore[arg-type]
-                torch_config=GroupConfig(timeout_s=int(resources.worker_timeout_s)),
+                backend_config=GroupConfig(
+                    int(resources.worker_timeout_s), ("deepspeed",) if recipe.engine.name == "deepspeed" else ()
+                ),
                 scaling_config=ScalingConfig(
                     num_workers=self._ranks,
                     use_gpu=self._gpu,

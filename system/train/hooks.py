@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from system.train.progress import Progress
-from system.train.recorder import Span
-from system.train.sums import Wanted
+
+if TYPE_CHECKING:
+    from system.train.recorder import Span
+    from system.train.sums import Wanted
 
 
 class Saver(Protocol):

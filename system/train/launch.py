@@ -31,8 +31,9 @@ ENVIRONMENT = {
     # Notices are answered by the driver (train/oversight.py), and what follows is its attempts' (train/attempts.py).
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # A frozen worker does not end its process group; by default its group's end waits for 30 s.
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
+    # As Ray Train itself sets it for its controller: now all processes of a job have the same environment, and one that
+    # waits for work may become any of them.
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TQDM": "0",

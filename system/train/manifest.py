@@ -17,14 +17,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.torch import save_file
 
 from system import storage
 from system.errors import CheckpointFault
-from system.train.fragments import Fragment
+
+if TYPE_CHECKING:
+    from system.train.fragments import Fragment
 
 VERSION = 1
 FOLDER = "checkpoints"
@@ -88,6 +89,8 @@ def write_rank_file(run_uri: str, step: int, rank: int, fragments: Sequence[Frag
     Returns:
         The record for the manifest.
     """
+    from safetensors.torch import save_file  # noqa: PLC0415  torch, which readers of manifests do without
+
     name = f"rank_{rank:05d}{_suffix(generation)}.safetensors"
     values = {f"{part.state}/{part.name}": part.values.detach().cpu().contiguous() for part in fragments}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,4 @@
-"""RAY TRAIN BEGINS HERE: the function that every worker runs, and how a stream is dealt out to the workers.
-
-At each start of the worker group the newest whole checkpoint is picked once, in `ClipDataConfig.configure`: the stream
-starts at its step, and the workers load it. So stream and weights cannot disagree.
-"""
+"""RAY TRAIN BEGINS HERE: the function that every worker runs."""
 
 from __future__ import annotations
 
@@ -10,105 +6,33 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray.data
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.train import DataConfig
-from ray.train.torch import TorchConfig, get_device
-from ray.train.torch.config import _TorchBackend
+from ray.train.torch import get_device
 
-from system.data.assemble import StreamSpec, layout_for
+from system.data.assemble import layout_for
 from system.data.clock import ClockHandle, Wish, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
-from system.data.index import Index
-from system.data.pipeline import clip_stream, execution_options, my_gpus, my_place, split
+from system.data.pipeline import my_gpus, my_place
 from system.data.placing import device_kind
 from system.errors import StreamFault
 from system.recipe import Recipe
-from system.train import checkpoint
-from system.train.hooks import Terms
-from system.train.progress import Progress, progress_from
-from system.train.schedule import schedule_of
+from system.train.group import imported
+from system.train.streams import STREAM, Job
 from system.train.sums import Wanted
 from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 if TYPE_CHECKING:
-    from ray.data import DataIterator, Dataset
+    from ray.data import DataIterator
 
     from system.train.session import Values
-
-# The name under which the workers find their stream.
-STREAM = "clips"
-# A collective gives up so much later than a rank's watchdog, seconds.
-WATCHDOG_FIRST_S = 60
-
-
-@dataclass(frozen=True)
-class Job:
-    """What travels to the workers: plain values and the clock's handle."""
-
-    recipe: Recipe
-    index_uri: str
-    clock: ClockHandle
-    terms: Terms = field(default_factory=Terms)
-
-
-class ClipDataConfig(DataConfig):
-    """Makes the streams of a worker group when its size is known, and deals them out to the ranks."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(datasets_to_split=[STREAM])
-        self._job = job
-
-    def configure(
-        self,
-        datasets: dict[str, Dataset],
-        world_size: int,
-        worker_handles: list[Any] | None,
-        worker_node_ids: list[str] | None,
-        **kwargs: Any,
-    ) -> list[dict[str, DataIterator]]:
-        """Return one iterator a rank. Called at each start of the worker group; the dataset given is a stand-in."""
-        recipe, clock = self._job.recipe, self._job.clock
-        found = checkpoint.latest(run_uri(recipe))
-        progress = progress_from(found.state["progress"]).at_start() if found else Progress()
-        layout = layout_for(recipe, world_size)
-        index = Index(self._job.index_uri)
-        stop = schedule_of(recipe, index.num_videos).stop
-        spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
-        first = layout.first_block(progress.step)
-        wait_for(clock.open.remote(progress.step, first), "the run's clock to open the first stream")
-        stream = clip_stream(spec, clock)
-        stream.context.execution_options = execution_options(recipe, spec)
-        return [{STREAM: iterator} for iterator in split(stream, world_size)]
-
-
-class GroupConfig(TorchConfig):
-    """The workers' process group: NCCL where every one of them was given a GPU and sees it, else gloo.
-
-    Ray's own rule looks at what was asked for alone, and a GPU that Ray counts is not one that torch can use.
-    """
-
-    @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        """Return what Ray Train sets the group up with."""
-        return _GroupBackend
-
-
-class _GroupBackend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        given = worker_group.get_resources_per_worker().get("GPU", 0) > 0
-        sees = given and all(worker_group.execute(torch.cuda.is_available))
-        # The watchdogs speak first: they know who waits for whom, and a collective that gives up does not.
-        patience = backend_config.timeout_s + WATCHDOG_FIRST_S
-        backend = "nccl" if sees else "gloo"
-        super().on_start(worker_group, replace(backend_config, backend=backend, timeout_s=patience))
 
 
 def _device(recipe: Recipe) -> torch.device:
@@ -116,22 +40,47 @@ def _device(recipe: Recipe) -> torch.device:
     insists = "resources.use_gpu=true" if recipe.resources.use_gpu is True else None
     kind = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
     device = get_device() if kind == "cuda" and dist.get_backend() == "nccl" else torch.device("cpu")
-    # Machines with GPUs show them to processes that have none, and DeepSpeed would take one.
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # The group said it from what it was given; the recipe may insist on something else.
     os.environ["DS_ACCELERATOR"] = device.type
     return device
 
 
-def stand_in() -> Dataset:
-    """Return the dataset that Ray Train is given: the real one is made in `configure`, which knows the ranks."""
-    return ray.data.range(1)
+class _Stream:
+    """This rank's shard of the streams; the first one begins at once, since a model is still being built meanwhile."""
+
+    def __init__(self, shard: DataIterator) -> None:
+        self._shard = shard
+        self._ahead: Future[Batch | None] | None = Future()
+        self._begun = self._batches()
+        threading.Thread(target=self._begin, args=(self._ahead,), name="first block", daemon=True).start()
+
+    def _batches(self) -> Iterator[Batch]:
+        # Whole blocks, as they come; Ray's annotation does not know that None means that.
+        return iter(self._shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))  # type: ignore[arg-type]
+
+    def _begin(self, ahead: Future[Batch | None]) -> None:
+        try:
+            ahead.set_result(next(self._begun, None))
+        except BaseException as error:  # noqa: BLE001  it is whoever wants the block who has to know
+            ahead.set_exception(error)
+
+    def blocks(self) -> Iterator[Batch]:
+        """Yield the blocks of one stream; called again, those of the next."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            yield from self._batches()
+        elif (first := ahead.result()) is not None:
+            yield first
+            yield from self._begun
 
 
-def _blocks(shard: DataIterator, clock: ClockHandle, rank: int, steps: _Steps) -> Iterator[Batch]:
+def _blocks(stream: _Stream, clock: ClockHandle, rank: int, steps: _Steps) -> Iterator[Batch]:
     """Yield this rank's blocks; when a stream has given its last one, the next stream follows at the next step."""
     while True:
         taken = 0
-        # Whole blocks, as they come; Ray's annotation does not know that None means that.
-        for block in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):  # type: ignore[arg-type]
+        for block in stream.blocks():
             taken += 1
             yield block
         if not taken:
@@ -182,18 +131,17 @@ class _Wishes:
 
 def train_worker(job: Job) -> None:
     """Train one rank of a run. What Ray Train calls on every worker."""
-    # Here, where it is wanted: this file is also read by Ray Train's controller and by what deals out the stream, whose
-    # start a run's start waits for, and networks take seconds to import.
-    from system.train.session import Watchers, train_rank  # noqa: PLC0415
-
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
-    shard = ray.train.get_dataset_shard(STREAM)
+    # The stream's processes start while this one imports networks, and reads and decodes while it builds them.
+    stream = _Stream(ray.train.get_dataset_shard(STREAM))
     _, from_step = wait_for(job.clock.start.remote(), "the run's clock to say where the stream starts")
     steps = _Steps(job.recipe, size, from_step)
+    imported()
+    from system.train.session import Watchers, train_rank  # noqa: PLC0415  networks take seconds to import
 
     def on_block(number: int) -> None:
         if rank == 0:
@@ -213,7 +161,7 @@ def train_worker(job: Job) -> None:
             job.recipe,
             job.index_uri,
             from_step,
-            lambda: _blocks(shard, job.clock, rank, steps),
+            lambda: _blocks(stream, job.clock, rank, steps),
             Watchers(on_block, on_step, wishes.take if wishes else lambda: "", watchdog.at),
             device,
             job.terms,
