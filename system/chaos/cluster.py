@@ -22,13 +22,10 @@ from system.chaos.processes import Process, descendants, end_all, kill, look
 from system.data.assemble import flow_device
 from system.errors import RecipeError, SystemFault
 from system.recipe import Recipe
-from system.train.launch import ENVIRONMENT, local_resources
+from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD, local_resources
 
 # Of the head's object store, and the least of a node's, bytes.
 STORE_BYTES = 100_000_000
-# A node starts a process for each of its CPUs ahead of any use. None of them is ever used: the job's processes have an
-# environment of their own, and so many nodes on one machine start slowly as it is.
-START_NOTHING_AHEAD = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ class Nodes:
         self._folder = str(folder)
         # Ray notes the newest cluster's address for whoever names none; here is nobody who could.
         (folder / "ray").mkdir()
-        self._env = {**ENVIRONMENT, **START_NOTHING_AHEAD, **env, "RAY_TMPDIR": self._folder}
+        self._env = {**ENVIRONMENT, **START_NOTHING_AHEAD, **FEW_RECORDS, **env, "RAY_TMPDIR": self._folder}
         self._nodes: list[Any] = []
         self._cluster: Any = None
 

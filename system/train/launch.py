@@ -40,6 +40,11 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# For a cluster that is started here. A node starts a process for each of its CPUs ahead of any use, and none of them is
+# ever used: the job's processes have an environment of their own. Their imports would slow down the start.
+START_NOTHING_AHEAD = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+# Records of past tasks that the cluster's server keeps for its pages: a stream makes millions of tasks.
+FEW_RECORDS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
 # Logical CPUs of a local cluster beyond those that the recipe's actors and workers hold.
 SPARE_CPUS = 2
 
@@ -94,6 +99,8 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
                 raise SystemFault(f"could not connect to the Ray cluster at {wanted}: {error}") from error
     cpus, store = local_resources(recipe)
     # Ray warns when it has started four times as many processes as may start at once, which is one a core.
+    for key, value in {**START_NOTHING_AHEAD, **FEW_RECORDS}.items():
+        os.environ.setdefault(key, value)
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(max(8, os.cpu_count() or 1)))
     ray.init(
         address="local",
