@@ -131,10 +131,12 @@ class _Read:
 
 class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
-        import torch  # noqa: PLC0415  only where masks are made here
-
-        torch.set_num_threads(1)
         self._stage, self._work, self._layout = decode_stage(spec), _Work("decode", clock), spec.layout
+        self._stage.start()
+        if masks_beside_decoding(spec.recipe):
+            import torch  # noqa: PLC0415  only where masks are made here
+
+            torch.set_num_threads(1)
 
     def __call__(self, batch: Batch) -> Batch:
         with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):

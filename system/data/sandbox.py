@@ -66,13 +66,18 @@ class Sandbox:
             self._child.kill()
             self._child = None
 
+    def start(self) -> None:
+        """Start the child ahead of its first job: it takes as long to start as its caller's own imports do."""
+        if self._child is None:
+            self._child = Process(self._capacity, self._limits)
+
     def _send(self, job: Job, turn: int, chance: int = 1) -> None:
         child = self._child
         if child is not None and (child.videos >= self._limits.videos or child.rss_mb > self._limits.rss_mb):
             # Frames of the last answer stay valid: a view keeps the old child's memory alive.
             self.close()
-        if self._child is None:
-            self._child = Process(self._capacity, self._limits)
+        self.start()
+        assert self._child is not None
         self._child.send(job, turn, self._limits.deadline_s + START_S, chance * self._limits.job_cpu_s)
 
     def _outcome(self, job: Job, turn: int) -> Answer | DecodeError:

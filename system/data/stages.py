@@ -165,6 +165,10 @@ class DecodeStage:
         self._maker, self._masker, self._known_bad, self._spares = maker, masker, known_bad, spares
         self._sandbox = Sandbox(maker.spec.views * (grid.num_frames + extra) * grid.height * grid.width * 3, limits)
 
+    def start(self) -> None:
+        """Start the decode child ahead of the first batch."""
+        self._sandbox.start()
+
     def __call__(self, batch: Batch) -> Batch:
         """Slots in, their views out, in the same order."""
         out = self._empty(batch)
