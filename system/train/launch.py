@@ -44,7 +44,7 @@ ENVIRONMENT = {
 # ever used: the job's processes have an environment of their own. Their imports would slow down the start.
 START_NOTHING_AHEAD = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 # Records of past tasks that the cluster's server keeps for its pages: a stream makes millions of tasks.
-FEW_RECORDS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
+FEW_RECORDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
 # Logical CPUs of a local cluster beyond those that the recipe's actors and workers hold.
 SPARE_CPUS = 2
 
