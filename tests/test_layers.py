@@ -123,3 +123,12 @@ def test_importing_the_package_imports_no_heavy_one() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "module", ["jobs.running", "system.train.attempts", "system.train.streams", "system.train.group"]
+)
+def test_who_starts_a_run_or_deals_out_its_stream_imports_no_torch(module: str) -> None:
+    script = f"import sys, {module}; print([name for name in ('torch', 'timm', 'deepspeed') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
