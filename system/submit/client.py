@@ -1,0 +1,114 @@
+"""RAY'S JOBS BEGIN HERE: a cluster behind its dashboard, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from system.errors import ClusterError, SystemFault
+from system.submit.follow import RUNNING, Seen, UnreachableError
+from system.submit.order import Order, number_of, submission_id
+
+T = TypeVar("T")
+
+
+class Dashboard:
+    """A cluster's jobs.
+
+    Args:
+        address: of its dashboard, `http://host:port`.
+
+    Raises:
+        ClusterError: if it refuses this user's token, or is none.
+        UnreachableError: if it does not answer.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._client: Any = self._try(lambda: JobSubmissionClient(address))
+
+    def newest(self, name: str) -> int:
+        """Return the number of a run's newest submission; 0: it has none."""
+        return max((number_of(name, job.submission_id) for job in self._try(self._client.list_jobs)), default=0)
+
+    def submit(self, order: Order) -> tuple[str, bool]:
+        """Submit a run unless a submission of it is under way; return the submission, and whether it is a new one."""
+        while True:
+            number = self.newest(order.name)
+            if number and self.status(submission_id(order.name, number)).status in RUNNING:
+                return submission_id(order.name, number), False
+            job = submission_id(order.name, number + 1)
+            try:
+                self._try(
+                    lambda job=job: self._client.submit_job(
+                        entrypoint=order.entrypoint, runtime_env=order.runtime_env, submission_id=job
+                    )
+                )
+            except SystemFault:
+                if self.newest(order.name) <= number:  # else somebody else was quicker: theirs is followed
+                    raise
+            else:
+                return job, True
+
+    def stop(self, job: str) -> None:
+        """Send a job SIGTERM; it writes a checkpoint and ends."""
+        self._try(lambda: self._client.stop_job(job))
+
+    def status(self, job: str) -> Seen:
+        """Say how a job stands."""
+        found = self._try(lambda: self._client.get_job_info(job))
+        return Seen(str(getattr(found.status, "value", found.status)), found.message or "", found.driver_exit_code)
+
+    def words(self, job: str) -> str:
+        """Return all that a job has printed so far."""
+        return str(self._try(lambda: self._client.get_job_logs(job)))
+
+    def more_words(self, job: str) -> Iterator[str]:
+        """Yield what a job prints, from its beginning, until it ends or the connection does."""
+        stream = self._client.tail_job_logs(job)
+        with asyncio.Runner() as runner:
+            while True:
+                try:
+                    part = self._try(lambda: runner.run(anext(stream)))
+                except StopAsyncIteration:
+                    return
+                yield part
+
+    def _try(self, ask: Callable[[], T]) -> T:
+        """Ask the cluster, and turn what goes wrong into ours."""
+        try:
+            return ask()
+        except StopAsyncIteration:
+            raise
+        except AuthenticationError as error:
+            raise ClusterError(
+                f"{self._address} refuses this user: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+                " to the cluster's token"
+            ) from error
+        except (TimeoutError, ConnectionError, OSError) as error:
+            raise UnreachableError(f"{self._address}: {_first_line(error)}") from error
+        except RuntimeError as error:
+            raise _judged(self._address, error) from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("aiohttp", "requests", "urllib3"):
+                raise UnreachableError(f"{self._address}: {_first_line(error)}") from error
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    with suppress(IndexError):
+        return str(error).strip().splitlines()[0][:300]
+    return type(error).__name__
+
+
+def _judged(address: str, error: RuntimeError) -> Exception:
+    """Return what Ray's error means: an answer of somebody in between, or of the cluster's."""
+    text = str(error)
+    if any(sign in text for sign in ("status code 502", "status code 503", "status code 504")):
+        return UnreachableError(f"{address}: {_first_line(error)}")
+    return SystemFault(f"{address}: {_first_line(error)}")

@@ -1,0 +1,156 @@
+"""A run from a laptop to a cluster behind a token: submitted, followed, stopped midway, submitted again, finished."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from system.train.checkpoint import complete_steps
+from tests.conftest import REPOSITORY, TINY
+
+STEPS = 400
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one machine, and what a user knows of it."""
+
+    address: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A head on loopback, as an administrator starts it."""
+    token, port = secrets.token_hex(32), free_port()
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": tempfile.gettempdir(),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
+    }
+    with tempfile.TemporaryDirectory(prefix="tb-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={free_port()}"]
+        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=6", "--disable-usage-stats"]
+        command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]
+        with (Path(scratch) / "head.log").open("wb") as log:
+            ray = subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:], f"--temp-dir={scratch}"],
+                env=env,
+                cwd=scratch,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            end = time.monotonic() + 120
+            while not _listens(port):
+                assert ray.poll() is None, (Path(scratch) / "head.log").read_text()
+                assert time.monotonic() < end, (Path(scratch) / "head.log").read_text()
+                time.sleep(0.2)
+            yield Head(f"http://127.0.0.1:{port}", token)
+        finally:
+            own = [psutil.Process(ray.pid), *psutil.Process(ray.pid).children(recursive=True)]
+            for each in own:
+                with_children = [each]
+                for process in with_children:
+                    if process.is_running():
+                        process.kill()
+            psutil.wait_procs(own, timeout=30)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A checkout in a folder of its own, and an environment with nothing in it."""
+
+    folder: Path
+    head: Head
+
+    def command(self, *more: str, storage: Path) -> list[str]:
+        overrides = [*TINY, f"run.storage={storage}", f"train.steps={STEPS}", "checkpoint.every_steps=100000"]
+        recipe = ["--recipe", "jobs/recipes/smoke.yaml", *overrides, "telemetry.picture_clips=0"]
+        return [sys.executable, "-m", "jobs.submit", "--address", self.head.address, *recipe, *more]
+
+    def environment(self, token: str | None) -> dict[str, str]:
+        known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONUNBUFFERED": "1", **known}
+
+    def run(self, command: list[str], token: str | None) -> subprocess.CompletedProcess[str]:
+        env = self.environment(token)
+        return subprocess.run(
+            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=240, check=False
+        )
+
+    def start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        env = self.environment(self.head.token)
+        with log.open("wb") as out:
+            return subprocess.Popen(command, cwd=self.folder, env=env, stdout=out, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, head: Head) -> Laptop:
+    folder = tmp_path / "elsewhere"
+    for name in ("system", "jobs", "cluster"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Laptop(folder, head)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_is_submitted_followed_stopped_and_finished_by_the_same_command(laptop: Laptop, tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+    refused = laptop.run(laptop.command(storage=storage), token=None)
+    assert refused.returncode == 2, refused.stderr
+    assert "token" in refused.stderr
+
+    log = tmp_path / "first.log"
+    following = laptop.start(laptop.command(storage=storage), log)
+    metrics = storage / "smoke" / "metrics.jsonl"
+    end = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert following.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+    status = laptop.run(laptop.command("--status", storage=storage), laptop.head.token)
+    assert "RUNNING" in status.stdout, status.stderr
+    stopped = laptop.run(laptop.command("--stop", storage=storage), laptop.head.token)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert following.wait(60) == 143, log.read_text()
+    (midway,) = complete_steps(str(storage / "smoke"))
+    assert 0 < midway < STEPS
+
+    again = laptop.run(laptop.command("--resume", storage=storage), laptop.head.token)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"resuming at step {midway}" in again.stdout
+    assert max(complete_steps(str(storage / "smoke"))) == STEPS
+    words = log.read_text() + again.stdout + stopped.stdout + status.stdout
+    assert re.search(r"submitted: tubelet-smoke-\w{8}-1 ", words)
+    assert re.search(r"submitted: tubelet-smoke-\w{8}-2 ", words)
+    assert laptop.head.token not in words
+    kept = [path for path in (storage / "smoke").rglob("*") if path.is_file()]
+    assert not [path for path in kept if laptop.head.token.encode() in path.read_bytes()]
