@@ -31,6 +31,8 @@ class RangeFile(SeekableFile):
         return self._pieces[number]
 
     def _between(self, start: int, stop: int) -> bytes:
+        if stop - start > 2 * self._chunk:  # one request, not one a piece
+            return read(self._uri, self._start + start, self._start + stop)
         first, last = start // self._chunk, (stop - 1) // self._chunk
         data = b"".join(self._piece(number) for number in range(first, last + 1))
         skip = start - first * self._chunk

@@ -7,9 +7,8 @@ stages.py call it; so does whatever looks at a past step.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,9 @@ from system.core.seeds import Purpose, first_draws, generator
 from system.data.augment import CropDraw, draw_crop
 from system.data.decode import ClipRequest, Seek
 from system.data.index import Index, VideoRow
+from system.data.reading import Reading, Segments
 from system.data.sandbox import Job, decode_job
 from system.data.sources import stored_video
-from system.errors import DecodeError
 
 # Videos up to this size are read whole: one request, and no second one if the index is wrong.
 WHOLE_BYTES = 8 << 20
@@ -75,6 +74,11 @@ class Choice:
     attempt: int
     video: VideoRow
     start: int
+
+    @property
+    def video_id(self) -> int:
+        """Return the video's number."""
+        return self.video.video_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +164,34 @@ class ClipMaker:
         ]
         return np.array(draws, np.int64)
 
+    def frames(self, choice: Choice) -> tuple[int, ...]:
+        """Return the numbers of a choice's frames, the sampled ones first."""
+        num_frames = choice.video.num_frames
+        frames = frame_numbers(choice.start, num_frames, self.spec.grid.num_frames, self.spec.stride)
+        return frames + extra_numbers(choice.start, num_frames, frames[-1], self.spec.extra)
+
+    def reading(self, choice: Choice) -> Reading:
+        """Say which bytes are read for a choice."""
+        frames, video = self.frames(choice), choice.video
+        ranges = wanted_ranges(video, frames[0], max(frames))
+        return Reading(choice.slot, choice.attempt, video.video_id, video.uri, video.byte_start, tuple(ranges))
+
+    def own_readings(self, start: int, stop: int) -> list[Reading | None]:
+        """Say which bytes are read of the own videos of the slots [start, stop); None where that depends on the clip.
+
+        A small video is read whole, so its place is all that is looked up.
+        """
+        videos = self.plan.videos(start, stop)
+        places = self.index.places(videos)
+        columns = (videos.tolist(), places.uris.tolist(), places.starts.tolist(), places.sizes.tolist())
+        return [
+            Reading(slot, 0, video, uri, at, ((0, size),)) if size <= WHOLE_BYTES else None
+            for slot, video, uri, at, size in zip(range(start, stop), *columns, strict=True)
+        ]
+
     def request(self, choice: Choice) -> ClipRequest:
         """Say what a decoder has to do for a choice."""
-        grid, video = self.spec.grid, choice.video
-        frames = frame_numbers(choice.start, video.num_frames, grid.num_frames, self.spec.stride)
-        frames += extra_numbers(choice.start, video.num_frames, frames[-1], self.spec.extra)
+        grid, video, frames = self.spec.grid, choice.video, self.frames(choice)
         in_layers = video.layers and not any(frame % video.layers for frame in frames)
         return ClipRequest(
             frames,
@@ -176,7 +203,7 @@ class ClipMaker:
             self.spec.pairs,
         )
 
-    def job(self, choice: Choice, segments: tuple[tuple[int, bytes], ...] = ()) -> Job:
+    def job(self, choice: Choice, segments: Segments = ()) -> Job:
         """Make the job of decoding a choice, from the bytes at hand."""
         video = choice.video
         return decode_job(stored_video(video.uri, video.byte_start, video.num_bytes, segments), self.request(choice))
@@ -231,57 +258,3 @@ def _with_header(video: VideoRow, piece: tuple[int, int]) -> list[tuple[int, int
 
 def _sum(ranges: Sequence[tuple[int, int]]) -> int:
     return sum(stop - start for start, stop in ranges)
-
-
-Segments = tuple[tuple[int, bytes], ...]
-
-
-def fetch(maker: ClipMaker, choices: Sequence[Choice]) -> list[Segments | DecodeError]:
-    """Fetch the bytes of several choices: neighbouring ranges of one object in one request, all requests side by side.
-
-    Returns:
-        For each choice its (start in the video, bytes), or a `DecodeError` where the object is gone or was replaced.
-
-    Raises:
-        DataError: if storage refuses the credentials, or there is no such bucket.
-        StorageFault: if storage does not answer.
-    """
-    wanted: list[list[tuple[int, int]]] = []
-    objects: dict[str, list[tuple[int, int]]] = {}
-    for choice in choices:
-        frames, video = maker.request(choice).frames, choice.video
-        ranges = [
-            (video.byte_start + start, video.byte_start + stop)
-            for start, stop in wanted_ranges(video, frames[0], max(frames))
-        ]
-        wanted.append(ranges)
-        objects.setdefault(video.uri, []).extend(ranges)
-    requests = [(uri, whole) for uri, ranges in objects.items() for whole in storage.merge_ranges(ranges)]
-    tasks: list[Callable[[], bytes | storage.MissingError]] = [partial(_read, uri, *whole) for uri, whole in requests]
-    got = dict(zip(requests, storage.in_parallel(tasks), strict=True))
-    out: list[Segments | DecodeError] = []
-    for choice, ranges in zip(choices, wanted, strict=True):
-        out.append(_cut_out(got, choice.video, ranges))
-    return out
-
-
-def _read(uri: str, start: int, stop: int) -> bytes | storage.MissingError:
-    """Read a range. Only an object that is gone says something about its video; what else goes wrong is raised."""
-    try:
-        return storage.read(uri, start, stop)
-    except storage.MissingError as error:
-        return error
-
-
-def _cut_out(
-    got: dict[tuple[str, tuple[int, int]], bytes | storage.MissingError], video: VideoRow, ranges: list[tuple[int, int]]
-) -> Segments | DecodeError:
-    segments = []
-    for start, stop in ranges:
-        (_, whole), data = next(
-            item for item in got.items() if item[0][0] == video.uri and item[0][1][0] <= start and stop <= item[0][1][1]
-        )
-        if isinstance(data, storage.MissingError):
-            return DecodeError("storage", str(data))
-        segments.append((start - video.byte_start, data[start - whole[0] : stop - whole[0]]))
-    return tuple(segments)

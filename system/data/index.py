@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from system import storage
+from system.data.footer import add_directory
+from system.data.groups import RowGroups
+from system.data.places import PlaceCache, Places
 from system.errors import DataError
-from system.range_file import RangeFile
 
 VERSION = 1
 # Rows of a row group. 2,048 keeps the footer of 10 million videos near 5,000 groups, and a group under 1 MB.
@@ -165,6 +167,7 @@ class IndexWriter:
         }
         self._writer.add_key_value_metadata({"tubelet": json.dumps(facts)})
         self._writer.close()
+        add_directory(self._path)
         if self.rejected:
             lines = (json.dumps({"name": bad.name, "code": bad.code, "reason": bad.reason}) for bad in self.rejected)
             storage.write(rejected_uri(self.uri), ("\n".join(lines) + "\n").encode())
@@ -201,9 +204,8 @@ class Index:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         try:
-            file = RangeFile(uri, 0, storage.size(uri))
-            self._file = pq.ParquetFile(file)
-            facts = json.loads((self._file.schema_arrow.metadata or self._file.metadata.metadata)[b"tubelet"])
+            self._reader = RowGroups(uri)
+            facts = json.loads(self._reader.notes[b"tubelet"])
         except storage.MissingError as error:
             raise DataError(f"{uri}: there is no index; make one with `python -m jobs.index`") from error
         except (pa.ArrowInvalid, KeyError, TypeError) as error:
@@ -214,36 +216,49 @@ class Index:
         self.group_videos: int = facts["group_videos"]
         self.fingerprint: str = facts["fingerprint"]
         self.num_rejected: int = facts["num_rejected"]
-        self._groups: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        self._groups: OrderedDict[int, dict[str, pa.Array]] = OrderedDict()
+        self._places = PlaceCache(self._reader, self.group_videos)
         self._lock = threading.Lock()
 
-    def _group(self, number: int) -> list[dict[str, Any]]:
+    def _group(self, number: int) -> dict[str, pa.Array]:
+        """Return a row group's columns: a tenth of what its rows take as Python objects."""
         with self._lock:
             if number in self._groups:
                 self._groups.move_to_end(number)
             else:
                 while len(self._groups) >= CACHED_GROUPS:
                     self._groups.popitem(last=False)
-                self._groups[number] = self._file.read_row_group(number).to_pylist()
+                table = self._reader.read([number], self._reader.schema.names).combine_chunks()
+                self._groups[number] = {name: table.column(name).chunk(0) for name in table.column_names}
             return self._groups[number]
 
     def row(self, video_id: int) -> VideoRow:
         """Return one video's row."""
-        return VideoRow(**self._group(video_id // self.group_videos)[video_id % self.group_videos])
+        place = video_id % self.group_videos
+        columns = self._group(video_id // self.group_videos)
+        return VideoRow(**{name: column[place].as_py() for name, column in columns.items()})
+
+    def places(self, video_ids: NDArray[np.int64]) -> Places:
+        """Return where videos lie: of the columns of their groups, three are read."""
+        with self._lock:
+            return self._places.of(video_ids)
 
     def numbers(self, name: str) -> NDArray[np.int64]:
         """Return a column of whole numbers of all videos: (V,) int64; zeros where an older index has no such column."""
-        if name not in self._file.schema_arrow.names:
+        if name not in self._reader.schema.names:
             return np.zeros(self.num_videos, np.int64)
         with self._lock:
-            column = self._file.read([name]).column(0)
+            column = self._reader.column(name)
         return np.asarray(column.to_numpy(), np.int64)
 
     def names(self, video_ids: Sequence[int]) -> dict[int, str]:
         """Return the names of any number of videos: one column is read, none of the rows."""
         with self._lock:
-            column = self._file.read(["name"]).column(0)
+            column = self._reader.column("name")
         return dict(zip(video_ids, column.take(pa.array(video_ids, pa.int64())).to_pylist(), strict=True))
 
     def __iter__(self) -> Iterator[VideoRow]:
-        return (self.row(video_id) for video_id in range(self.num_videos))
+        for number in range(-(-self.num_videos // self.group_videos)):
+            with self._lock:
+                table = self._reader.read([number], self._reader.schema.names)
+            yield from (VideoRow(**values) for values in table.to_pylist())

@@ -16,10 +16,11 @@ import numpy as np
 
 from system.core.identity import checksum
 from system.core.plan import StepLayout
-from system.data.clips import ATTEMPTS, Choice, ClipMaker, Segments, fetch
+from system.data.clips import ATTEMPTS, Choice, ClipMaker
 from system.data.columns import Batch, decode_spec, objects, read_spec
 from system.data.masking import Masker
 from system.data.notes import Note, pack_notes, unpack_notes
+from system.data.reading import Reading, Segments, fetch
 from system.data.sandbox import Answer, Limits, Sandbox
 from system.data.scale import Frames
 from system.errors import DecodeError, StorageFault
@@ -64,8 +65,8 @@ def choose_known_good(
     return None, notes
 
 
-def _note(choice: Choice, error: DecodeError) -> Note:
-    return Note(choice.slot, choice.video.video_id, choice.attempt, error.code, error.reason)
+def _note(of: Choice | Reading, error: DecodeError) -> Note:
+    return Note(of.slot, of.video_id, of.attempt, error.code, error.reason)
 
 
 def _refuse_all_gone(answers: Sequence[Segments | DecodeError]) -> None:
@@ -95,7 +96,7 @@ class ReadStage:
         self, maker: ClipMaker, layout: StepLayout, known_bad: KnownBad, chooser: Chooser | None = None
     ) -> None:
         self._maker, self._layout = maker, layout
-        self._chosen = chooser or (lambda slot: choose_known_good(maker, slot, known_bad))
+        self._known_bad, self._chooser = known_bad, chooser
 
     def __call__(self, batch: Batch) -> Batch:
         """One block number in, its slots out: real ones first, then padding with slot -1.
@@ -105,23 +106,23 @@ class ReadStage:
         (number,) = batch["block"]
         block = self._layout.block(int(number))
         slots = range(block.start, block.stop)
-        chosen = [self._chosen(slot) for slot in slots]
-        answers = fetch(self._maker, [choice for choice, _ in chosen if choice is not None])
+        chosen = self._chosen(slots)
+        answers = fetch([reading for reading, _ in chosen if reading is not None])
         _refuse_all_gone(answers)
         fetched = iter(answers)
         attempts: list[int] = []
         notes: list[str] = []
         segments: list[Segments] = []
-        for choice, passed in chosen:
+        for reading, passed in chosen:
             attempt = ATTEMPTS + 1
             got: Segments = ()
-            if choice is not None:
+            if reading is not None:
                 answer = next(fetched)
                 if isinstance(answer, DecodeError):
-                    passed.append(_note(choice, answer))
-                    attempt = choice.attempt + 1
+                    passed.append(_note(reading, answer))
+                    attempt = reading.attempt + 1
                 else:
-                    attempt, got = choice.attempt, answer
+                    attempt, got = reading.attempt, answer
             attempts.append(attempt)
             notes.append(pack_notes(passed))
             segments.append(got)
@@ -134,6 +135,21 @@ class ReadStage:
             "starts": objects([*map(pack_starts, segments), *[b""] * padding]),
             "bytes": objects([b"".join(data for _, data in got) for got in segments] + [b""] * padding),
         }
+
+    def _chosen(self, slots: range) -> list[tuple[Reading | None, list[Note]]]:
+        """Return what is read for each slot, None if no video is left, and a note for each one passed over."""
+        own = self._maker.own_readings(slots.start, slots.stop) if self._chooser is None else [None] * len(slots)
+        return [
+            (reading, []) if reading is not None and reading.video_id not in self._known_bad else self._looked_up(slot)
+            for slot, reading in zip(slots, own, strict=True)
+        ]
+
+    def _looked_up(self, slot: int) -> tuple[Reading | None, list[Note]]:
+        if self._chooser is not None:
+            choice, passed = self._chooser(slot)
+        else:
+            choice, passed = choose_known_good(self._maker, slot, self._known_bad)
+        return (self._maker.reading(choice) if choice is not None else None), passed
 
 
 @dataclass(slots=True)
@@ -219,7 +235,7 @@ class DecodeStage:
             out["extra"][place.row] = extra
         out["pixels"][place.row] = [checksum(*parts) for parts in zip(frames, extra, strict=True)]
         for name, value in (
-            ("video_id", choice.video.video_id),
+            ("video_id", choice.video_id),
             ("start", choice.start),
             ("attempt", choice.attempt),
             ("weight", 1),
@@ -242,7 +258,7 @@ class DecodeStage:
             place.notes += passed
             if choice is None:
                 break
-            (segments,) = fetch(self._maker, [choice])
+            (segments,) = fetch([self._maker.reading(choice)])
             if isinstance(segments, DecodeError):
                 answer: Answer | DecodeError = segments
             else:

@@ -17,9 +17,10 @@ from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.data.assemble import clip_bytes, clip_maker, limits_of
 from system.data.augment import Box
-from system.data.clips import Choice, ClipMaker, fetch
+from system.data.clips import Choice, ClipMaker
 from system.data.dataset import SYNTHETIC, synthetic_fields
 from system.data.decode import ClipRequest
+from system.data.reading import fetch
 from system.data.sandbox import Sandbox, Video
 from system.data.scale import Frames, Scaler
 from system.data.sources import stored_video
@@ -121,7 +122,7 @@ def motion_clips(
 
 
 def _decoded(maker: ClipMaker, sandbox: Sandbox, choice: Choice) -> tuple[Video, Frames]:
-    (segments,) = fetch(maker, [choice])
+    (segments,) = fetch([maker.reading(choice)])
     if isinstance(segments, DecodeError):
         raise segments
     answer = sandbox.one(maker.job(choice, segments))

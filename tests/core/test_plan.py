@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,27 @@ def test_the_plan_is_what_it_was() -> None:
 
 # Made by `EpochPlan(1000, 0, 256, 512).videos(0, 8)` in the project's first version.
 GOLDEN = [847, 25, 966, 209, 243, 40, 848, 37]
+
+
+@pytest.mark.parametrize(
+    ("plan", "start", "stop", "digest"),
+    [
+        (EpochPlan(10_000_000, 0, 2048, 16_384), 0, 2048, "438b512dd4da5e61"),
+        (EpochPlan(10_000_000, 0, 2048, 16_384), 9_999_000, 10_001_048, "af12c14e098faa7c"),
+        (EpochPlan(10_000_000, 0, 2048, 16_384), 123_456_789, 123_458_837, "cef4de6c3f2bf264"),
+        (EpochPlan(1000, 7, 64, 128), 0, 3000, "16be1f90fbcc4912"),
+        (EpochPlan(100_000, 1, 2048, 500_000), 0, 100_000, "4b37a2f2f336dbf6"),
+    ],
+)
+def test_the_plans_of_large_sets_are_what_they_were(plan: EpochPlan, start: int, stop: int, digest: str) -> None:
+    videos = plan.videos(start, stop).astype("<i8").tobytes()
+    assert hashlib.sha256(videos).hexdigest()[:16] == digest
+
+
+def test_the_spares_of_large_sets_are_what_they_were() -> None:
+    plan = EpochPlan(10_000_000, 0, 2048, 16_384)
+    assert [plan.spare(slot, attempt) for slot in (0, 9_999_999) for attempt in (1, 2, 3)] == SPARES
+
+
+# Made by the project's first version too.
+SPARES = [2607332, 8637991, 5669448, 626681, 3962469, 7395360]

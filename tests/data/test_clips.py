@@ -8,10 +8,11 @@ import pytest
 
 from system import storage
 from system.data.assemble import clip_maker
-from system.data.clips import START_BYTES, WHOLE_BYTES, ClipMaker, fetch, key_frame_before, wanted_ranges
+from system.data.clips import START_BYTES, WHOLE_BYTES, ClipMaker, key_frame_before, wanted_ranges
 from system.data.dataset import ensure_index
 from system.data.index import VideoRow
 from system.data.probe import probe_video
+from system.data.reading import fetch
 from system.data.sandbox import Answer, Limits, Sandbox
 from system.errors import DataError, DecodeError, StorageFault
 from tests.data.test_decode import encoded, images, whole
@@ -131,7 +132,7 @@ def test_a_long_video_decodes_from_its_ranges_alone(
     recipe = tiny_recipe(generated)
     maker = clip_maker(recipe, ensure_index(recipe))
     choice = clips.Choice(0, 0, row, 203)
-    (segments,) = fetch(maker, [choice])
+    (segments,) = fetch([maker.reading(choice)])
     assert not isinstance(segments, DecodeError)
     assert sum(len(part) for _, part in segments) < len(data) // 4
     sandbox = Sandbox(4 * 32 * 32 * 3, Limits())
@@ -158,7 +159,7 @@ def test_a_very_long_video_without_key_frames_in_its_index_decodes_from_what_its
     recipe = tiny_recipe(generated)
     maker = clip_maker(recipe, ensure_index(recipe))
     choice = clips.Choice(0, 0, row, 80)
-    (segments,) = fetch(maker, [choice])
+    (segments,) = fetch([maker.reading(choice)])
     assert not isinstance(segments, DecodeError)
     assert sum(len(part) for _, part in segments) < 20_000
     sandbox = Sandbox(4 * 32 * 32 * 3, Limits())
@@ -171,7 +172,7 @@ def test_a_very_long_video_without_key_frames_in_its_index_decodes_from_what_its
 def test_fetching_reports_a_missing_object_for_its_slot_alone(maker: ClipMaker, tmp_path: Path) -> None:
     good, other = maker.choose(0), maker.choose(1)
     gone = replace(other, video=replace(other.video, uri=str(tmp_path / "gone.mp4")))
-    found = fetch(maker, [good, gone])
+    found = fetch([maker.reading(each) for each in (good, gone)])
     assert not isinstance(found[0], DecodeError)
     assert isinstance(found[1], DecodeError)
     assert found[1].code == "storage"
@@ -186,13 +187,14 @@ def test_fetching_raises_what_is_no_fault_of_a_video(
 
     monkeypatch.setattr(storage, "read", refuse)
     with pytest.raises(type(error), match=str(error)):
-        fetch(maker, [maker.choose(0), maker.choose(1)])
+        fetch([maker.reading(maker.choose(slot)) for slot in (0, 1)])
 
 
 def test_a_video_that_was_replaced_by_a_shorter_one_is_bad_and_no_other(maker: ClipMaker, tmp_path: Path) -> None:
     good, other = maker.choose(0), maker.choose(1)
     storage.write(str(tmp_path / "short.mp4"), b"x" * 100)
-    found = fetch(maker, [good, replace(other, video=replace(other.video, uri=str(tmp_path / "short.mp4")))])
+    other = replace(other, video=replace(other.video, uri=str(tmp_path / "short.mp4")))
+    found = fetch([maker.reading(each) for each in (good, other)])
     assert not isinstance(found[0], DecodeError)
     assert isinstance(found[1], DecodeError)
     assert "the object is 100 bytes, at least" in found[1].reason
@@ -216,10 +218,20 @@ def test_neighbours_in_one_object_are_fetched_together(
         return honest(uri, start, stop)
 
     monkeypatch.setattr(storage, "read", noted)
-    found = fetch(maker, parts)
+    found = fetch([maker.reading(part) for part in parts])
     assert calls == [(100, 2500)]
     assert [part[0][1] for part in found if not isinstance(part, DecodeError)] == [
         data[100:600],
         data[2000:2500],
         data[700:1200],
     ]
+
+
+def test_what_is_read_of_a_small_video_is_known_from_its_place(
+    maker: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = maker.own_readings(10, 40)
+    assert own == [maker.reading(maker.choose(slot)) for slot in range(10, 40)]
+    monkeypatch.setattr("system.data.clips.WHOLE_BYTES", 0)
+    assert maker.own_readings(10, 12) == [None, None]
+    assert maker.own_readings(7, 7) == []
