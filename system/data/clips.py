@@ -22,6 +22,7 @@ from system.core.seeds import Purpose, first_draws, generator
 from system.data.augment import CropDraw, draw_crop
 from system.data.decode import ClipRequest, Seek
 from system.data.index import Index, VideoRow
+from system.data.places import Places
 from system.data.reading import Reading, Segments
 from system.data.sandbox import Job, decode_job
 from system.data.sources import stored_video
@@ -176,13 +177,17 @@ class ClipMaker:
         ranges = wanted_ranges(video, frames[0], max(frames))
         return Reading(choice.slot, choice.attempt, video.video_id, video.uri, video.byte_start, tuple(ranges))
 
+    def own_places(self, start: int, stop: int) -> tuple[NDArray[np.int64], Places]:
+        """Return the own videos of the slots [start, stop), and where they lie."""
+        videos = self.plan.videos(start, stop)
+        return videos, self.index.places(videos)
+
     def own_readings(self, start: int, stop: int) -> list[Reading | None]:
         """Say which bytes are read of the own videos of the slots [start, stop); None where that depends on the clip.
 
         A small video is read whole, so its place is all that is looked up.
         """
-        videos = self.plan.videos(start, stop)
-        places = self.index.places(videos)
+        videos, places = self.own_places(start, stop)
         columns = (videos.tolist(), places.uris.tolist(), places.starts.tolist(), places.sizes.tolist())
         return [
             Reading(slot, 0, video, uri, at, ((0, size),)) if size <= WHOLE_BYTES else None

@@ -157,15 +157,8 @@ class IndexWriter:
             raise DataError(f"{self.source}: none of {len(self.rejected)} files is a video that can be read{first}")
         self._flush()
         assert self._writer is not None
-        facts = {
-            "version": VERSION,
-            "source": self.source,
-            "num_videos": self.num_videos,
-            "group_videos": GROUP_VIDEOS,
-            "fingerprint": self._digest.hexdigest(),
-            "num_rejected": len(self.rejected),
-        }
-        self._writer.add_key_value_metadata({"tubelet": json.dumps(facts)})
+        described = note(self.source, self.num_videos, self._digest.hexdigest(), len(self.rejected))
+        self._writer.add_key_value_metadata(described)
         self._writer.close()
         add_directory(self._path)
         if self.rejected:
@@ -175,6 +168,19 @@ class IndexWriter:
             storage.delete([rejected_uri(self.uri)])  # that of an index that lay here before
         storage.upload(self._path, self.uri)
         self._folder.cleanup()
+
+
+def note(source: str, num_videos: int, fingerprint: str, num_rejected: int = 0) -> dict[str, str]:
+    """Return what an index says of itself, as Parquet keeps it."""
+    facts = {
+        "version": VERSION,
+        "source": source,
+        "num_videos": num_videos,
+        "group_videos": GROUP_VIDEOS,
+        "fingerprint": fingerprint,
+        "num_rejected": num_rejected,
+    }
+    return {"tubelet": json.dumps(facts)}
 
 
 def rejected_uri(index_uri: str) -> str:

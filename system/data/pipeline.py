@@ -133,8 +133,8 @@ class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
         self._stage, self._work, self._layout = decode_stage(spec), _Work("decode", clock), spec.layout
         self._stage.start()
-        if masks_beside_decoding(spec.recipe):
-            import torch  # noqa: PLC0415  only where masks are made here
+        if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
+            import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 
             torch.set_num_threads(1)
 

@@ -16,14 +16,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from system.errors import DataError, StorageFault
-from system.storage import local, s3, s3_upload
+from system.lazy import lazy
+from system.storage import local
 from system.storage.errors import MissingError, ReplacedError, UnsupportedError
 from system.storage.local import local_path
-from system.storage.s3 import ObjectInfo
-from system.storage.s3_errors import endpoint
+from system.storage.stored import ObjectInfo, endpoint
+
+if TYPE_CHECKING:
+    from system.storage import s3 as _s3
+    from system.storage import s3_upload as _s3_upload
+else:  # boto3 takes a fifth of a second, in every process of a run whose storage is a folder
+    _s3, _s3_upload = lazy("system.storage.s3"), lazy("system.storage.s3_upload")
 
 __all__ = [
     "MissingError",
@@ -80,7 +86,7 @@ def read(uri: str, start: int = 0, stop: int | None = None) -> bytes:
     """
     if stop is not None and stop <= start:
         return b""
-    data = s3.get(uri, start, stop) if is_s3(uri) else local.get(uri, start, stop)
+    data = _s3.get(uri, start, stop) if is_s3(uri) else local.get(uri, start, stop)
     if stop is not None and len(data) != stop - start:
         length = size(uri)
         if length < stop:
@@ -97,7 +103,7 @@ def size(uri: str) -> int:
         DataError: if there is no such bucket, or it may not be read.
         StorageFault: if storage does not answer.
     """
-    return s3.size(uri) if is_s3(uri) else local.size(uri)
+    return _s3.size(uri) if is_s3(uri) else local.size(uri)
 
 
 def exists(uri: str) -> bool:
@@ -112,7 +118,7 @@ def exists(uri: str) -> bool:
 def write(uri: str, data: bytes) -> None:
     """Write an object whole; a reader sees the old bytes or the new ones, never a part."""
     if is_s3(uri):
-        s3.put(uri, data)
+        _s3.put(uri, data)
     else:
         local.put(uri, data)
 
@@ -130,7 +136,7 @@ def create(uri: str, data: bytes) -> bool:
     Raises:
         UnsupportedError: if the store says that it cannot do this; others write all the same (`enforces_create`).
     """
-    return s3.create(uri, data) if is_s3(uri) else local.create(uri, data)
+    return _s3.create(uri, data) if is_s3(uri) else local.create(uri, data)
 
 
 def enforces_create(uri: str) -> bool:
@@ -161,7 +167,7 @@ def check_writable(uri: str) -> None:
 def upload(path: Path, uri: str) -> None:
     """Move a local file to a URI, in parts if it is large; the file is gone afterwards."""
     if is_s3(uri):
-        s3_upload.upload(path, uri)
+        _s3_upload.upload(path, uri)
     else:
         local.upload(path, uri)
 
@@ -170,7 +176,7 @@ def delete(uris: Iterable[str]) -> None:
     """Delete objects; what is not there is no error."""
     for uri in uris:
         if is_s3(uri):
-            s3.delete(uri)
+            _s3.delete(uri)
         else:
             local.delete(uri)
 
@@ -193,7 +199,7 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         DataError: if the folder or bucket does not exist or may not be listed.
     """
     if is_s3(uri):
-        yield from s3.list_objects(uri)
+        yield from _s3.list_objects(uri)
         return
     root = local_path(uri)
     if not root.is_dir():

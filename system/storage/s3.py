@@ -16,7 +16,6 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +26,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from system.errors import DataError
 from system.storage.errors import MissingError
 from system.storage.retry import number_from, retried
-from system.storage.s3_errors import MISSING, ShortError, code_of, endpoint, passing, split, told
+from system.storage.s3_errors import MISSING, ShortError, code_of, passing, split, told
+from system.storage.stored import ObjectInfo, endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -45,15 +45,6 @@ READ_TIMEOUT_VARIABLE = "TUBELET_STORAGE_READ_TIMEOUT_S"
 # A body that comes slower than this for longer than the time-out is given up as well; such a link trains nothing.
 SLOWEST_BYTES_PER_S = 64e3
 PIECE_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """One object of a listing."""
-
-    uri: str
-    size: int
-    etag: str
 
 
 _making = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from system.errors import DataError, StorageFault, TubeletError
 from system.storage.errors import MissingError, UnsupportedError
 from system.storage.retry import is_passing
+from system.storage.stored import endpoint
 
 
 class ShortError(Exception):
@@ -91,11 +91,6 @@ def split(uri: str) -> tuple[str, str]:
     if not bucket:
         raise DataError(f"{uri}: an S3 URI is s3://bucket/key, got no bucket")
     return bucket, key
-
-
-def endpoint() -> str:
-    """Return the S3 endpoint that is spoken to, for messages."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
 
 
 def code_of(error: ClientError) -> str:

@@ -1,0 +1,20 @@
+"""What storage tells of itself without a client: an object of a listing, and whom it speaks to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+def endpoint() -> str:
+    """Return the S3 endpoint that is spoken to, for messages."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
