@@ -60,10 +60,15 @@ class RowGroups:
         assert directory is not None
         return directory.only(self._file, numbers)
 
-    def read(self, numbers: Sequence[int], names: Sequence[str]) -> pa.Table:
+    def read(self, numbers: Sequence[int], names: Sequence[str], encoded: Sequence[str] = ()) -> pa.Table:
         """Return columns of up to `MOST` row groups, in the order given.
 
         Of each group one piece is fetched: its columns and what lies between them; all pieces side by side.
+
+        Args:
+            numbers: of the groups.
+            names: of the columns.
+            encoded: those of them that may come as dictionaries, as they are stored.
         """
         columns = list(names)
         if self._whole is not None:
@@ -72,7 +77,8 @@ class RowGroups:
         leaves = [leaf for name in names for leaf in self._leaves[name]]
         wanted = [_range(metadata.row_group(place), leaves) for place in range(len(numbers))]
         ranges = storage.merge_ranges(wanted, gap=0)
-        opened = pq.ParquetFile(_Fetched(self._size, ranges, self._fetch(ranges)), metadata=metadata, pre_buffer=False)
+        fetched = _Fetched(self._size, ranges, self._fetch(ranges))
+        opened = pq.ParquetFile(fetched, metadata=metadata, read_dictionary=list(encoded), pre_buffer=False)
         return opened.read_row_groups(list(range(len(numbers))), columns, use_threads=False)
 
     def _fetch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

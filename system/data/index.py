@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from system import storage
 from system.data.footer import add_directory
 from system.data.groups import RowGroups
-from system.data.places import PlaceCache, Places
+from system.data.places import PlaceCache, Places, numbers_of
 from system.errors import DataError
 
 VERSION = 1
@@ -255,7 +255,7 @@ class Index:
             return np.zeros(self.num_videos, np.int64)
         with self._lock:
             column = self._reader.column(name)
-        return np.asarray(column.to_numpy(), np.int64)
+        return numbers_of(column.cast(pa.int64()))
 
     def names(self, video_ids: Sequence[int]) -> dict[int, str]:
         """Return the names of any number of videos: one column is read, none of the rows."""
