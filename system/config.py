@@ -19,7 +19,7 @@ RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 class Section(BaseModel):
     """A part of a recipe: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 def free(default: Any, **rules: Any) -> Any:

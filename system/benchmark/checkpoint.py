@@ -82,6 +82,7 @@ class Found:
         step: a step with no checkpoint under way.
         stall: what the loop's calls for one checkpoint took.
         beside: what the steps took longer, in all, that a checkpoint was written beside.
+        begun: the part of `ours` in which the training would wait.
         ours: from the beginning of a checkpoint to its manifest, with no training beside.
         saved: `torch.save` of the same values.
         disk: the same bytes written and synced.
@@ -90,6 +91,7 @@ class Found:
     step: list[float] = field(default_factory=list)
     stall: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
     saved: list[float] = field(default_factory=list)
     disk: list[float] = field(default_factory=list)
@@ -110,7 +112,7 @@ def measure(asked: Asked) -> Sequence[Line]:
             found = Found()
             for number in range(3):
                 _write(large.fragments, large.shapes, Path(asked.scratch) / f"base-{number}", found)
-            made += writing_lines("ViT-B", found, num_bytes(large.fragments()))
+            made += [large_line(found), *writing_lines("ViT-B", found, num_bytes(large.fragments()))]
     finally:
         torch.set_num_threads(threads)
     return made
@@ -153,10 +155,11 @@ class Kept:
         self._at += steps
         self.keeper.begin(Progress(self._at, updates=self._at), span)
 
-    def write(self) -> None:
-        """Make a checkpoint, and wait for it."""
-        self.begin()
+    def write(self) -> float:
+        """Make a checkpoint, wait for it, and return the seconds in which the training could not have gone on."""
+        begun_s = _timed(self.begin)
         self.keeper.finish()
+        return begun_s
 
 
 def _repeated(rank: Rank, run: Path, repeats: int) -> Found:
@@ -192,7 +195,7 @@ def _write(fragments: Callable[[], list[Fragment]], shapes: dict[str, list[int]]
     kept = Kept(shapes, fragments, folder)
     kept.write()  # memory is touched for the first time
     ways = [
-        (found.ours, kept.write),
+        (found.ours, lambda: found.begun.append(kept.write())),
         (found.saved, lambda: save(fragments(), folder)),
         (found.disk, lambda: _raw(fragments(), folder)),
     ]
@@ -249,6 +252,22 @@ def training_lines(found: Found) -> list[Line]:
             says="how much longer the steps took, in all, beside which it was written; noise may be below 0",
         ),
     ]
+
+
+def large_line(found: Found) -> Line:
+    """Return what a checkpoint of ViT-B makes the training wait."""
+    begun = Measured(tuple(found.begun))
+    return Line(
+        "checkpoint",
+        "stall, ViT-B",
+        "s",
+        begun.median,
+        median(found.saved),
+        more=False,
+        repeats=len(found.begun),
+        spread=begun.spread,
+        says="weights and moments of one rank, copied to memory that is there; torch.save of them",
+    )
 
 
 def writing_lines(name: str, found: Found, size: int) -> list[Line]:

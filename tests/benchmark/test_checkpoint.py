@@ -13,6 +13,7 @@ from system.benchmark.checkpoint import (
     Found,
     Kept,
     Rank,
+    large_line,
     measure,
     num_bytes,
     save,
@@ -46,12 +47,13 @@ def test_both_ways_write_every_weight_and_both_of_its_moments(rank: Rank, tmp_pa
 
 
 def test_a_stall_is_a_share_of_a_step() -> None:
-    found = Found([2.0, 2.0], [0.02, 0.06], [0.1, 0.3], [0.5, 0.5], [0.4, 0.4], [0.25, 0.25])
+    found = Found([2.0, 2.0], [0.02, 0.06], [0.1, 0.3], [0.1, 0.3], [0.5, 0.5], [0.4, 0.4], [0.25, 0.25])
     stall, beside = training_lines(found)
     assert stall.ours == pytest.approx(2)
     assert stall.conventional == pytest.approx(20)
     assert stall.reached() is True
     assert beside.ours == pytest.approx(10)
+    assert large_line(found).ratio == pytest.approx(2)
     (written,) = writing_lines("x", found, 100_000_000)
     assert written.ours == pytest.approx(200)
     assert written.ratio == pytest.approx(0.8)
