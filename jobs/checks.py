@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from system import storage
 from system.config import fewest, most
 from system.data.assemble import clip_bytes, clip_maker, flow_device, limits_of
-from system.data.clips import fetch
 from system.data.dataset import SYNTHETIC, run_uri
+from system.data.reading import fetch
 from system.data.sandbox import Sandbox
 from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, StorageFault
@@ -100,7 +100,8 @@ def check_sample(recipe: Recipe, index_uri: str) -> Finding:
     sandbox = Sandbox(recipe.data.views * clip_bytes(recipe), limits_of(recipe))
     bad: list[str] = []
     try:
-        for choice, segments in zip(choices, fetch(maker, choices), strict=True):
+        fetched = fetch([maker.reading(choice) for choice in choices])
+        for choice, segments in zip(choices, fetched, strict=True):
             outcome = segments if isinstance(segments, DecodeError) else sandbox.one(maker.job(choice, segments))
             if isinstance(outcome, DecodeError):
                 bad.append(f"{choice.video.name}: {outcome.reason}")
