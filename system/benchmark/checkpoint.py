@@ -179,7 +179,8 @@ def _repeated(rank: Rank, run: Path, repeats: int) -> Found:
 
 def _one(rank: Rank, kept: Kept) -> tuple[float, list[float]]:
     """Make a checkpoint as the loop does; return the seconds of its calls, and of each step until it was written."""
-    stall, steps, done = _timed(kept.begin), [], False
+    stall, done = _timed(kept.begin), False
+    steps: list[float] = []
     while not done and len(steps) < MOST_STEPS:
         steps.append(_timed(rank.step))
         began = time.perf_counter()

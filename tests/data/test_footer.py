@@ -68,11 +68,12 @@ def test_of_the_metadata_of_other_groups_nothing_is_read(path: Path) -> None:
     with path.open("rb") as file:
         directory = directory_of(file)
     assert directory is not None
+    begin = directory.begin
     read = []
 
     class Noted(io.FileIO):
         def read(self, amount: int | None = -1) -> bytes:
-            read.append((self.tell() - directory.begin, amount))
+            read.append((self.tell() - begin, amount))
             return super().read(amount or -1)
 
     with Noted(path) as noted:
