@@ -23,7 +23,7 @@ from system.lazy import lazy
 from system.storage import local
 from system.storage.errors import MissingError, ReplacedError, UnsupportedError
 from system.storage.local import local_path
-from system.storage.stored import ObjectInfo, endpoint
+from system.storage.objects import ObjectInfo, endpoint
 
 if TYPE_CHECKING:
     from system.storage import s3 as _s3

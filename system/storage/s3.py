@@ -25,9 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from system.errors import DataError
 from system.storage.errors import MissingError
+from system.storage.objects import ObjectInfo, endpoint
 from system.storage.retry import number_from, retried
 from system.storage.s3_errors import MISSING, ShortError, code_of, passing, split, told
-from system.storage.stored import ObjectInfo, endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

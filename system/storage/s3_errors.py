@@ -31,8 +31,8 @@ from urllib3.exceptions import HTTPError
 
 from system.errors import DataError, StorageFault, TubeletError
 from system.storage.errors import MissingError, UnsupportedError
+from system.storage.objects import endpoint
 from system.storage.retry import is_passing
-from system.storage.stored import endpoint
 
 
 class ShortError(Exception):

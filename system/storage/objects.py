@@ -1,4 +1,4 @@
-"""What storage tells of itself without a client: an object of a listing, and whom it speaks to."""
+"""What is said of objects without a word to a store: importing this needs no boto3."""
 
 from __future__ import annotations
 
