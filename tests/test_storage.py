@@ -171,3 +171,24 @@ def test_a_range_file_reads_as_the_range_would(tmp_path: Path) -> None:
     file.seek(500)
     assert file.read(200) == data[600:800]
     assert file.tell() == 700
+
+
+def test_a_range_file_asks_once_for_what_is_more_than_a_few_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(range(256)) * 8
+    storage.write(str(tmp_path / "a"), data)
+    asked: list[tuple[int, int]] = []
+
+    def noted(uri: str, start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return data[start:stop]
+
+    monkeypatch.setattr("system.range_file.read", noted)
+    file = RangeFile(str(tmp_path / "a"), 100, 1000, chunk=64)
+    file.seek(10)
+    assert file.read(700) == data[110:810]
+    assert asked == [(110, 810)]
+    file.seek(0)
+    assert file.read(70) == data[100:170]
+    assert asked[1:] == [(100, 164), (164, 228)]
