@@ -17,6 +17,7 @@ from typing import Any
 
 from system.benchmark.line import Line, Target
 from system.benchmark.stages import Asked
+from system.benchmark.start_imports import measure_imports
 from system.errors import SystemFault
 
 RECIPE = "jobs/recipes/smoke.yaml"
@@ -41,6 +42,7 @@ def measure(asked: Asked) -> Sequence[Line]:
     for line in told(found[-1]):
         asked.say(line)
     return [
+        *measure_imports(asked),
         Line(
             "startup",
             "first step, 2 workers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from ray.exceptions import AuthenticationError
@@ -44,11 +45,8 @@ class Dashboard:
                 return submission_id(order.name, number), False
             job = submission_id(order.name, number + 1)
             try:
-                self._try(
-                    lambda job=job: self._client.submit_job(
-                        entrypoint=order.entrypoint, runtime_env=order.runtime_env, submission_id=job
-                    )
-                )
+                words = {"entrypoint": order.entrypoint, "runtime_env": order.runtime_env, "submission_id": job}
+                self._try(partial(self._client.submit_job, **words))
             except SystemFault:
                 if self.newest(order.name) <= number:  # else somebody else was quicker: theirs is followed
                     raise
