@@ -1,0 +1,92 @@
+"""No file of cluster/ holds a secret, and the image is made of locked packages and runs without root."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.files import CLUSTER, FILES, ROOT, instructions
+
+# What keys and tokens look like: prefixes of well-known kinds, values given to names of secrets, long random strings.
+# Paths of parameters are long as well, hence no slash, dash or dot in the last one.
+SECRETS = re.compile(
+    r"(?:AKIA|ASIA|GOOG1E)[0-9A-Z]{16}"
+    r"|-----BEGIN"
+    r"|\b(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|sk-|eyJ)[A-Za-z0-9_-]{16,}"
+    r"|(?i:password|passwd|secret_access_key|session_token|auth_token|api_key)\s*[:=]\s*['\"]?[A-Za-z0-9+/]{8,}"
+    r"|\b(?=[A-Za-z0-9+]*[0-9])(?=[A-Za-z0-9+]*[A-Za-z])[A-Za-z0-9+]{32,}"
+)
+# Locks are made of long random strings: the hashes of packages.
+TOLD = [*(path for path in FILES if path.suffix != ".lock"), ROOT / "docs/clusters.md"]
+
+
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.name)
+def test_files_hold_no_key_or_token(path: Path) -> None:
+    assert SECRETS.search(path.read_text()) is None
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "AKIA" + "Q" * 16,
+        "GOOG1E" + "Q" * 55,
+        "-----BEGIN " + "OPENSSH PRIVATE KEY",
+        "hf_" + "a1" * 16,
+        "auth_token: " + "c0ffee" * 4,
+        "AWS_SECRET_ACCESS_KEY=" + "wJalrXUt/" * 4,
+        "0123456789abcdef" * 4,
+    ],
+)
+def test_keys_and_tokens_are_recognised(secret: str) -> None:
+    assert SECRETS.search(f"  - value: x\n    {secret}\n")
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "docs/clusters.md"], ids=lambda path: path.name)
+def test_files_are_ascii(path: Path) -> None:
+    assert path.read_bytes().isascii()
+
+
+def test_image_runs_as_a_user_without_root_given_by_number() -> None:
+    name, user = instructions()[-1]
+    assert name == "USER"
+    assert int(user.split(":")[0]) > 0
+
+
+def test_image_lets_python_write_byte_code_and_compiles_what_it_installs() -> None:
+    # A comment may name it; no instruction may.
+    assert not any("PYTHONDONTWRITEBYTECODE" in arguments for _, arguments in instructions())
+    installs = [arguments for _, arguments in instructions() if "uv pip" in arguments]
+    assert len(installs) == 2
+    assert all("--compile-bytecode" in arguments for arguments in installs)
+
+
+def test_image_installs_the_locks_with_hashes_by_the_makefiles_uv() -> None:
+    version = re.search(r"UV_VERSION := (\S+)", (ROOT / "Makefile").read_text())
+    assert version and ("ARG", f"UV_VERSION={version[1]}") in instructions()
+    installs = [arguments for _, arguments in instructions() if "uv pip" in arguments]
+    assert all("--require-hashes" in arguments for arguments in installs)
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Return names and versions of a lock."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", path.read_text(), re.MULTILINE))
+
+
+def test_the_lock_for_google_adds_packages_and_changes_none() -> None:
+    path = CLUSTER / "requirements-gcp.lock"
+    assert set(locked(path)) >= {"google-api-python-client", "google-auth-httplib2"}
+    assert not set(locked(path)) & set(locked(ROOT / "requirements.lock"))
+    assert path.read_text().count("--hash=sha256:") >= len(locked(path))
+
+
+def test_image_takes_what_the_ignore_file_lets_through() -> None:
+    ignore = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = {rest.split()[0] for name, rest in instructions() if name == "COPY" and not rest.startswith("--from")}
+    assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
+    assert all((ROOT / each).exists() for each in copied)
+
+
+def test_image_says_its_home_since_ray_up_reads_it_there() -> None:
+    assert any(name == "ENV" and "HOME=/home/ray" in rest for name, rest in instructions())
