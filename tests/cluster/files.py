@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
@@ -107,12 +106,8 @@ def commands(path: Path) -> Iterator[list[str]]:
 
 
 TOLD = [*(path for path in FILES if path.suffix in (".yaml", ".md")), ROOT / "docs/clusters.md"]
-RUNS = [
-    pytest.param(run, id=f"{path.relative_to(ROOT)}-{number}")
-    for path in TOLD
-    for number, run in enumerate(commands(path))
-    if path.name != "runtime-env.yaml"
-]
+# By the file and its number there.
+RUNS = {f"{path.relative_to(ROOT)}-{number}": run for path in TOLD for number, run in enumerate(commands(path))}
 
 
 def recipe_of(run: Sequence[str]) -> Recipe:

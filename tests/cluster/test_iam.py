@@ -58,7 +58,7 @@ def test_trust_policies_are_what_iam_takes(name: str) -> None:
 @pytest.mark.parametrize("name", [*POLICIES, *TRUST, "aws-bucket.json"])
 def test_policies_with_a_misspelt_key_are_refused(name: str) -> None:
     broken = policy(name)
-    broken["Statement"][0]["Efect"] = broken["Statement"][0].pop("Effect")
+    broken["Statement"][0]["Effects"] = broken["Statement"][0].pop("Effect")
     with pytest.raises(Exception, match=r"Syntax|syntax"):
         IAMPolicyDocumentValidator(json.dumps(broken)).validate()
 
