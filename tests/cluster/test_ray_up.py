@@ -35,11 +35,15 @@ def check_ray_up(config: dict[str, Any]) -> dict[str, Any]:
     return prepared
 
 
+@lru_cache(maxsize=1)
+def run_instances() -> Any:
+    """Return EC2's description of the call that starts machines."""
+    return botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+
+
 def check_ec2(node_config: dict[str, Any]) -> None:
     """Check what Ray passes on to EC2 unseen, against EC2's own description of the call."""
-    shape = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
-    assert shape is not None
-    report = ParamValidator().validate({**node_config, "MinCount": 1, "MaxCount": 1}, shape)
+    report = ParamValidator().validate({**node_config, "MinCount": 1, "MaxCount": 1}, run_instances())
     if report.has_errors():
         raise ValueError(report.generate_report())
 
