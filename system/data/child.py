@@ -21,7 +21,8 @@ from typing import IO, Any
 import numpy as np
 
 from system.data.augment import CropDraw
-from system.data.decode import ClipRequest, Seek
+from system.data.containers import Seek
+from system.data.decode import ClipRequest
 from system.data.decoders import decode_clip
 from system.data.probe import probe_video
 from system.data.supplied import SuppliedFile

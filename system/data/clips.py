@@ -20,7 +20,8 @@ from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, first_draws, generator
 from system.data.augment import CropDraw, draw_crop
-from system.data.decode import ClipRequest, Seek
+from system.data.containers import Seek
+from system.data.decode import ClipRequest
 from system.data.index import Index, VideoRow
 from system.data.places import Places
 from system.data.reading import Reading, Segments

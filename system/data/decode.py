@@ -1,7 +1,6 @@
 """Bytes and frame numbers in, RGB crops out, by PyAV's own FFmpeg. decoders.py has the others, and chooses.
 
-Runs in a decode child (child.py), so nothing here reaches for the network or for shared state. Every file is opened
-with a list of container formats: a text named .mp4 must not make FFmpeg open what it lists.
+Runs in a decode child (child.py), so nothing here reaches for the network or for shared state.
 
 T frames of a clip, V views of it. Frames are (V, T, size, size, 3) uint8 RGB.
 """
@@ -9,49 +8,31 @@ T frames of a clip, V views of it. Frames are (V, T, size, size, 3) uint8 RGB.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.stream import VideoStream
 
 from system.core.vectors import CLIP_CELL_PX
 from system.data.augment import CropDraw
+from system.data.containers import CodecError, Seek, first_line, from_key_frame, open_from_header, open_video
 from system.data.scale import Frames, Scaler
+from system.data.sparse import Gathered, IrregularError, decoded, gather, needed
 from system.errors import DecodeError
 
 if TYPE_CHECKING:
     from system.data.vectors import VectorCollector
 
-# Containers that FFmpeg may open. None of them names other files to read.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg"
 # A video may end this many frames before its index says (decoders drop broken leading frames): the last is repeated.
 TOLERATED_MISSING = 8
-
-
 # Frames that an open group can show before its key frame: the deepest reordering that codecs allow.
 MAX_LEADING = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Seek:
-    """A key frame to start decoding at.
-
-    Attributes:
-        frame: shown frames before it in the order of decoding.
-        timestamp: its packet's dts or pts, as the index has it, in the stream's time base.
-        target: where to seek, between this key frame and the next: demuxers compare with presentation times, which
-            lie a little after the decoding times that an index may hold.
-    """
-
-    frame: int
-    timestamp: int
-    target: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,47 +67,6 @@ class ClipRequest:
         return (len(self.crops), len(self.pairs), side, side, 2)
 
 
-class CodecError(DecodeError):
-    """A video whose codec PyAV's FFmpeg does not know, in a container that it opens: another decoder may know it."""
-
-
-def open_container(file: io.IOBase) -> InputContainer:
-    """Open a container of a listed format.
-
-    Raises:
-        DecodeError: if it is no such container.
-    """
-    try:
-        return av.open(file, "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore")
-    except (av.FFmpegError, ValueError) as error:
-        raise DecodeError("open", f"no container that is read here ({first_line(error)})") from error
-
-
-def open_video(file: io.IOBase) -> tuple[InputContainer, VideoStream]:
-    """Open a container of a listed format and find its video stream.
-
-    Raises:
-        CodecError: if the codec of its video is not known.
-        DecodeError: if it is no such container or holds no video.
-    """
-    container = open_container(file)
-    stream = container.streams.best("video")  # not a cover picture
-    unknown = any(each.codec_context is None for each in container.streams.video)
-    if not isinstance(stream, VideoStream) or stream.codec_context is None or not stream.width:
-        container.close()
-        raise (CodecError if unknown else DecodeError)("open", "holds no video stream that a decoder knows")
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all  # so that no other stream's bytes are wanted
-    stream.codec_context.thread_count = 1  # a decode actor owns one core
-    return container, stream
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, cut to 200 characters."""
-    return str(error).split("\n")[0][:200] or type(error).__name__
-
-
 def _numbered(
     container: InputContainer, stream: VideoStream, seek: Seek | None, layers: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -136,7 +76,7 @@ def _numbered(
     if layers:
         stream.codec_context.skip_frame = "NONREF"
     if seek is not None and seek.frame > 0:
-        packets = _from_key_frame(container, stream, seek)
+        packets = from_key_frame(container, stream, seek)
         head = list(islice(packets, 1 + MAX_LEADING))
         first_pts = head[0].pts
         number = seek.frame + sum(_is_leading(packet, first_pts) for packet in head)
@@ -175,25 +115,11 @@ def _is_leading(packet: av.Packet[Any], first_pts: int | None) -> bool:
     return first_pts is not None and packet.pts is not None and packet.pts < first_pts and not packet.is_discard
 
 
-def _from_key_frame(container: InputContainer, stream: VideoStream, seek: Seek) -> Iterator[av.Packet[Any]]:
-    """Yield the packets from a key frame on.
-
-    Raises:
-        DecodeError: if there is no such key frame.
-    """
-    for target in (seek.target, seek.timestamp):
-        container.seek(target, stream=stream, backward=True)
-        packets = container.demux(stream)
-        for packet in packets:
-            if packet.is_keyframe and seek.timestamp in (packet.dts, packet.pts):
-                return chain([packet], packets)
-            if packet.dts is None or packet.dts > seek.timestamp:
-                break  # the seek went past it
-    raise DecodeError("open", f"no key frame at {seek.timestamp}, where the index says; index the videos again")
-
-
 def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None) -> Frames:
     """Decode with PyAV's own FFmpeg, from the key frame before the clip to the clip's last frame.
+
+    Of an H.264 stream only what the clip needs is decoded, if its packets say what that is (sparse.py). If they do not,
+    or anything else is out of order there, what follows has the last word.
 
     Some streams mark frames as key frames that need frames before them (recovery points, open groups): where decoding
     from one gives damaged frames, the video is decoded from its start. Where decoding only the references of a layered
@@ -207,6 +133,10 @@ def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
     Raises:
         DecodeError: if the video cannot be opened, is damaged at a wanted frame, or ends too early.
     """
+    with suppress(DecodeError):
+        file.seek(0)
+        if (clip := _decode_sparsely(file, request, vectors)) is not None:
+            return clip
     attempts = [request]
     if request.layers:
         attempts.append(replace(request, layers=0))
@@ -222,18 +152,44 @@ def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
     raise AssertionError("the last attempt returns or raises")
 
 
-@dataclass(slots=True)
 class _Found:
     """What has been decoded of a clip: the views of its frames, how they are to be turned, the last frame's number."""
 
-    views: dict[int, Frames] = field(default_factory=dict)
-    turns: int = 0
-    last: int = -1
+    def __init__(self, request: ClipRequest) -> None:
+        views, count, size, _, _ = request.shape()
+        self.frames = request.frames
+        self.clip: Frames = np.empty((views, count, size, 3 * size), np.uint8)
+        self.at: dict[int, int] = {}  # a frame's number -> where it lies in the clip
+        self.turns = 0
+        self.last = -1
+
+    def take(self, number: int, frame: av.VideoFrame, scaler: Scaler) -> None:
+        """Put the views of a wanted frame in their place."""
+        self.at[number] = self.frames.index(number)
+        self.turns = round(frame.rotation / 90) % 4
+        scaler.cut(frame, self.clip[:, self.at[number]])
+
+    def missing(self) -> list[int]:
+        """Return the wanted frames that are not there."""
+        return [number for number in self.frames if number not in self.at]
+
+    def whole(self) -> Frames:
+        """Return the clip, upright: (V, T, size, size, 3). A video that ends a little early repeats its last frame."""
+        missing = self.missing()
+        if missing and (not self.at or max(missing) - self.last > TOLERATED_MISSING):
+            raise DecodeError("short", f"frame {missing[0]} is wanted and the video ends after frame {self.last}")
+        newest = max(self.at)
+        for place, number in enumerate(self.frames):
+            source = self.at[number if number in self.at else newest]
+            if source != place:
+                self.clip[:, place] = self.clip[:, source]
+        clip = self.clip.reshape(*self.clip.shape[:3], -1, 3)
+        return np.ascontiguousarray(np.rot90(clip, self.turns, (2, 3)))
 
 
 def _decode_from(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None) -> Frames:
     container, stream = open_video(file)
-    found, wanted = _Found(), set(request.frames)
+    found = _Found(request)
     with container:
         if vectors is not None:
             vectors.begin(stream)
@@ -242,12 +198,77 @@ def _decode_from(file: io.IOBase, request: ClipRequest, vectors: VectorCollector
         except av.error.DecoderNotFoundError as error:
             raise CodecError("open", f"its codec is not known ({first_line(error)})") from error
         except (av.FFmpegError, ValueError, StopIteration) as error:
-            if len(found.views) < len(wanted):  # and not behind the clip, where vectors are looked for
-                bad = min(number for number in wanted if number not in found.views)
-                raise DecodeError("decode", f"frame {bad} cannot be decoded ({first_line(error)})") from error
-    if request.layers and len(found.views) < len(wanted):
+            if missing := found.missing():  # and not behind the clip, where vectors are looked for
+                raise DecodeError("decode", f"frame {min(missing)} cannot be decoded ({first_line(error)})") from error
+    if request.layers and found.missing():
         raise DecodeError("decode", f"not every {request.layers}th frame is a reference")
-    return np.ascontiguousarray(np.rot90(_clip(request.frames, found.views, found.last), found.turns, (2, 3)))
+    return found.whole()
+
+
+def _decode_sparsely(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None) -> Frames | None:
+    """Decode only what a clip needs of an H.264 stream; None where that cannot be done.
+
+    Raises:
+        DecodeError: if something is out of order.
+    """
+    if vectors is not None and not request.layers:  # frames that no other refers to have vectors too
+        return None
+    opened = open_from_header(file)
+    if opened is None:
+        return None
+    container, stream = opened
+    found = _Found(request)
+    with container:
+        if stream.codec_context.name != "h264":
+            return None
+        if vectors is not None:
+            vectors.begin(stream)
+        try:
+            _look(found, _picked(container, stream, request, vectors is None), request, vectors)
+        except (av.FFmpegError, ValueError, StopIteration) as error:
+            raise DecodeError("decode", first_line(error)) from error
+    is_whole = not found.missing() and (vectors is None or vectors.is_complete(found.last))
+    return found.whole() if is_whole else None
+
+
+def _picked(
+    container: InputContainer, stream: VideoStream, request: ClipRequest, is_minimal: bool
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (frame number, frame) of the wanted frames and those that they refer to; if not minimal, all referred to.
+
+    Raises:
+        DecodeError: if frames cannot be picked, or there is no key frame where one should be.
+    """
+    gathered, wanted = gathered_packets(container, stream, request)
+    key, context = gathered.packets[0].pts, stream.codec_context
+    for frame in decoded(context, needed(gathered, wanted, context.extradata if is_minimal else None), wanted):
+        if frame.interlaced_frame or frame.pts not in gathered.numbers:
+            raise IrregularError("its packets are no frames")
+        if frame.pts >= key:
+            yield gathered.numbers[frame.pts], frame
+
+
+def gathered_packets(
+    container: InputContainer, stream: VideoStream, request: ClipRequest
+) -> tuple[Gathered, frozenset[int]]:
+    """Return a clip's packets, from the key frame before it to its last frame, and the times of the wanted frames.
+
+    Raises:
+        DecodeError: if frames cannot be told from packets, or there is no key frame where one should be.
+    """
+    begin, last = 0, max(request.frames)
+    if request.seek is not None and request.seek.frame > 0:
+        begin = request.seek.frame
+        gathered = gather(from_key_frame(container, stream, request.seek), begin, last)
+    else:
+        gathered = gather(container.demux(stream), begin, last)
+    if not all(number in gathered.times for number in request.frames):
+        raise IrregularError("it has no such frame")
+    wanted = frozenset(gathered.times[number] for number in request.frames)
+    key = gathered.packets[0].pts
+    if min(wanted) < key or (begin == 0 and gathered.times[0] < key):
+        raise IrregularError("frames are shown before their key frame")
+    return gathered, wanted
 
 
 def _look(
@@ -264,19 +285,6 @@ def _look(
         if number in wanted:
             if frame.is_corrupt:
                 raise DecodeError("corrupt", f"frame {number} is damaged")
-            into.turns = round(frame.rotation / 90) % 4
-            into.views[number] = scaler.views(frame)
+            into.take(number, frame, scaler)
         if number >= wanted[-1] and (vectors is None or vectors.is_complete(wanted[-1])):
             return
-
-
-def _clip(frames: Sequence[int], found: dict[int, Frames], last: int) -> Frames:
-    """Put the views of each wanted frame in order: (V, T, size, size, 3).
-
-    A video that ends a little early repeats its last found frame.
-    """
-    missing = [number for number in frames if number not in found]
-    if missing and (not found or max(missing) - last > TOLERATED_MISSING):
-        raise DecodeError("short", f"frame {missing[0]} is wanted and the video ends after frame {last}")
-    newest = max(found)
-    return np.stack([found[number if number in found else newest] for number in frames], 1)

@@ -17,14 +17,8 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from system.data.decode import (
-    TOLERATED_MISSING,
-    ClipRequest,
-    CodecError,
-    decode_pyav,
-    first_line,
-    open_container,
-)
+from system.data.containers import CodecError, first_line, open_container
+from system.data.decode import TOLERATED_MISSING, ClipRequest, decode_pyav
 from system.data.scale import Frames, Scaler
 from system.errors import DecodeError, RecipeError
 

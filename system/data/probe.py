@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import av
 
-from system.data.decode import open_video
+from system.data.containers import open_video
 from system.data.supplied import SuppliedFile
 from system.errors import DecodeError
 

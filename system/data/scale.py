@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -23,14 +25,32 @@ SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BI
 _PLANAR = re.compile(r"^(yuvj?4\d\dp|gray|gbrp)(\d\d)?(le|be)?$")
 
 
+@dataclass(slots=True)
+class _Window:
+    """A view's box in frames of one size and format.
+
+    Attributes:
+        picture: a frame of the box's size that is filled again and again.
+        parts: per plane, which rows and bytes of the source's go to which of the picture's: (source, target) as slices.
+        into: per plane, the rows of the picture.
+        scaler: of this view; it keeps what it has computed for the box's size.
+    """
+
+    picture: av.VideoFrame
+    into: list[Frames]
+    parts: list[tuple[tuple[slice, slice], tuple[slice, slice]]]
+    scaler: VideoReformatter
+
+
 class Scaler:
     """Cuts boxes out of decoded frames and scales them to RGB, planes first, so that little is converted."""
 
     def __init__(self, crops: Sequence[CropDraw], size: int) -> None:
         self._crops = crops
         self._size = size
-        self._reformatters = [VideoReformatter() for _ in crops]
         self._whole = VideoReformatter()
+        self._seen: tuple[int, int, str] | None = None
+        self._windows: list[_Window] = []
 
     def boxes(self, frame: av.VideoFrame) -> list[Box]:
         """Return the box of a frame that each view is, moved and cut to whole chroma samples."""
@@ -50,31 +70,49 @@ class Scaler:
 
     def views(self, frame: av.VideoFrame) -> Frames:
         """(V, size, size, 3) uint8."""
-        if not _PLANAR.match(frame.format.name):
+        out = np.empty((len(self._crops), self._size, 3 * self._size), np.uint8)
+        self.cut(frame, out)
+        return out.reshape(len(self._crops), self._size, self._size, 3)
+
+    def cut(self, frame: av.VideoFrame, out: Frames) -> None:
+        """Put the views of a frame into (V, size, 3 * size) uint8: rows of pixels."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if not _PLANAR.match(kind[2]):
             frame = self._whole.reformat(frame, format="gbrp", interpolation=SCALING, threads=1)
-        boxes = self.boxes(frame)
-        return np.stack(
-            [
-                reformatter.reformat(
-                    _cut(frame, box), self._size, self._size, "rgb24", interpolation=SCALING, threads=1
-                ).to_ndarray()
-                for reformatter, box in zip(self._reformatters, boxes, strict=True)
-            ]
-        )
+        if kind != self._seen:
+            self._windows, self._seen = [_window(frame, box) for box in self.boxes(frame)], kind
+        matrix, color_range = colours(frame)
+        planes = [_rows(plane) for plane in frame.planes]
+        for window, view in zip(self._windows, out, strict=True):
+            for rows, into, (source, target) in zip(planes, window.into, window.parts, strict=True):
+                into[target] = rows[source]
+            window.picture.colorspace, window.picture.color_range = matrix, color_range
+            scaled = window.scaler.reformat(
+                window.picture, self._size, self._size, "rgb24", interpolation=SCALING, threads=1
+            )
+            view[:] = _rows(scaled.planes[0])[:, : view.shape[1]]
 
 
-def _cut(frame: av.VideoFrame, box: Box) -> av.VideoFrame:
-    """Copy a box of whole chroma samples of a planar frame."""
-    out = av.VideoFrame(box.width, box.height, frame.format.name)
+def _rows(plane: VideoPlane) -> Frames:
+    """Return a plane's rows as bytes, without copying them."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+def _window(frame: av.VideoFrame, box: Box) -> _Window:
+    """Prepare to copy a box of whole chroma samples of a planar frame."""
+    picture = av.VideoFrame(box.width, box.height, frame.format.name)
     sample = (frame.format.components[0].bits + 7) // 8
-    for source, target in zip(frame.planes, out.planes, strict=True):
+    parts = []
+    for source, target in zip(frame.planes, picture.planes, strict=True):
         sx, sy = -(-frame.width // source.width), -(-frame.height // source.height)
-        rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
-        into = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
         left, top, wide = box.x // sx * sample, box.y // sy, target.width * sample
-        into[: target.height, :wide] = rows[top : top + target.height, left : left + wide]
-    out.colorspace, out.color_range = colours(frame)
-    return out
+        parts.append(
+            (
+                (slice(top, top + target.height), slice(left, left + wide)),
+                (slice(0, target.height), slice(0, wide)),
+            )
+        )
+    return _Window(picture, [_rows(plane) for plane in picture.planes], parts, VideoReformatter())
 
 
 def colours(frame: av.VideoFrame) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from system.data.decode import open_video
+from system.data.containers import open_video
 from system.data.scale import SCALING, colours
 from system.errors import DecodeError
 

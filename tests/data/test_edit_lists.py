@@ -16,7 +16,8 @@ import pytest
 
 from system.data import supplied
 from system.data.clips import key_frame_before
-from system.data.decode import ClipRequest, decode_pyav, open_video
+from system.data.containers import open_video
+from system.data.decode import ClipRequest, decode_pyav
 from system.data.probe import probe_video
 from system.data.supplied import SuppliedFile
 from tests.data.test_decode import CENTRE, encoded, images, row, whole

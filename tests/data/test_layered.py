@@ -16,8 +16,9 @@ from system.data import decode
 from system.data.assemble import StreamSpec, clip_maker
 from system.data.augment import CropDraw
 from system.data.clips import ClipMaker, key_frame_before
+from system.data.containers import open_video
 from system.data.dataset import ensure_index
-from system.data.decode import ClipRequest, decode_pyav, open_video
+from system.data.decode import ClipRequest, decode_pyav
 from system.data.index import Index
 from system.data.probe import probe_video
 from system.data.shards import ShardOptions, make_shards, phase_of

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from system.data.decode import decode_pyav, open_video
+from system.data.containers import open_video
+from system.data.decode import decode_pyav
 from system.data.scale import Frames
 from system.data.transcode import transcode
 from tests.data.test_decode import closeness, encoded, images, request

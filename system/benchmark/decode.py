@@ -1,0 +1,191 @@
+"""What decoding does: bytes of a video in, crops of 16 frames out, on one core.
+
+Ours is what a decode child does and what is fetched for it (`data.clips.fetch`, `data.decoders.decode_clip`); a line
+goes through the child itself. The limit is FFmpeg's decoder alone, given the same packets, without opening the file,
+reading it, or turning what is decoded into anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import torch
+from av.video.codeccontext import VideoCodecContext
+
+from system.benchmark.clip_sources import SIZE, Clips, Sources, clips_of, sources
+from system.benchmark.conventional_decode import conventional_clips, missing_packages
+from system.benchmark.line import Line, Target
+from system.benchmark.stages import Asked
+from system.benchmark.timing import Measured, interleaved, one_core
+from system.data.clips import Choice, ClipMaker, fetch
+from system.data.containers import open_video
+from system.data.decode import gathered_packets
+from system.data.decoders import decode_clip
+from system.data.sandbox import Limits, Sandbox
+from system.data.scale import Frames
+from system.data.sparse import decoded, needed
+from system.data.supplied import SuppliedFile
+from system.errors import DataError, DecodeError
+
+# Views of one decoded video: as without repeated augmentation, and with MGMAE's.
+VIEWS = (1, 4)
+CONVENTIONAL = "decord get_batch, Pillow crop and resize, normalised float tensor"
+LIMIT = "FFmpeg's decoder alone, given the same packets"
+
+
+def measure(asked: Asked) -> Sequence[Line]:
+    """Measure the decoding of small originals, and of large ones in layers of the stride."""
+    found = sources(asked)
+    missing = missing_packages()
+    if missing:
+        asked.say(f"  no conventional decoding: {' and '.join(missing)} not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_core():
+            lines = _originals(asked, found, not missing) + _layered(asked, found, not missing)
+    finally:
+        torch.set_num_threads(before)
+    if not lines:
+        raise DataError(f"{asked.videos} holds no H.264 video that decoding could be measured on")
+    return lines
+
+
+def _originals(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:
+    if found.small is None:
+        asked.say("  no small videos here, so the lines of original files are left out")
+        return []
+    lines = []
+    for views, ratio in zip(VIEWS, (2.5, 4.0), strict=True):
+        clips = clips_of(found.small, views, 1 if asked.short else 8)
+        contenders: dict[str, Callable[[], int]] = {"ours": partial(ours, clips), "limit": codec_alone(clips)}
+        if has_peer:
+            contenders["conventional"] = partial(conventional, clips)
+        rates = _rates(asked, clips, contenders)
+        name = f"original files, {views} view{'s' if views > 1 else ''}"
+        says = f"{CONVENTIONAL}; {LIMIT}; {found.small.num_videos} videos, {len(clips.choices)} clips"
+        lines.append(_line(name, rates, (Target("ratio", ratio),), says))
+        lines.append(_child_line(name, rates))
+    return lines
+
+
+def _layered(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:
+    if found.large is None or found.layered is None:
+        asked.say("  no video of 720 lines here, so the lines of layered shards are left out")
+        return []
+    clips = clips_of(found.layered, 1, 1 if asked.short else 16)
+    contenders: dict[str, Callable[[], int]] = {"ours": partial(ours, clips), "limit": codec_alone(clips)}
+    if has_peer:
+        contenders["conventional"] = partial(conventional, clips_of(found.large, 1, 1 if asked.short else 4))
+    rates = _rates(asked, clips, contenders)
+    name = "layered from 720p, 1 view"
+    says = f"{CONVENTIONAL}, of the originals; {LIMIT}; {found.layered.num_videos} videos, {len(clips.choices)} clips"
+    targets = (Target("ratio", 15.0), Target("at_least", 70.0), Target("share", 0.75))
+    return [_line(name, rates, targets, says), _child_line(name, rates)]
+
+
+def _rates(asked: Asked, clips: Clips, contenders: dict[str, Callable[[], int]]) -> dict[str, Measured]:
+    """Let contenders take turns, with one more that goes through a decode child."""
+    frames = clips.maker.spec.views * clips.maker.spec.grid.num_frames
+    with closing(Sandbox(frames * SIZE * SIZE * 3, Limits())) as sandbox:
+        return interleaved({**contenders, "child": partial(through_child, clips, sandbox)}, asked.repeats)
+
+
+def _line(name: str, rates: Mapping[str, Measured], targets: tuple[Target, ...], says: str) -> Line:
+    ours_, peer = rates["ours"], rates.get("conventional")
+    return Line(
+        "decode",
+        name,
+        "clips/s",
+        ours_.median,
+        None if peer is None else peer.median,
+        rates["limit"].median,
+        targets,
+        repeats=len(ours_.rates),
+        spread=ours_.spread,
+        says=says,
+    )
+
+
+def _child_line(name: str, rates: Mapping[str, Measured]) -> Line:
+    child = rates["child"]
+    return Line(
+        "decode",
+        f"{name}, in a child",
+        "clips/s",
+        child.median,
+        limit=rates["ours"].median,
+        repeats=len(child.rates),
+        spread=child.spread,
+        says="through the decode child, which shares the core with its parent; the limit is ours without a child",
+    )
+
+
+def ours(clips: Clips) -> int:
+    """Fetch and decode clips as a decode child does; return how many."""
+    for choice in clips.choices:
+        decode_one(clips.maker, choice)
+    return clips.count
+
+
+def decode_one(maker: ClipMaker, choice: Choice) -> Frames:
+    """Fetch and decode one clip: (V, T, size, size, 3) uint8."""
+    file = SuppliedFile(choice.video.num_bytes, _segments(maker, choice), _nothing_more)
+    return decode_clip(file, maker.request(choice))[0]
+
+
+def _segments(maker: ClipMaker, choice: Choice) -> tuple[tuple[int, bytes], ...]:
+    (answer,) = fetch(maker, [choice])
+    if isinstance(answer, DecodeError):
+        raise answer
+    return answer
+
+
+def _nothing_more(start: int, stop: int) -> bytes:
+    raise DecodeError("storage", f"bytes {start} to {stop} were not fetched")
+
+
+def conventional(clips: Clips) -> int:
+    """Decode clips the ordinary way; return how many."""
+    for choice in clips.choices:
+        request = clips.maker.request(choice)
+        conventional_clips(Path(choice.video.uri), request.frames, request.crops, SIZE)
+    return clips.count
+
+
+def through_child(clips: Clips, sandbox: Sandbox) -> int:
+    """Fetch clips and decode them in a child, as a decode actor does with a block; return how many."""
+    jobs = [clips.maker.job(choice, _segments(clips.maker, choice)) for choice in clips.choices]
+    for answer in sandbox.run(jobs):
+        if isinstance(answer, DecodeError):
+            raise answer
+    return clips.count
+
+
+def codec_alone(clips: Clips) -> Callable[[], int]:
+    """Return what decodes the packets of clips and nothing else."""
+    prepared = [_prepared(clips.maker, choice) for choice in clips.choices]
+
+    def work() -> int:
+        for extradata, packets, wanted in prepared:
+            context = cast("VideoCodecContext", av.CodecContext.create("h264", "r"))
+            context.extradata, context.thread_count = extradata, 1
+            for _ in decoded(context, packets, wanted):
+                pass
+        return clips.count
+
+    return work
+
+
+def _prepared(maker: ClipMaker, choice: Choice) -> tuple[bytes | None, list[Any], frozenset[int]]:
+    """Return the packets that decoding a clip gives to the decoder."""
+    container, stream = open_video(SuppliedFile(choice.video.num_bytes, _segments(maker, choice), _nothing_more))
+    with container:
+        extradata = stream.codec_context.extradata
+        gathered, wanted = gathered_packets(container, stream, maker.request(choice))
+        return extradata, needed(gathered, wanted, extradata), wanted
