@@ -64,14 +64,14 @@ class Sources:
 
 
 def sources(asked: Asked) -> Sources:
-    """Take the H.264 videos of the folder that is asked for, or make some, and re-encode the large ones."""
+    """Take the .mp4 and .mov videos in H.264 that are asked for, or make some, and re-encode the large ones."""
     scratch = Path(asked.scratch) / "decode"
     uri = str(_generated(scratch / "generated", asked.short)) if asked.videos == "synthetic" else asked.videos
     writer = build_index(uri, str(scratch / "all.parquet"))
     rows = [Index(writer.uri).row(number) for number in range(writer.num_videos)]
     others = [row.name for row in rows if not _is_measured(row)]
     if others:
-        asked.say(f"  not measured, since no H.264 of {FRAMES} frames or more: {', '.join(others)}")
+        asked.say(f"  not measured, since no .mp4 in H.264 of {FRAMES} frames or more: {', '.join(others)}")
     found = [row for row in rows if _is_measured(row)]
     small = _copied(scratch / "small", [row for row in found if min(row.width, row.height) < LARGE_PX])
     large = _copied(scratch / "large", [row for row in found if min(row.width, row.height) >= LARGE_PX])
@@ -83,7 +83,8 @@ def sources(asked: Asked) -> Sources:
 
 def _is_measured(row: VideoRow) -> bool:
     """Say whether both ways and the limit know what to do with a video."""
-    return row.codec == "h264" and row.num_frames >= FRAMES
+    is_mp4 = PurePosixPath(row.name).suffix.lower() in (".mp4", ".m4v", ".mov")
+    return row.codec == "h264" and is_mp4 and row.num_frames >= FRAMES
 
 
 def _copied(folder: Path, rows: Sequence[VideoRow]) -> Index | None:

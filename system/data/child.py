@@ -15,7 +15,7 @@ import resource
 import sys
 import threading
 import time
-from math import ceil
+from math import ceil, prod
 from typing import IO, Any
 
 import numpy as np
@@ -69,9 +69,10 @@ class _Child:
             return {"ok": True}, transcode(file, **message["options"])
         request = request_from(message["request"])
         vectors = VectorCollector(request) if request.pairs else None
-        frames, decoder = decode_clip(file, request, vectors)
-        into = np.frombuffer(self._shared, np.uint8, count=frames.size, offset=message["offset"])
-        into[:] = frames.ravel()
+        into = np.frombuffer(self._shared, np.uint8, prod(request.shape()), message["offset"]).reshape(request.shape())
+        frames, decoder = decode_clip(file, request, vectors, into)
+        if not np.may_share_memory(frames, into):
+            into[:] = frames
         flow = vectors.flow() if vectors is not None else None
         return {"decoder": decoder, "shape": frames.shape}, b"" if flow is None else flow.tobytes()
 

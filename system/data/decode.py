@@ -72,6 +72,7 @@ def _numbered(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (frame number, frame) in the order of presentation, from the key frame on; of layers only references."""
     number, first_pts = 0, None
+    is_begun = False
     frames: Iterator[av.VideoFrame]
     if layers:
         stream.codec_context.skip_frame = "NONREF"
@@ -90,6 +91,9 @@ def _numbered(
         # Leading pictures of an open group refer to frames before the seek.
         if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
             continue
+        if not is_begun and first_pts is not None and frame.pts != first_pts:
+            raise DecodeError("decode", "its key frame alone gives no frame, so those after it cannot be counted")
+        is_begun = True
         yield number, frame
         number += 1
 
@@ -115,7 +119,9 @@ def _is_leading(packet: av.Packet[Any], first_pts: int | None) -> bool:
     return first_pts is not None and packet.pts is not None and packet.pts < first_pts and not packet.is_discard
 
 
-def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None) -> Frames:
+def decode_pyav(
+    file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None, out: Frames | None = None
+) -> Frames:
     """Decode with PyAV's own FFmpeg, from the key frame before the clip to the clip's last frame.
 
     Of an H.264 stream only what the clip needs is decoded, if its packets say what that is (sparse.py). If they do not,
@@ -129,13 +135,14 @@ def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
         file: the video.
         request: what is wanted of it.
         vectors: shown every frame that is decoded, with its motion vectors.
+        out: contiguous memory of the result's shape, to be used for it; frames that are turned are put elsewhere.
 
     Raises:
         DecodeError: if the video cannot be opened, is damaged at a wanted frame, or ends too early.
     """
     with suppress(DecodeError):
         file.seek(0)
-        if (clip := _decode_sparsely(file, request, vectors)) is not None:
+        if (clip := _decode_sparsely(file, request, vectors, out)) is not None:
             return clip
     attempts = [request]
     if request.layers:
@@ -145,7 +152,7 @@ def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
     for left, attempt in zip(range(len(attempts) - 1, -1, -1), attempts, strict=True):
         file.seek(0)
         try:
-            return _decode_from(file, attempt, vectors)
+            return _decode_from(file, attempt, vectors, out)
         except DecodeError as error:
             if error.code == "open" or not left:
                 raise
@@ -155,10 +162,10 @@ def decode_pyav(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
 class _Found:
     """What has been decoded of a clip: the views of its frames, how they are to be turned, the last frame's number."""
 
-    def __init__(self, request: ClipRequest) -> None:
+    def __init__(self, request: ClipRequest, out: Frames | None) -> None:
         views, count, size, _, _ = request.shape()
         self.frames = request.frames
-        self.clip: Frames = np.empty((views, count, size, 3 * size), np.uint8)
+        self.clip = (np.empty(request.shape(), np.uint8) if out is None else out).reshape(views, count, size, 3 * size)
         self.at: dict[int, int] = {}  # a frame's number -> where it lies in the clip
         self.turns = 0
         self.last = -1
@@ -187,9 +194,11 @@ class _Found:
         return np.ascontiguousarray(np.rot90(clip, self.turns, (2, 3)))
 
 
-def _decode_from(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None) -> Frames:
+def _decode_from(
+    file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None, out: Frames | None = None
+) -> Frames:
     container, stream = open_video(file)
-    found = _Found(request)
+    found = _Found(request, out)
     with container:
         if vectors is not None:
             vectors.begin(stream)
@@ -205,7 +214,9 @@ def _decode_from(file: io.IOBase, request: ClipRequest, vectors: VectorCollector
     return found.whole()
 
 
-def _decode_sparsely(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None) -> Frames | None:
+def _decode_sparsely(
+    file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None, out: Frames | None = None
+) -> Frames | None:
     """Decode only what a clip needs of an H.264 stream; None where that cannot be done.
 
     Raises:
@@ -217,7 +228,7 @@ def _decode_sparsely(file: io.IOBase, request: ClipRequest, vectors: VectorColle
     if opened is None:
         return None
     container, stream = opened
-    found = _Found(request)
+    found = _Found(request, out)
     with container:
         if stream.codec_context.name != "h264":
             return None
@@ -240,12 +251,13 @@ def _picked(
         DecodeError: if frames cannot be picked, or there is no key frame where one should be.
     """
     gathered, wanted = gathered_packets(container, stream, request)
-    key, context = gathered.packets[0].pts, stream.codec_context
+    key, end, context = gathered.packets[0].pts, max(wanted), stream.codec_context
     for frame in decoded(context, needed(gathered, wanted, context.extradata if is_minimal else None), wanted):
-        if frame.interlaced_frame or frame.pts not in gathered.numbers:
+        number = gathered.numbers.get(frame.pts)
+        if frame.interlaced_frame or (number is None and frame.pts < end):
             raise IrregularError("its packets are no frames")
-        if frame.pts >= key:
-            yield gathered.numbers[frame.pts], frame
+        if number is not None and frame.pts >= key:
+            yield number, frame
 
 
 def gathered_packets(

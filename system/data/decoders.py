@@ -124,7 +124,9 @@ def load(name: str) -> None:
         ) from error
 
 
-def decode_clip(file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None) -> tuple[Frames, str]:
+def decode_clip(
+    file: io.IOBase, request: ClipRequest, vectors: VectorCollector | None = None, out: Frames | None = None
+) -> tuple[Frames, str]:
     """Decode a clip with the decoder that the request names.
 
     `auto` is PyAV, and decord where PyAV does not know the codec: what PyAV finds damaged, another decoder may pass off
@@ -134,6 +136,7 @@ def decode_clip(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
         file: the video.
         request: what is wanted of it.
         vectors: shown every frame that PyAV decodes; the other decoders tell nothing of motion.
+        out: contiguous memory of the result's shape, which the result may lie in.
 
     Returns:
         (V, T, size, size, 3) uint8 RGB, and the decoder's name.
@@ -145,7 +148,7 @@ def decode_clip(file: io.IOBase, request: ClipRequest, vectors: VectorCollector 
     name = "pyav" if request.decoder == "auto" else request.decoder
     load(name)
     try:
-        return (decode_pyav(file, request, vectors) if name == "pyav" else DECODERS[name](file, request)), name
+        return (decode_pyav(file, request, vectors, out) if name == "pyav" else DECODERS[name](file, request)), name
     except CodecError:
         if request.decoder != "auto" or not has_decoder("decord"):
             raise

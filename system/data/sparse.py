@@ -34,14 +34,14 @@ class Gathered:
     """The packets of a stretch of video.
 
     Attributes:
-        packets: in the order of decoding, from a key frame on.
-        numbers: presentation time -> frame number, of the frames that are shown.
-        times: frame number -> presentation time.
+        packets: in the order of decoding, from a key frame on; some of frames behind the last one among them.
+        times: frame number -> presentation time, of the frames that are shown, up to the last one.
+        numbers: presentation time -> frame number, of the same frames.
     """
 
     packets: tuple[av.Packet[Any], ...]
-    numbers: dict[int, int]
     times: dict[int, int]
+    numbers: dict[int, int]
 
 
 def gather(packets: Packets, first: int, last: int) -> Gathered:
@@ -72,11 +72,10 @@ def gather(packets: Packets, first: int, last: int) -> Gathered:
             shown.append(time)
             if len(shown) > last - first:
                 bound = sorted(shown)[last - first]
-    times = dict(enumerate(sorted(shown), first))
-    numbers = {time: number for number, time in times.items()}
-    if len(numbers) != len(times):
+    if len(set(shown)) != len(shown):
         raise IrregularError("several of its frames have the same time")
-    return Gathered(tuple(taken), numbers, times)
+    times = dict(enumerate(sorted(shown)[: last - first + 1], first))
+    return Gathered(tuple(taken), times, {time: number for number, time in times.items()})
 
 
 def needed(gathered: Gathered, wanted: Collection[int], extradata: bytes | None) -> list[av.Packet[Any]]:

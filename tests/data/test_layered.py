@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from system.data.probe import probe_video
 from system.data.shards import ShardOptions, make_shards, phase_of
 from system.data.sources import build_index
 from system.data.transcode import transcode
+from system.data.vectors import VectorCollector
 from system.errors import DataError
 from tests.data.test_decode import closeness, encoded, images, row, whole
 from tests.small import stream_spec, tiny_recipe
@@ -92,24 +94,41 @@ def test_numbers_are_right_at_every_rate(fps: str) -> None:
     assert (decode_pyav(io.BytesIO(data), request) == decode_pyav(io.BytesIO(data), replace(request, layers=0))).all()
 
 
-def decoded_frames(data: bytes, request: ClipRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the frames that are decoded for a clip."""
+@pytest.mark.parametrize("way", ["_picked", "_numbered"])
+def test_skipping_decodes_the_references_alone(layered: bytes, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """By their packets, and where that does not go by telling the decoder: then with the one before a key frame."""
     seen: list[int] = []
-    honest = decode._numbered
+    honest = getattr(decode, way)
 
-    def counting(*values: object) -> object:
-        for number, frame in honest(*values):  # type: ignore[arg-type]
+    def counting(*values: object) -> Iterator[object]:
+        for number, frame in honest(*values):
             seen.append(number)
             yield number, frame
 
-    monkeypatch.setattr(decode, "_numbered", counting)
-    decode_pyav(io.BytesIO(data), request)
-    return seen
+    monkeypatch.setattr(decode, way, counting)
+    if way == "_numbered":
+        monkeypatch.setattr(decode, "_decode_sparsely", lambda *values: None)
+    decode_pyav(io.BytesIO(layered), clip(layered, (20, 24, 28, 32, 36), STRIDE))
+    assert seen == ([16, 20, 24, 28, 31, 32, 36] if way == "_numbered" else [16, 20, 24, 28, 32, 36])
 
 
-def test_skipping_decodes_the_references_alone(layered: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = decoded_frames(layered, clip(layered, (20, 24, 28, 32, 36), STRIDE), monkeypatch)
-    assert seen == [16, 20, 24, 28, 31, 32, 36]
+@pytest.mark.parametrize("first", [0, 4, 20, 44])
+def test_vectors_are_the_same_whichever_way_the_frames_are_found(
+    layered: bytes, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    frames = tuple(range(first, 61, STRIDE))
+    pairs = tuple((place + 1, place) for place in range(len(frames) - 1))
+    request = replace(clip(layered, frames, STRIDE), pairs=pairs)
+    found = []
+    for _ in range(2):
+        vectors = VectorCollector(request)
+        pixels = decode_pyav(io.BytesIO(layered), request, vectors)
+        found.append((pixels, vectors.flow()))
+        monkeypatch.setattr(decode, "_decode_sparsely", lambda *values: None)
+    (pixels, flow), (others, other_flow) = found
+    assert flow is not None and other_flow is not None
+    assert (pixels == others).all()
+    assert (flow == other_flow).all()
 
 
 def test_a_stream_that_is_not_layered_after_all_is_decoded_whole(source: bytes) -> None:
