@@ -102,7 +102,7 @@ def _generated(folder: Path, short: bool) -> Path:
     """Make videos of known motion, most of them small and one large."""
     folder.mkdir(parents=True)
     sizes = [(256, 340)] * (1 if short else 3) + [(LARGE_PX, 1280)]
-    count = 64 if short else 132
+    count = 24 if short else 132
     for number, (height, width) in enumerate(sizes):
         scene = moving_scene(0, number, size=(height, width), num_frames=count)
         path = folder / f"{number}-{height}.mp4"

@@ -44,6 +44,7 @@ def conventional_clips(path: Path, frames: Sequence[int], crops: Sequence[CropDr
     import decord  # noqa: PLC0415  a peer that need not be there
     from PIL.Image import fromarray  # noqa: PLC0415
 
+    decord.logging.set_level(decord.logging.QUIET)
     reader = decord.VideoReader(str(path), num_threads=1)
     pictures = [fromarray(image) for image in reader.get_batch(list(frames)).asnumpy()]
     return [_view(pictures, crop, size) for crop in crops]

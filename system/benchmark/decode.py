@@ -42,7 +42,14 @@ LIMIT = "the codec alone on the same frames, with opening and reading the file"
 
 def measure(asked: Asked) -> Sequence[Line]:
     """Measure the decoding of small originals, and of large ones in layers of the stride."""
-    found = sources(asked)
+    lines = lines_of(asked, sources(asked))
+    if not lines:
+        raise DataError(f"{asked.videos} holds no H.264 video that decoding could be measured on")
+    return lines
+
+
+def lines_of(asked: Asked, found: Sources) -> list[Line]:
+    """Measure what there are videos for."""
     missing = missing_packages()
     if missing:
         asked.say(f"  no conventional decoding: {' and '.join(missing)} not installed")
@@ -50,12 +57,9 @@ def measure(asked: Asked) -> Sequence[Line]:
     torch.set_num_threads(1)
     try:
         with one_core():
-            lines = _originals(asked, found, not missing) + _layered(asked, found, not missing)
+            return _originals(asked, found, not missing) + _layered(asked, found, not missing)
     finally:
         torch.set_num_threads(before)
-    if not lines:
-        raise DataError(f"{asked.videos} holds no H.264 video that decoding could be measured on")
-    return lines
 
 
 def _originals(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:
@@ -223,9 +227,10 @@ def _packets(
     maker: ClipMaker, choice: Choice
 ) -> tuple[InputContainer, VideoStream, list[av.Packet[Any]], frozenset[int]]:
     """Open a video and return the packets that decoding a clip takes, and the times of the wanted frames."""
-    opened = open_from_header(_file(maker, choice))
+    request = maker.request(choice)
+    opened = open_from_header(_file(maker, choice), request.size_px)
     if opened is None:
         raise DataError(f"{choice.video.uri} is no .mp4 or .mov file, which the limit of decoding is measured on")
     container, stream = opened
-    gathered, wanted = gathered_packets(container, stream, maker.request(choice))
+    gathered, wanted = gathered_packets(container, stream, request)
     return container, stream, needed(gathered, wanted, stream.codec_context.extradata), wanted

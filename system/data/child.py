@@ -45,6 +45,7 @@ def request_from(values: dict[str, Any]) -> ClipRequest:
         Seek(*values["seek"]) if values["seek"] else None,
         values["layers"],
         tuple((start, end) for start, end in values["pairs"]),
+        tuple(values["size_px"]) if values["size_px"] else None,
     )
 
 

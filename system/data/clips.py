@@ -207,6 +207,7 @@ class ClipMaker:
             key_frame_before(video, frames[0]),
             video.layers if in_layers else 0,
             self.spec.pairs,
+            (video.width, video.height),
         )
 
     def job(self, choice: Choice, segments: Segments = ()) -> Job:

@@ -78,10 +78,17 @@ def open_video(file: io.IOBase) -> tuple[InputContainer, VideoStream]:
     return container, stream
 
 
-def open_from_header(file: io.IOBase) -> tuple[InputContainer, VideoStream] | None:
-    """Open an .mp4 or .mov file as `open_video` does, and if it has one video stream by what its header says of that.
+def open_from_header(
+    file: io.IOBase, size_px: tuple[int, int] | None = None
+) -> tuple[InputContainer, VideoStream] | None:
+    """Open an .mp4 or .mov file as `open_video` does, and if that is enough by what its header says of the streams.
 
-    Nothing is decoded for that, which `open_video` does for 0.7 to 2 ms; it has to choose where there are several.
+    Nothing is decoded for that, which `open_video` does for 0.7 to 2 ms. It has to choose where several streams may be
+    the video.
+
+    Args:
+        file: the video.
+        size_px: width and height of the video stream, if they are known.
 
     Returns:
         None if it is no such file.
@@ -95,8 +102,9 @@ def open_from_header(file: io.IOBase) -> tuple[InputContainer, VideoStream] | No
     if not is_such:
         return None
     container = open_container(file, decoders=False)
-    streams = container.streams.video
-    if len(streams) == 1 and streams[0].codec_context is not None and streams[0].width:
+    known = [stream for stream in container.streams.video if stream.codec_context is not None]  # or it has no size
+    streams = [stream for stream in known if size_px in (None, (stream.width, stream.height))]
+    if len(streams) == 1 and streams[0].width:
         _want_only(container, streams[0])
         return container, streams[0]
     container.close()

@@ -47,6 +47,7 @@ class ClipRequest:
         seek: the last key frame at or before the first wanted frame; None: decode from the start.
         layers: only every `layers`-th frame of the stream is a reference, and all wanted frames are such; 0: any.
         pairs: positions in `frames` of the frames between which the stream's motion vectors are wanted.
+        size_px: width and height of the video, by the index; None: not known.
     """
 
     frames: tuple[int, ...]
@@ -56,6 +57,7 @@ class ClipRequest:
     seek: Seek | None = None
     layers: int = 0
     pairs: tuple[tuple[int, int], ...] = ()
+    size_px: tuple[int, int] | None = None
 
     def shape(self) -> tuple[int, int, int, int, int]:
         """Return the shape of the result."""
@@ -224,7 +226,7 @@ def _decode_sparsely(
     """
     if vectors is not None and not request.layers:  # frames that no other refers to have vectors too
         return None
-    opened = open_from_header(file)
+    opened = open_from_header(file, request.size_px)
     if opened is None:
         return None
     container, stream = opened

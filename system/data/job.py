@@ -112,6 +112,7 @@ def decode_job(video: Video, request: ClipRequest) -> Job:
         "seek": [request.seek.frame, request.seek.timestamp, request.seek.target] if request.seek else None,
         "layers": request.layers,
         "pairs": [list(pair) for pair in request.pairs],
+        "size_px": request.size_px,
     }
     flow = request.flow_shape() if request.pairs else None
     return Job(

@@ -9,7 +9,7 @@ from system.benchmark import decode
 from system.benchmark.clip_sources import Sources, clips_of, sources
 from system.benchmark.conventional_decode import MEAN, STD, conventional_clips, missing_packages
 from system.benchmark.line import Line
-from system.benchmark.stages import Asked, measure
+from system.benchmark.stages import Asked
 from system.data.sandbox import Limits, Sandbox
 
 has_peer = pytest.mark.skipif(bool(missing_packages()), reason="decord and Pillow are not installed")
@@ -47,6 +47,12 @@ def test_the_conventional_way_shows_the_same_crops(found: Sources, views: int) -
         assert np.abs(pixels - view).mean() < 4
 
 
+def test_what_a_folder_does_not_hold_is_left_out_and_said(found: Sources, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert decode.lines_of(asked(tmp_path, said), Sources(None, None, None)) == []
+    assert [line for line in said if "no small videos" in line] and [line for line in said if "720 lines" in line]
+
+
 def test_the_limit_decodes_what_our_way_decodes(found: Sources) -> None:
     for index in (found.small, found.layered):
         assert index is not None
@@ -65,8 +71,8 @@ def test_a_child_gives_as_many_clips(found: Sources) -> None:
         sandbox.close()
 
 
-def test_every_line_of_the_stage_is_measured(tmp_path: Path) -> None:
-    lines = measure("decode", asked(tmp_path, []))
+def test_every_line_of_the_stage_is_measured(found: Sources, tmp_path: Path) -> None:
+    lines = decode.lines_of(asked(tmp_path, []), found)
     by_name: dict[str, Line] = {line.name: line for line in lines}
     assert len(by_name) == len(lines) == 6
     for name in ("original files, 1 view", "original files, 4 views", "layered from 720p, 1 view"):

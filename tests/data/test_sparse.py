@@ -137,7 +137,7 @@ def test_a_header_tells_as_much_as_the_first_frames(made: list[Frames]) -> None:
     container.close()
 
 
-def test_of_several_video_streams_the_same_one_is_taken(made: list[Frames]) -> None:
+def test_of_several_video_streams_the_one_is_taken_that_was_indexed(made: list[Frames]) -> None:
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as out:
         streams = [out.add_stream("libx264", rate=25) for _ in range(2)]
@@ -150,9 +150,11 @@ def test_of_several_video_streams_the_same_one_is_taken(made: list[Frames]) -> N
         for stream in streams:
             out.mux(stream.encode())
     data = target.getvalue()
-    opened, (container, stream) = open_from_header(io.BytesIO(data)), open_video(io.BytesIO(data))
-    assert opened is not None
-    assert opened[1].index == stream.index
+    container, chosen = open_video(io.BytesIO(data))
+    for size_px in (None, (chosen.width, chosen.height), (1, 1)):
+        opened = open_from_header(io.BytesIO(data), size_px)
+        assert opened is not None
+        assert opened[1].index == chosen.index
     container.close()
 
 
