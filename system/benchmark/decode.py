@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import torch
 from av.container import InputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from system.benchmark.clip_sources import SIZE, Clips, Sources, clips_of, sources
@@ -214,7 +213,7 @@ def decoder_alone(clips: Clips) -> Callable[[], int]:
 
     def work() -> int:
         for extradata, packets, wanted in prepared:
-            context = cast("VideoCodecContext", av.CodecContext.create("h264", "r"))
+            context = av.CodecContext.create("h264", "r")
             context.extradata, context.thread_count = extradata, 1
             for _ in decoded(context, packets, wanted):
                 pass

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -81,8 +81,10 @@ def _numbered(
     if seek is not None and seek.frame > 0:
         packets = from_key_frame(container, stream, seek)
         head = list(islice(packets, 1 + MAX_LEADING))
-        first_pts = head[0].pts
-        number = seek.frame + sum(_is_leading(packet, first_pts) for packet in head)
+        first_pts, is_begun = head[0].pts, head[0].is_discard
+        # Frames that are shown before the key frame, and shown at all.
+        leading = [each for each in head if first_pts is not None and each.pts is not None and each.pts < first_pts]
+        number = seek.frame + sum(not packet.is_discard for packet in leading)
         frames = (frame for packet in chain(head, packets) for frame in packet.decode())
     else:
         frames = container.decode(stream)
@@ -114,11 +116,6 @@ def _by_time(frames: Iterator[av.VideoFrame], first: int) -> Iterator[tuple[int,
         if begin is None or not tick or frame.pts is None or (frame.pts - begin) % tick:
             raise DecodeError("decode", "its frames have no times of a constant rate")
         yield first + (frame.pts - begin) // tick, frame
-
-
-def _is_leading(packet: av.Packet[Any], first_pts: int | None) -> bool:
-    """Say whether a packet after a key frame's is shown before it, and shown at all."""
-    return first_pts is not None and packet.pts is not None and packet.pts < first_pts and not packet.is_discard
 
 
 def decode_pyav(
@@ -253,13 +250,13 @@ def _picked(
         DecodeError: if frames cannot be picked, or there is no key frame where one should be.
     """
     gathered, wanted = gathered_packets(container, stream, request)
-    key, end, context = gathered.packets[0].pts, max(wanted), stream.codec_context
+    context = stream.codec_context
     for frame in decoded(context, needed(gathered, wanted, context.extradata if is_minimal else None), wanted):
-        number = gathered.numbers.get(frame.pts)
-        if frame.interlaced_frame or (number is None and frame.pts < end):
+        time = frame.pts
+        if time is None or frame.interlaced_frame or (time not in gathered.numbers and time < max(wanted)):
             raise IrregularError("its packets are no frames")
-        if number is not None and frame.pts >= key:
-            yield number, frame
+        if time >= gathered.key and time in gathered.numbers:
+            yield gathered.numbers[time], frame
 
 
 def gathered_packets(
@@ -279,8 +276,7 @@ def gathered_packets(
     if not all(number in gathered.times for number in request.frames):
         raise IrregularError("it has no such frame")
     wanted = frozenset(gathered.times[number] for number in request.frames)
-    key = gathered.packets[0].pts
-    if min(wanted) < key or (begin == 0 and gathered.times[0] < key):
+    if min(wanted) < gathered.key or (begin == 0 and gathered.times[0] < gathered.key):
         raise IrregularError("frames are shown before their key frame")
     return gathered, wanted
 

@@ -35,11 +35,13 @@ class Gathered:
 
     Attributes:
         packets: in the order of decoding, from a key frame on; some of frames behind the last one among them.
+        key: presentation time of the first one.
         times: frame number -> presentation time, of the frames that are shown, up to the last one.
         numbers: presentation time -> frame number, of the same frames.
     """
 
     packets: tuple[av.Packet[Any], ...]
+    key: int
     times: dict[int, int]
     numbers: dict[int, int]
 
@@ -57,7 +59,7 @@ def gather(packets: Packets, first: int, last: int) -> Gathered:
     """
     taken: list[av.Packet[Any]] = []
     shown: list[int] = []
-    bound, before = None, None
+    bound, before, key = None, None, None
     for packet in packets:
         if not packet.size:
             break
@@ -67,15 +69,16 @@ def gather(packets: Packets, first: int, last: int) -> Gathered:
         if bound is not None and order > bound:
             break  # whatever follows is decoded, and so shown, later than the last frame
         before = order
+        key = time if key is None else key
         taken.append(packet)
         if not packet.is_discard:
             shown.append(time)
             if len(shown) > last - first:
                 bound = sorted(shown)[last - first]
-    if len(set(shown)) != len(shown):
-        raise IrregularError("several of its frames have the same time")
+    if key is None or len(set(shown)) != len(shown):
+        raise IrregularError("it has no frames, or several of the same time")
     times = dict(enumerate(sorted(shown)[: last - first + 1], first))
-    return Gathered(tuple(taken), times, {time: number for number, time in times.items()})
+    return Gathered(tuple(taken), key, times, {time: number for number, time in times.items()})
 
 
 def needed(gathered: Gathered, wanted: Collection[int], extradata: bytes | None) -> list[av.Packet[Any]]:
@@ -94,7 +97,7 @@ def needed(gathered: Gathered, wanted: Collection[int], extradata: bytes | None)
         if is_passed:
             continue
         kept.append(packet)
-        is_passed = packet.is_keyframe and closes(memoryview(packet), extradata)  # type: ignore[arg-type]
+        is_passed = packet.is_keyframe and closes(memoryview(packet), extradata)
     return kept[::-1]
 
 

@@ -57,7 +57,8 @@ def test_the_limit_decodes_what_our_way_decodes(found: Sources) -> None:
     for index in (found.small, found.layered):
         assert index is not None
         clips = clips_of(index, 1, 1)
-        assert decode.frames_decoded(clips) >= 16 * len(clips.choices)
+        wanted = [clips.maker.request(choice).frames for choice in clips.choices]
+        assert decode.frames_decoded(clips) >= sum(len(set(frames)) for frames in wanted) > 0
         assert decode.codec_alone(clips) == clips.count
 
 

@@ -40,14 +40,15 @@ def test_two_steps_give_the_pixels_of_one(height: int, matrix: int, color_range:
     frame.colorspace, frame.color_range = matrix, color_range
     scaler = Scaler((CropDraw(0, 0),), 48)
     (box,) = scaler.boxes(frame)
-    picture = av.VideoFrame.from_ndarray(_cut_420(frame.to_ndarray(), 96, height, box.width, box.height), "yuv420p")
+    picture = av.VideoFrame.from_ndarray(_cut_420(frame, 96, height, box.width, box.height), "yuv420p")
     picture.colorspace, picture.color_range = colours(frame)
     one = VideoReformatter().reformat(picture, 48, 48, "rgb24", interpolation=SCALING, threads=1)
     assert (scaler.views(frame)[0] == one.to_ndarray()).all()
 
 
-def _cut_420(planes: Frames, width: int, height: int, wide: int, high: int) -> Frames:
+def _cut_420(frame: av.VideoFrame, width: int, height: int, wide: int, high: int) -> Frames:
     """Cut the upper left corner out of the planes of a 4:2:0 picture, which lie below each other."""
+    planes = np.asarray(frame.to_ndarray(), np.uint8)
     parts, at = [], 0
     for step in (1, 2, 2):
         rows, columns = -(-height // step), width // step
