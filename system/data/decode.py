@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -123,12 +122,9 @@ def decode_pyav(
 ) -> Frames:
     """Decode with PyAV's own FFmpeg, from the key frame before the clip to the clip's last frame.
 
-    Of an H.264 stream only what the clip needs is decoded, if its packets say what that is (sparse.py). If they do not,
-    or anything else is out of order there, what follows has the last word.
-
-    Some streams mark frames as key frames that need frames before them (recovery points, open groups): where decoding
-    from one gives damaged frames, the video is decoded from its start. Where decoding only the references of a layered
-    stream fails, all frames are decoded.
+    Of an H.264 stream only what the clip needs is decoded, if its packets say what that is (sparse.py); else all
+    frames, or the references of a layered stream. Some streams mark frames as key frames that need frames before them (recovery
+    points, open groups): where decoding from one gives damaged frames, the video is decoded from its start.
 
     Args:
         file: the video.
@@ -139,14 +135,20 @@ def decode_pyav(
     Raises:
         DecodeError: if the video cannot be opened, is damaged at a wanted frame, or ends too early.
     """
-    with suppress(DecodeError):
+    seeks = request.seek is not None and request.seek.frame > 0
+    for sparse in (request, replace(request, seek=None))[: 1 + seeks]:
         file.seek(0)
-        if (clip := _decode_sparsely(file, request, vectors, out)) is not None:
-            return clip
+        try:
+            if (clip := _decode_sparsely(file, sparse, vectors, out)) is not None:
+                return clip
+            break
+        except DecodeError as error:
+            if error.code != "corrupt":  # which whoever decodes all frames from there finds too
+                break
     attempts = [request]
     if request.layers:
         attempts.append(replace(request, layers=0))
-    if request.seek is not None and request.seek.frame > 0:
+    if seeks:
         attempts.append(replace(request, layers=0, seek=None))
     for left, attempt in zip(range(len(attempts) - 1, -1, -1), attempts, strict=True):
         file.seek(0)

@@ -20,6 +20,8 @@ from system.errors import DecodeError
 Packets = Iterable["av.Packet[Any]"]
 _SLICES = range(1, 6)  # types of the units of H.264 that hold a picture; 5 is one of a closed group's first frame
 _CLOSED = 5
+# The most that is held of a video at a time; of what is longer every frame is decoded as it is read.
+MOST_BYTES = 64 << 20
 
 
 class IrregularError(DecodeError):
@@ -55,11 +57,12 @@ def gather(packets: Packets, first: int, last: int) -> Gathered:
         last: number of the last frame that has to be there; fewer packets if the video ends before.
 
     Raises:
-        IrregularError: if a packet has no times, or not one of its own.
+        IrregularError: if a packet has no times, or not one of its own, or it is too much.
     """
     taken: list[av.Packet[Any]] = []
     shown: list[int] = []
     bound, before, key = None, None, None
+    held_bytes = 0
     for packet in packets:
         if not packet.size:
             break
@@ -68,7 +71,9 @@ def gather(packets: Packets, first: int, last: int) -> Gathered:
             raise IrregularError("its packets have no times, or such as are not in order")
         if bound is not None and order > bound:
             break  # whatever follows is decoded, and so shown, later than the last frame
-        before = order
+        before, held_bytes = order, held_bytes + packet.size
+        if held_bytes > MOST_BYTES:
+            raise IrregularError(f"its last frame is more than {MOST_BYTES >> 20} MiB behind a key frame")
         key = time if key is None else key
         taken.append(packet)
         if not packet.is_discard:

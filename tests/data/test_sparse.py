@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from system.data import decode
+from system.data import decode, sparse
 from system.data.augment import CropDraw
 from system.data.clips import key_frame_before
 from system.data.containers import open_from_header, open_video
@@ -18,6 +18,7 @@ from system.data.decode import ClipRequest, decode_pyav, gathered_packets
 from system.data.probe import probe_video
 from system.data.scale import Frames
 from system.data.sparse import Gathered, IrregularError, closes, decoded, gather, needed
+from system.errors import DecodeError
 from tests.data.test_decode import encoded, images, row, whole
 
 KINDS = {
@@ -124,6 +125,29 @@ def test_packets_without_times_are_refused(made: list[Frames]) -> None:
         gather(packets, 0, 7)
 
 
+def test_a_stretch_that_is_too_long_to_be_held_is_decoded_frame_by_frame(
+    made: list[Frames], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(made[:20], options={"preset": "veryfast"})
+    request = ClipRequest((0, 9), (CropDraw(0, 4),), 48)
+    every = decode_pyav(io.BytesIO(data), request)
+    monkeypatch.setattr(sparse, "MOST_BYTES", 100)
+    with pytest.raises(IrregularError, match="behind a key frame"):
+        decode._decode_sparsely(io.BytesIO(data), request)
+    assert (decode_pyav(io.BytesIO(data), request) == every).all()
+
+
+def test_a_key_frame_that_gives_damaged_frames_is_not_decoded_from(real_videos: Path) -> None:
+    """This one was cut out of a longer video: two of its three key frames need frames before them."""
+    data = (real_videos / "cockatoo.mp4").read_bytes()
+    request = clip(data, (80,))
+    assert request.seek is not None and request.seek.frame == 76
+    with pytest.raises(DecodeError, match="frame 80 is damaged"):
+        decode._decode_sparsely(io.BytesIO(data), request)
+    every = decode._decode_from(io.BytesIO(data), replace(request, seek=None))
+    assert (decode_pyav(io.BytesIO(data), request) == every).all()
+
+
 def test_other_codecs_and_containers_are_decoded_whole(made: list[Frames]) -> None:
     for codec, container in (("mpeg4", "mp4"), ("libx264", "matroska"), ("libx264", "mpegts")):
         data = encoded(made[:20], codec=codec, container=container, options={"g": "10"})
@@ -169,6 +193,6 @@ def test_real_files_have_the_same_pixels(real_videos: Path) -> None:
         last = probe_video(whole(data)).num_frames - 1
         frames = tuple(min(last // 3 + 4 * place, last) for place in range(16))
         request = replace(clip(data, frames), size=224)
-        sparse = decode._decode_sparsely(io.BytesIO(data), request)
-        assert sparse is not None, name
-        assert (sparse == decode._decode_from(io.BytesIO(data), request)).all(), name
+        picked = decode._decode_sparsely(io.BytesIO(data), request)
+        assert picked is not None, name
+        assert (picked == decode._decode_from(io.BytesIO(data), request)).all(), name
