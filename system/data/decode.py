@@ -123,8 +123,8 @@ def decode_pyav(
     """Decode with PyAV's own FFmpeg, from the key frame before the clip to the clip's last frame.
 
     Of an H.264 stream only what the clip needs is decoded, if its packets say what that is (sparse.py); else all
-    frames, or the references of a layered stream. Some streams mark frames as key frames that need frames before them (recovery
-    points, open groups): where decoding from one gives damaged frames, the video is decoded from its start.
+    frames, or the references of a layered stream. Some streams mark frames as key frames that need frames before them:
+    where decoding from one gives damaged frames, the video is decoded from its start.
 
     Args:
         file: the video.
@@ -145,9 +145,7 @@ def decode_pyav(
         except DecodeError as error:
             if error.code != "corrupt":  # which whoever decodes all frames from there finds too
                 break
-    attempts = [request]
-    if request.layers:
-        attempts.append(replace(request, layers=0))
+    attempts = [request, replace(request, layers=0)][: 2 if request.layers else 1]
     if seeks:
         attempts.append(replace(request, layers=0, seek=None))
     for left, attempt in zip(range(len(attempts) - 1, -1, -1), attempts, strict=True):
@@ -269,12 +267,10 @@ def gathered_packets(
     Raises:
         DecodeError: if frames cannot be told from packets, or there is no key frame where one should be.
     """
-    begin, last = 0, max(request.frames)
+    begin, packets = 0, container.demux(stream)
     if request.seek is not None and request.seek.frame > 0:
-        begin = request.seek.frame
-        gathered = gather(from_key_frame(container, stream, request.seek), begin, last)
-    else:
-        gathered = gather(container.demux(stream), begin, last)
+        begin, packets = request.seek.frame, from_key_frame(container, stream, request.seek)
+    gathered = gather(packets, begin, max(request.frames))
     if not all(number in gathered.times for number in request.frames):
         raise IrregularError("it has no such frame")
     wanted = frozenset(gathered.times[number] for number in request.frames)
