@@ -1,6 +1,6 @@
 """What decoding does: bytes of a video in, crops of 16 frames out, on one core.
 
-Ours is what a decode child does and what is fetched for it (`data.clips.fetch`, `data.decoders.decode_clip`); lines
+Ours is what a decode child does and what is fetched for it (`data.reading.fetch`, `data.decoders.decode_clip`); lines
 without a target go through the child itself. The limit is the codec alone on the same frames: the files are fetched,
 opened and read, and the packets decoded that these frames need; nothing is cut, scaled or converted.
 """
@@ -23,10 +23,11 @@ from system.benchmark.conventional_decode import conventional_clips, missing_pac
 from system.benchmark.line import Line, Target
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured, interleaved, one_core
-from system.data.clips import Choice, ClipMaker, Segments, fetch
+from system.data.clips import Choice, ClipMaker
 from system.data.containers import open_from_header
 from system.data.decode import gathered_packets
 from system.data.decoders import decode_clip
+from system.data.reading import Segments, fetch
 from system.data.sandbox import Limits, Sandbox
 from system.data.scale import Frames
 from system.data.sparse import decoded, needed
@@ -163,7 +164,7 @@ def _file(maker: ClipMaker, choice: Choice) -> SuppliedFile:
 
 
 def _segments(maker: ClipMaker, choice: Choice) -> Segments:
-    (answer,) = fetch(maker, [choice])
+    (answer,) = fetch([maker.reading(choice)])
     if isinstance(answer, DecodeError):
         raise answer
     return answer
