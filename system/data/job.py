@@ -136,10 +136,12 @@ def checked_flow(job: Job, data: bytes) -> NDArray[np.float16] | None:
     if len(data) != job.answer_bytes:
         raise ValueError(f"gives {len(data)} bytes of flow, not {job.answer_bytes}")
     flow = np.frombuffer(data, np.float16).reshape(job.flow)
-    if not np.isfinite(flow).all():
+    # Without their sign, halves are in the order of their bits: ten times as fast as looking at them as numbers.
+    largest = np.frombuffer((flow.view(np.uint16) & 0x7FFF).max(), np.float16)[0]
+    if not np.isfinite(largest):
         raise ValueError("gives a flow that is no number")
     farthest = job.shape[2]  # the clip's side, px
-    return np.clip(flow, -farthest, farthest)
+    return flow if largest <= farthest else np.clip(flow, -farthest, farthest)
 
 
 def transcode_job(video: Video, *, short_side: int, key_every: int, crf: int, layers: int = 0, phase: int = 0) -> Job:

@@ -13,6 +13,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
+def on_cells(flow: NDArray[np.float16]) -> Tensor:
+    """Return the flow of a child as a tensor: (V, R, cells, cells, 2) float32."""
+    return torch.from_numpy(flow.astype(np.float32))
+
+
 def to_frames(flow: NDArray[np.float16], size: int) -> Tensor:
     """Bring flow from cells to px, bilinear: (V, R, cells, cells, 2) float16 -> (V, R, size, size, 2) float32."""
     views, pairs, rows, cols, _ = flow.shape

@@ -15,7 +15,7 @@ from system.config import MotionSection
 from system.data.augment import CropDraw
 from system.data.decode import ClipRequest, decode_pyav
 from system.data.probe import probe_video
-from system.data.vectors import VectorCollector
+from system.data.vectors import RECORD, VectorCollector
 from system.motion.base import check_motion, decoded_flow, motion_source
 from tests.data.test_decode import whole
 from tests.motion import codec_scenes as scenes
@@ -139,6 +139,17 @@ def small() -> bytes:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         out.mux(stream.encode())
     return target.getvalue()
+
+
+def test_records_are_read_as_the_decoder_writes_them() -> None:
+    with av.open(io.BytesIO(small())) as container:
+        container.streams.video[0].codec_context.options = {"flags2": "+export_mvs"}
+        frames = [frame for frame in container.decode(video=0) if frame.side_data.get("MOTION_VECTORS")]
+        for frame in frames[:8]:
+            vectors = frame.side_data["MOTION_VECTORS"]
+            theirs, ours = vectors.to_ndarray(), np.frombuffer(vectors, RECORD)
+            assert all((theirs[name] == ours[name]).all() for name in RECORD.names or ())
+    assert len(frames) > 40
 
 
 def test_frames_are_the_same_with_and_without_vectors() -> None:
