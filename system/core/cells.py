@@ -1,8 +1,8 @@
 """The mask that moves with the scene, on the cells that its flow comes on: warp.py does the same px by px.
 
 Not a map is carried from frame to frame but a position: where in the base frame lies what a cell of this frame shows?
-One look-up a frame takes it there, and the base frame's map is evaluated once for all frames. So no map is blurred by
-being looked up again and again, and what is carried is 64 times smaller with cells of 8 px.
+One look-up a frame takes it there, and the base frame's map is evaluated once for all frames. What is carried is 16
+times smaller with cells of 4 px, and no map is blurred by being looked up again and again.
 
 B clips, T frames, S slots, F places per slot, n x n cells of a clip, F of them a whole number of cells each.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +19,12 @@ from system.core.clip import TokenGrid
 from system.core.masks import Visible
 
 Floats = NDArray[np.float32]
-Positions = NDArray[np.complex64]
 
-# Points of a cell's side at which the base frame's map is evaluated: every 2 px for cells of 8.
-POINTS = 4
+# Points along a cell's side at which the base frame's map is evaluated: every 2 px for cells of 4. Even, so that a
+# cell's middle is one of them.
+POINTS = 2
+# What stands half a cell outside of the frame and beyond: so low that whatever is mixed with it is below 0.
+_OUTSIDE = np.float32(-1e6)
 
 
 def fits(cells: int, grid: TokenGrid) -> bool:
@@ -30,21 +33,16 @@ def fits(cells: int, grid: TokenGrid) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _middles(cells: int) -> Positions:
-    """Return the middles of a frame's cells, (n, n), in cells."""
-    middle = np.arange(cells, dtype=np.float32) + np.float32(0.5)
-    return (middle[None] + 1j * middle[:, None]).astype(np.complex64)
+def _corners(cells: int) -> Floats:
+    """Return the corners of a frame's cells, (n, n, 2), in cells."""
+    corner = np.arange(cells, dtype=np.float32)
+    return np.stack(np.meshgrid(corner, corner), -1)
 
 
-def _places(positions: Floats, side: int) -> NDArray[np.intp]:
-    """Return the indexes in a flat square of `side` of whole (x, y) in it, last axis."""
-    at = positions[..., 1] * np.float32(side)
-    at += positions[..., 0]
-    return at.astype(np.intp)
-
-
-def positions(flow: Floats, base: int, size: int) -> Positions:
+def positions(flow: Floats, base: int, size: int) -> Floats:
     """Say where in the base frame that lies which a cell of each frame shows.
+
+    Beyond the frame's border things move as at the border.
 
     Args:
         flow: (T - 1, n, n, 2) px, in the order of `pairs_toward(base, T)`.
@@ -52,48 +50,46 @@ def positions(flow: Floats, base: int, size: int) -> Positions:
         size: side of the clip, px.
 
     Returns:
-        (T, n, n) in cells; what comes from outside of the frame, on its way even, lies outside.
+        (T, n, n, 2) a cell's corner, in cells, x then y; what comes from outside of the frame lies outside.
     """
     cells = flow.shape[1]
-    there = np.ascontiguousarray(flow).view(np.complex64)[..., 0] * np.float32(cells / size)
-    there += _middles(cells)
-    xy = there.view(np.float32).reshape(flow.shape)
-    whole = np.floor(xy)
-    np.clip(whole, 0, np.float32(cells - 1), out=whole)
-    xy -= whole
-    xy -= np.float32(0.5)  # a cell moves as a whole: its points keep their distance from its middle
-    at = _places(whole, cells)
-    out = np.empty((len(flow) + 1, cells, cells), np.complex64)
-    out[base] = _middles(cells)
-    for frame in range(base + 1, len(out)):
-        np.add(out[frame - 1].reshape(-1)[at[frame - 1]], there[frame - 1], out=out[frame])
-    for frame in range(base - 1, -1, -1):
-        np.add(out[frame + 1].reshape(-1)[at[frame]], there[frame], out=out[frame])
+    here = _corners(cells)
+    there = flow * np.float32(cells / size) + here
+    out = np.empty((len(flow) + 1, cells, cells, 2), np.float32)
+    out[base] = here
+    for frame in (*range(base + 1, len(out)), *range(base - 1, -1, -1)):
+        nearer, pair = (frame - 1, frame - 1) if frame > base else (frame + 1, frame)
+        moved = cv2.remap(out[nearer] - here, there[pair], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        np.add(moved, there[pair], out=out[frame])
     return out
 
 
 @lru_cache(maxsize=8)
 def _distances(cells: int, rows: int) -> Floats:
-    """Return the squared distance in cells of each point of the lattice, along one side, from each place: (rows, L)."""
+    """Return the squared distance in cells of each point along one side from each place's middle: (rows, L).
+
+    The first point lies a cell before the frame, so that what lies outside of it has points too.
+    """
     points = np.arange((cells + 2) * POINTS + 1) / POINTS - 1
-    centres = (np.arange(rows) + 0.5) * (cells / rows)
-    return ((points - centres[:, None]) ** 2).astype(np.float32)
+    middles = (np.arange(rows) + 0.5) * (cells / rows)
+    return ((points - middles[:, None]) ** 2).astype(np.float32)
 
 
 def _bumps(drawn: Visible, cells: int, grid: TokenGrid) -> Floats:
-    """Return `warp.gaussian_map` on the lattice, each point the mean over a cell around it: (L, L); -1 outside.
+    """Return `warp.gaussian_map` at the points, each the mean over a cell around it: (L, L).
 
     A mean over a cell makes the bump as much wider as a cell's variance is, 1/12 of its side squared.
     """
     apart = _distances(cells, grid.rows)
     hidden = np.where(drawn.reshape(grid.rows, grid.cols), np.float32(0), np.float32(1e6))
-    along = (apart + hidden[:, :, None]).min(1)  # the nearest drawn place of each row: (rows, L)
-    nearest = (along[:, None] + apart[:, :, None]).min(0)
+    along = (apart + hidden[:, :, None]).min(1)  # to the nearest drawn place of each row: (rows, L)
+    nearest = apart[0][:, None] + along[0]
+    for row in np.flatnonzero(hidden.min(1) == 0):
+        np.minimum(nearest, apart[row][:, None] + along[row], out=nearest)
     bumps = np.exp(nearest * np.float32(-1 / ((cells / grid.rows) ** 2 + 1 / 6)))
-    inner = slice(POINTS, -POINTS)
-    out = np.full_like(bumps, -1)
-    out[inner, inner] = bumps[inner, inner]
-    return out
+    edge = POINTS // 2
+    bumps[:edge], bumps[-edge:], bumps[:, :edge], bumps[:, -edge:] = _OUTSIDE, _OUTSIDE, _OUTSIDE, _OUTSIDE
+    return bumps
 
 
 def carried_scores(drawn: Visible, flow: Floats, base: int, grid: TokenGrid, *, fill_holes: bool = True) -> Floats:
@@ -114,12 +110,11 @@ def carried_scores(drawn: Visible, flow: Floats, base: int, grid: TokenGrid, *, 
     cells = flow.shape[2]
     out = np.empty((len(flow), grid.slots, grid.places), np.float32)
     for clip, (places, vectors) in enumerate(zip(drawn, flow, strict=True)):
-        bumps = _bumps(places, cells, grid)
-        points = positions(vectors, base, grid.height).view(np.float32).reshape(grid.num_frames, cells, cells, 2)
-        points += 1
-        points *= np.float32(POINTS)
-        np.clip(points, 0, len(bumps) - 1, out=points)
-        values = bumps.reshape(-1)[_places(np.rint(points, out=points), len(bumps))]  # (T, n, n)
+        at = positions(vectors, base, grid.height).reshape(-1, cells, 2)  # (T * n, n, 2)
+        at *= np.float32(POINTS)
+        at += np.float32(1.5 * POINTS)  # of the cell's middle, and the first point lies a cell before the frame
+        values = cv2.remap(_bumps(places, cells, grid), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        values = values.reshape(-1, cells, cells)
         np.copyto(values, values[base] if fill_holes else np.float32(0), where=values < 0)
         out[clip] = _summed(values, grid).reshape(grid.slots, grid.places)
     return out

@@ -59,7 +59,7 @@ class Masker:
         maker: ClipMaker,
         slot: int,
         frames: Frames,
-        decoded: NDArray[np.float16] | None = None,
+        decoded: NDArray[np.int16] | None = None,
         flow: Tensor | None = None,
     ) -> Batch:
         """Mask the views of one slot.

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from system.core import gaps
-from system.core.gaps import Coded, Fields
+from system.core.gaps import RECORD, Coded, Fields
 from system.core.vectors import (
     CELL_PX,
     FINE_PX,
+    FLOW_STEPS,
+    MOST_STEPS,
     Field,
     Span,
     completed,
@@ -43,22 +46,17 @@ if TYPE_CHECKING:
 MIN_KNOWN = 0.5
 # Codecs whose decoders export nothing: looking behind the clip for more of it would be in vain.
 _WITHOUT = frozenset({"hevc", "vp8", "vp9", "av1", "libdav1d", "libaom-av1", "mjpeg"})
+_VECTORS = Type.MOTION_VECTORS
 _NO_ANCHORS = (PictureType.B, PictureType.BI)
 # Share of a gap that the vectors of one frame must tell of, for the gap to be taken as a whole. The frame before a key
 # frame is a reference too: of the four frames up to a key frame its vectors tell of three.
 _MOST_OF_GAP = 0.75
 # Cells around the views from which things may move into them within a gap.
 _MARGIN_CELLS = 3
-# FFmpeg's AVMotionVector, what is used of it.
-RECORD = np.dtype(
-    {
-        "names": ["source", "w", "h", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale"],
-        "formats": ["<i4", "u1", "u1", "<i2", "<i2", "<i4", "<i4", "<u2"],
-        "offsets": [0, 4, 5, 10, 12, 24, 28, 32],
-        "itemsize": 40,
-    }
-)
 _NO_RECORDS = np.empty(0, RECORD)
+
+
+Steps = NDArray[np.int16]
 
 
 class _Told(NamedTuple):
@@ -122,8 +120,8 @@ class VectorCollector:
         behind = self._anchor is not None and self._anchor >= last
         return behind or self._is_refused or self._seen >= last + MAX_LEADING
 
-    def flow(self) -> NDArray[np.float16] | None:
-        """Return (V, R, cells, cells, 2) px of the clip, x then y; None where the stream says too little.
+    def flow(self) -> Steps | None:
+        """Return (V, R, cells, cells, 2) steps of 1/`FLOW_STEPS` px, x then y; None where the stream says too little.
 
         Flow of pair (a, b) is on the grid of a: what a shows at x, b shows at x + flow(x).
         """
@@ -136,8 +134,7 @@ class VectorCollector:
         for _ in range(self._turns):  # against the clock, as the frames are turned
             flow = np.rot90(flow, 1, (2, 3))
             flow = np.stack([flow[..., 1], -flow[..., 0]], -1)
-        size = self._request.size
-        return np.ascontiguousarray(np.clip(flow, -size, size), np.float16)
+        return np.ascontiguousarray(flow)
 
     def _coded(self) -> list[Coded]:
         """Return the vectors of each gap between two wanted frames; none where flow has to be followed otherwise."""
@@ -151,29 +148,48 @@ class VectorCollector:
         beside = {*pairwise(self._marks), *((number, number) for number in self._marks)}
         return coded if all((min(pair), max(pair)) in beside for pair in self._pairs) else []
 
-    def _of_gaps(self, coded: list[Coded]) -> Field | None:
+    def _of_gaps(self, coded: list[Coded]) -> Steps | None:
+        """Return the flow of a layered stream."""
         assert self._size is not None
         width, height = self._size
         whole = gaps.painted(coded, height, width)
-        if np.isnan(whole.real).mean() > 1 - MIN_KNOWN:
-            return None
         down, across = self._window()
         fields = np.ascontiguousarray(whole[:, down, across])
-        gaps.completed(fields, np.isnan(fields.real))
+        unknown = np.isnan(fields.real)
+        if unknown.mean() > 1 - MIN_KNOWN:
+            return None
+        gaps.completed(fields, unknown)
         gaps.steadied(fields)
         gap = {start: number for number, start in enumerate(self._marks)}
-        flow = np.zeros(self._request.flow_shape(), np.float32)
-        into = flow.view(np.complex64)[..., 0]  # (V, R, cells, cells)
-        forward = [index for index, (start, end) in enumerate(self._pairs) if start < end]
-        backward = [index for index, (start, end) in enumerate(self._pairs) if start > end]
-        if forward:
-            of = [gap[self._pairs[index][0]] for index in forward]
-            self._put(into, forward, -gaps.pushed(fields[of], gaps.common(whole[of])), FINE_PX)
+        forward = [(index, gap[start]) for index, (start, end) in enumerate(self._pairs) if start < end]
+        backward = [(index, gap[end]) for index, (start, end) in enumerate(self._pairs) if start > end]
+        flow = np.zeros(self._request.flow_shape(), np.int16)
+        into = flow.view(np.int32)[..., 0]  # (V, R, cells, cells)
         if backward:
-            self._put(into, backward, fields[[gap[self._pairs[index][1]] for index in backward]], CELL_PX)
-        for view, box in enumerate(self._boxes):
-            flow[view] *= np.float32(self._request.size) / np.array([box.width, box.height], np.float32)
+            pairs, of = map(list, zip(*backward, strict=True))
+            for view, box in enumerate(self._boxes):
+                found = self._in_steps(fields[of], box).reshape(len(of), -1)
+                into[view, pairs] = found.take(self._places(box, fields.shape[2], CELL_PX), 1, mode="clip")
+        if forward:
+            pairs, of = map(list, zip(*forward, strict=True))
+            moved, rest = fields[of], gaps.common(whole[of])
+            cells = gaps.pushed(moved, rest).reshape(len(of), -1)
+            both = -np.concatenate([moved.reshape(-1), rest])
+            for view, box in enumerate(self._boxes):
+                shown = cells.take(self._places(box, 2 * fields.shape[2], FINE_PX), 1, mode="clip")
+                into[view, pairs] = self._in_steps(both, box).take(shown, mode="clip")
         return flow
+
+    def _in_steps(self, fields: Fields, box: Box) -> NDArray[np.int32]:
+        size = self._request.size
+        return gaps.in_steps(fields, size / box.width, size / box.height, size)
+
+    def _places(self, box: Box, width: int, cell: int) -> gaps.Indexes:
+        """Return which of a window's cells each cell of a view lies in."""
+        down, across = self._window()
+        middle = _middles(self._request.flow_shape()[2])
+        ys, xs = box.y - CELL_PX * down.start + middle * box.height, box.x - CELL_PX * across.start + middle * box.width
+        return gaps.places(ys, xs, cell, width)
 
     def _window(self) -> tuple[slice, slice]:
         """Return the rows and the columns of cells that all views need."""
@@ -183,19 +199,8 @@ class VectorCollector:
         right = num_cells(max(box.x + box.width for box in self._boxes)) + _MARGIN_CELLS
         return slice(max(0, top), bottom), slice(max(0, left), right)
 
-    def _put(self, into: Fields, pairs: list[int], fields: Fields, cell: int) -> None:
-        """Look up the fields of some pairs on every view's cells, px of the stream."""
-        down, across = self._window()
-        middle = _middles(into.shape[2])
-        for view, box in enumerate(self._boxes):
-            ys, xs = (
-                box.y - CELL_PX * down.start + middle * box.height,
-                box.x - CELL_PX * across.start + middle * box.width,
-            )
-            into[view, pairs] = gaps.looked_up(fields, ys, xs, cell)
-
-    def _of_spans(self) -> Field | None:
-        """Return the flow of any other stream: (V, R, cells, cells, 2) px of the clip."""
+    def _of_spans(self) -> Steps | None:
+        """Return the flow of any other stream."""
         spans = [Span(start, stop, self._velocity(records, stop - start)) for start, stop, records in self._told]
         within = [span for span in spans if span.stop > self._first and span.start < self._last]
         known = [1 - np.isnan(span.velocity[..., 0]).mean() for span in within]
@@ -206,7 +211,8 @@ class VectorCollector:
         for view, box in enumerate(self._boxes):
             for number, (start, end) in enumerate(self._pairs):
                 flow[view, number] = self._between(box, spans, start, end)
-        return flow
+        limit = min(FLOW_STEPS * self._request.size, MOST_STEPS)
+        return np.clip(np.rint(flow * FLOW_STEPS), -limit, limit).astype(np.int16)
 
     def _velocity(self, records: NDArray[Any], frames: int) -> Field:
         assert self._size is not None
@@ -240,5 +246,5 @@ def _middles(count: int) -> NDArray[np.float32]:
 
 def _records(frame: av.VideoFrame) -> NDArray[Any]:
     """Copy the vectors of a frame: the decoder wants its memory back."""
-    vectors = frame.side_data.get("MOTION_VECTORS")
-    return _NO_RECORDS if vectors is None else np.frombuffer(vectors, RECORD).copy()
+    vectors = frame.side_data.get(_VECTORS)
+    return _NO_RECORDS if vectors is None else np.frombuffer(vectors, np.uint8).copy().view(RECORD)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from system.core.gaps import Coded, Fields, common, completed, looked_up, painted, pushed, steadied
+from system.core.gaps import RECORD, Coded, Fields, common, completed, in_steps, painted, places, pushed, steadied
 from system.core.vectors import CELL_PX, FINE_PX, rasterized
-from tests.core.test_vectors import records
 
 NAN = complex(np.nan, np.nan)
+
+
+def records(*rows: tuple[int, ...]) -> NDArray[np.void]:
+    return np.array(list(rows), RECORD)
 
 
 def uniform(*values: complex, shape: tuple[int, int] = (8, 10)) -> Fields:
@@ -46,11 +49,9 @@ def test_all_gaps_are_painted_as_frame_by_frame(height: int, width: int) -> None
 
 
 def test_vectors_to_the_future_and_what_lies_outside_are_left_out() -> None:
-    hostile = records(
-        (1, 16, 16, 8, 8, 4, 4, 4), (-1, 16, 16, -32000, 32000, 4, 4, 4), (-1, 255, 0, 8, 8, 2**31 - 1, 0, 0)
-    )
-    honest = records((-1, 8, 8, 12, 4, -8, 4, 4))
-    found = painted([Coded(hostile, 1), Coded(np.concatenate([hostile, honest]), 1), Coded(hostile[:0], 1)], 32, 40)
+    hostile = [(1, 16, 16, 8, 8, 4, 4, 4), (-1, 16, 16, -32000, 32000, 4, 4, 4), (-1, 255, 0, 8, 8, 2**31 - 1, 0, 0)]
+    frames = [records(*hostile), records(*hostile, (-1, 8, 8, 12, 4, -8, 4, 4)), records()]
+    found = painted([Coded(each, 1) for each in frames], 32, 40)
     assert np.isnan(found[[0, 2]]).all()
     assert found[1, 0, 1] == -2 + 1j
     assert np.isnan(found[1]).sum() == 19
@@ -76,7 +77,7 @@ def test_what_no_gap_knows_is_as_the_nearest_in_its_row_or_in_the_nearest_row() 
     fields[:, 2, 1:4] = NAN
     fields[:, 5:] = NAN
     found = filled(fields)
-    assert found[0, 2, :5].tolist() == [3, 3, 0, 0, 0]
+    assert found[0, 2, :5].tolist() == [3, 3, 3, 0, 0]
     assert found[1, 5:, :2].tolist() == [[3, 0]] * 3
 
 
@@ -99,37 +100,41 @@ def test_most_of_a_frame_says_how_it_moves() -> None:
     assert common(fields).tolist() == [1 - 2j, 0]
 
 
+def shown(fields: Fields, *rest: complex) -> Fields:
+    """What lies where in the earlier frames."""
+    most = np.array(rest, np.complex64)
+    return np.concatenate([fields.reshape(-1), most])[pushed(fields, most)]
+
+
 def test_what_is_pushed_arrives_where_it_came_from_and_leaves_the_ground_behind() -> None:
-    there = pushed(with_object(0, -16), np.zeros(1, np.complex64))[0]  # two cells to the left
+    there = shown(with_object(0, -16), 0)[0]  # two cells to the left
     assert there.shape == (16, 20)
     assert (there[4:10, 2:8] == -16).all()
     assert (there == 0).sum() == 16 * 20 - 36
 
 
 def test_an_object_that_came_from_outside_is_not_there_yet() -> None:
-    there = pushed(with_object(0, -24 - 24j), np.zeros(1, np.complex64))[0]
+    there = shown(with_object(0, -24 - 24j), 0)[0]
     assert (there[:4, :6] == -24 - 24j).sum() == 6 * 4
     assert (there != 0).sum() == 6 * 4
 
 
 def test_of_two_that_arrive_the_odder_one_is_in_front() -> None:
     fields = uniform(0)
-    fields[0, 2, 2], fields[0, 2, 3] = 8, -40
-    fields[0, 2, 8] = -40
-    assert (pushed(fields, np.zeros(1, np.complex64))[0, 4:6, 6:8] == -40).all()
+    fields[0, 2, 6], fields[0, 2, 2] = -40, -8
+    assert (shown(fields, 0)[0, 4:6, 2:4] == -40).all()
 
 
 def test_ground_that_moves_as_a_whole_stays_in_its_place() -> None:
-    assert (pushed(uniform(5 + 3j, -7), np.array([5 + 3j, -7], np.complex64)) == uniform(5 + 3j, -7)[:, :1, :1]).all()
+    assert (shown(uniform(5 + 3j, -7), 5 + 3j, -7) == np.array([5 + 3j, -7])[:, None, None]).all()
 
 
-def test_fields_are_looked_up_in_the_cell_that_a_place_lies_in() -> None:
-    fields = np.arange(80, dtype=np.complex64).reshape(1, 8, 10)
-    places = np.array([0.0, 7.9, 8.0, 63.9], np.float32)
-    assert looked_up(fields, places, places, CELL_PX)[0].real.tolist() == [
-        [0, 0, 1, 7],
-        [0, 0, 1, 7],
-        [10, 10, 11, 17],
-        [70, 70, 71, 77],
-    ]
-    assert looked_up(fields, places[:2], places[:1], FINE_PX)[0].real.tolist() == [[0], [10]]
+def test_flow_is_in_steps_of_the_clips_px_and_ends_at_its_side() -> None:
+    found = in_steps(np.array([1 - 0.25j, 400], np.complex64), 1.5, 2, 224)
+    assert found.view(np.int16).reshape(-1, 2).tolist() == [[96, -32], [224 * 64, 0]]
+
+
+def test_a_place_of_a_grid_lies_in_one_cell() -> None:
+    at = np.array([0.0, 7.9, 8.0, 63.9], np.float32)
+    assert places(at, at, CELL_PX, 10).tolist() == [[0, 0, 1, 7], [0, 0, 1, 7], [10, 10, 11, 17], [70, 70, 71, 77]]
+    assert places(at[:2], at[:1], FINE_PX, 10).tolist() == [[0], [10]]

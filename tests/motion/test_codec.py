@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from system.config import MotionSection
+from system.core.gaps import RECORD
+from system.core.vectors import FLOW_STEPS
 from system.data.augment import CropDraw
 from system.data.decode import ClipRequest, decode_pyav
 from system.data.probe import probe_video
-from system.data.vectors import RECORD, VectorCollector
+from system.data.vectors import VectorCollector
 from system.motion.base import check_motion, decoded_flow, motion_source
 from tests.data.test_decode import whole
 from tests.motion import codec_scenes as scenes
@@ -161,7 +163,7 @@ def test_frames_are_the_same_with_and_without_vectors() -> None:
 
 
 def test_cells_become_px_without_moving() -> None:
-    cells = np.stack(np.meshgrid(np.arange(56), np.arange(56)), -1).astype(np.float16)[None, None]
+    cells = np.stack(np.meshgrid(np.arange(56), np.arange(56)), -1).astype(np.int16)[None, None] * FLOW_STEPS
     pixels = decoded_flow(cells, 224)[0, 0]
     middle = (np.arange(224) + 0.5) / 4 - 0.5
     assert np.allclose(pixels[100, 2:-2, 0].numpy(), middle[2:-2], atol=1e-3)
