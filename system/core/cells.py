@@ -23,8 +23,12 @@ Floats = NDArray[np.float32]
 # Points along a cell's side at which the base frame's map is evaluated: every 2 px for cells of 4. Even, so that a
 # cell's middle is one of them.
 POINTS = 2
+_NO_MAP = np.empty(0, np.float32)  # x and y come in one map
 # What stands half a cell outside of the frame and beyond: so low that whatever is mixed with it is below 0.
 _OUTSIDE = np.float32(-1e6)
+# A distance at which nothing is left of a bump, and the rows of places beside its own that one reaches: 5e-6 is left of
+# it in the next.
+_FAR, _REACH = 1e6, 3
 
 
 def fits(cells: int, grid: TokenGrid) -> bool:
@@ -39,8 +43,14 @@ def _corners(cells: int) -> Floats:
     return np.stack(np.meshgrid(corner, corner), -1)
 
 
-def positions(flow: Floats, base: int, size: int) -> Floats:
-    """Say where in the base frame that lies which a cell of each frame shows.
+def _looked_up(field: Floats, at: Floats) -> Floats:
+    """Look a field up at (x, y), bilinear; its border goes on."""
+    found = cv2.remap(field, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)
+
+
+def displacements(flow: Floats, base: int, size: int) -> Floats:
+    """Say how far from a cell of each frame that lies in the base frame which the cell shows.
 
     Beyond the frame's border things move as at the border.
 
@@ -50,17 +60,15 @@ def positions(flow: Floats, base: int, size: int) -> Floats:
         size: side of the clip, px.
 
     Returns:
-        (T, n, n, 2) a cell's corner, in cells, x then y; what comes from outside of the frame lies outside.
+        (T, n, n, 2) in cells, x then y; what comes from outside of the frame is taken there.
     """
     cells = flow.shape[1]
-    here = _corners(cells)
-    there = flow * np.float32(cells / size) + here
-    out = np.empty((len(flow) + 1, cells, cells, 2), np.float32)
-    out[base] = here
+    near = flow * np.float32(cells / size)
+    there = near + _corners(cells)
+    out = np.zeros((len(flow) + 1, cells, cells, 2), np.float32)
     for frame in (*range(base + 1, len(out)), *range(base - 1, -1, -1)):
         nearer, pair = (frame - 1, frame - 1) if frame > base else (frame + 1, frame)
-        moved = cv2.remap(out[nearer] - here, there[pair], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        np.add(moved, there[pair], out=out[frame])
+        np.add(near[pair], _looked_up(out[nearer], there[pair]), out=out[frame])
     return out
 
 
@@ -81,11 +89,13 @@ def _bumps(drawn: Visible, cells: int, grid: TokenGrid) -> Floats:
     A mean over a cell makes the bump as much wider as a cell's variance is, 1/12 of its side squared.
     """
     apart = _distances(cells, grid.rows)
-    hidden = np.where(drawn.reshape(grid.rows, grid.cols), np.float32(0), np.float32(1e6))
+    hidden = np.where(drawn.reshape(grid.rows, grid.cols), np.float32(0), np.float32(_FAR))
     along = (apart + hidden[:, :, None]).min(1)  # to the nearest drawn place of each row: (rows, L)
-    nearest = apart[0][:, None] + along[0]
-    for row in np.flatnonzero(hidden.min(1) == 0):
-        np.minimum(nearest, apart[row][:, None] + along[row], out=nearest)
+    nearest = np.full((apart.shape[1],) * 2, _FAR, np.float32)
+    patch = POINTS * cells // grid.rows
+    for row in np.flatnonzero(along.min(1) < _FAR):
+        reach = slice(max(0, POINTS + int(row - _REACH) * patch), POINTS + int(row + 1 + _REACH) * patch)
+        np.minimum(nearest[reach], apart[row, reach, None] + along[row], out=nearest[reach])
     bumps = np.exp(nearest * np.float32(-1 / ((cells / grid.rows) ** 2 + 1 / 6)))
     edge = POINTS // 2
     bumps[:edge], bumps[-edge:], bumps[:, :edge], bumps[:, -edge:] = _OUTSIDE, _OUTSIDE, _OUTSIDE, _OUTSIDE
@@ -110,11 +120,12 @@ def carried_scores(drawn: Visible, flow: Floats, base: int, grid: TokenGrid, *, 
     cells = flow.shape[2]
     out = np.empty((len(flow), grid.slots, grid.places), np.float32)
     for clip, (places, vectors) in enumerate(zip(drawn, flow, strict=True)):
-        at = positions(vectors, base, grid.height).reshape(-1, cells, 2)  # (T * n, n, 2)
+        at = displacements(vectors, base, grid.height)
+        at += _corners(cells)
         at *= np.float32(POINTS)
         at += np.float32(1.5 * POINTS)  # of the cell's middle, and the first point lies a cell before the frame
-        values = cv2.remap(_bumps(places, cells, grid), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        values = values.reshape(-1, cells, cells)
+        at = at.reshape(-1, cells, 2)  # (T * n, n, 2)
+        values = _looked_up(_bumps(places, cells, grid), at).reshape(-1, cells, cells)
         np.copyto(values, values[base] if fill_holes else np.float32(0), where=values < 0)
         out[clip] = _summed(values, grid).reshape(grid.slots, grid.places)
     return out
