@@ -23,7 +23,6 @@ Floats = NDArray[np.float32]
 # Points along a cell's side at which the base frame's map is evaluated: every 2 px for cells of 4. Even, so that a
 # cell's middle is one of them.
 POINTS = 2
-_NO_MAP = np.empty(0, np.float32)  # x and y come in one map
 # What stands half a cell outside of the frame and beyond: so low that whatever is mixed with it is below 0.
 _OUTSIDE = np.float32(-1e6)
 # A distance at which nothing is left of a bump, and the rows of places beside its own that one reaches: 5e-6 is left of
@@ -45,7 +44,8 @@ def _corners(cells: int) -> Floats:
 
 def _looked_up(field: Floats, at: Floats) -> Floats:
     """Look a field up at (x, y), bilinear; its border goes on."""
-    found = cv2.remap(field, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    linear, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+    found = cv2.remap(field, at, None, linear, borderMode=border)  # type: ignore[call-overload]  x and y in one map
     return np.asarray(found, np.float32)
 
 
@@ -99,7 +99,7 @@ def _bumps(drawn: Visible, cells: int, grid: TokenGrid) -> Floats:
     bumps = np.exp(nearest * np.float32(-1 / ((cells / grid.rows) ** 2 + 1 / 6)))
     edge = POINTS // 2
     bumps[:edge], bumps[-edge:], bumps[:, :edge], bumps[:, -edge:] = _OUTSIDE, _OUTSIDE, _OUTSIDE, _OUTSIDE
-    return bumps
+    return np.asarray(bumps, np.float32)
 
 
 def carried_scores(drawn: Visible, flow: Floats, base: int, grid: TokenGrid, *, fill_holes: bool = True) -> Floats:

@@ -105,7 +105,8 @@ def common(fields: Fields) -> Fields:
     values = np.sort(some.view(np.float32).reshape(gaps, -1, 2), 1)  # NaN at the end
     known = values.shape[1] - np.isnan(values[..., 0]).sum(1)
     middle = values[np.arange(gaps), np.maximum(known - 1, 0) // 2]
-    return np.nan_to_num(middle).view(np.complex64)[:, 0]
+    most: Fields = np.nan_to_num(middle).view(np.complex64)[:, 0]
+    return most
 
 
 def completed(fields: Fields, unknown: Cells) -> None:
@@ -113,7 +114,7 @@ def completed(fields: Fields, unknown: Cells) -> None:
 
     A cell that no gap knows has those of the nearest cell in its row, or in the nearest row. In place, both arguments.
     """
-    some = unknown.any((1, 2))
+    some: list[bool] = unknown.any((1, 2)).tolist()
     for order in (range(len(fields) - 2, -1, -1), range(1, len(fields))):
         step = 1 if order.step < 0 else -1
         for gap in order:
@@ -140,7 +141,8 @@ def _nearest(known: Cells) -> Indexes:
     if not len(rows):
         return np.zeros(known.shape, np.intp)
     row = rows[np.abs(rows - np.arange(height)[:, None]).argmin(1)]
-    return row[:, None] * width + col[row]
+    nearest: Indexes = row[:, None] * width + col[row]
+    return nearest
 
 
 def steadied(fields: Fields) -> None:

@@ -66,7 +66,7 @@ def on_pixels(flow: Tensor, grid: TokenGrid) -> Tensor:
         return flow
     cells = flow.flatten(0, 1).permute(0, 3, 1, 2)
     pixels = F.interpolate(cells, size=(grid.height, grid.width), mode="bilinear", align_corners=False)
-    return pixels.permute(0, 2, 3, 1).unflatten(0, flow.shape[:2])
+    return pixels.permute(0, 2, 3, 1).reshape(*flow.shape[:2], grid.height, grid.width, 2)
 
 
 def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> Tensor:

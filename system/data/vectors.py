@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 MIN_KNOWN = 0.5
 # Codecs whose decoders export nothing: looking behind the clip for more of it would be in vain.
 _WITHOUT = frozenset({"hevc", "vp8", "vp9", "av1", "libdav1d", "libaom-av1", "mjpeg"})
-_VECTORS = Type.MOTION_VECTORS
 _NO_ANCHORS = (PictureType.B, PictureType.BI)
 # Share of a gap that the vectors of one frame must tell of, for the gap to be taken as a whole. The frame before a key
 # frame is a reference too: of the four frames up to a key frame its vectors tell of three.
@@ -246,5 +244,5 @@ def _middles(count: int) -> NDArray[np.float32]:
 
 def _records(frame: av.VideoFrame) -> NDArray[Any]:
     """Copy the vectors of a frame: the decoder wants its memory back."""
-    vectors = frame.side_data.get(_VECTORS)
+    vectors = frame.side_data.get("MOTION_VECTORS")
     return _NO_RECORDS if vectors is None else np.frombuffer(vectors, np.uint8).copy().view(RECORD)
