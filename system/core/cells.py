@@ -43,9 +43,9 @@ def _corners(cells: int) -> Floats:
 
 
 def _looked_up(field: Floats, at: Floats) -> Floats:
-    """Look a field up at (x, y), bilinear; its border goes on."""
+    """Look a field up at (x, y), bilinear; its border goes on. OpenCV takes both as one map; its types do not know it."""
     linear, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
-    found = cv2.remap(field, at, None, linear, borderMode=border)  # type: ignore[call-overload]  x and y in one map
+    found = cv2.remap(field, at, None, linear, borderMode=border)  # type: ignore[call-overload]
     return np.asarray(found, np.float32)
 
 

@@ -114,7 +114,7 @@ def completed(fields: Fields, unknown: Cells) -> None:
 
     A cell that no gap knows has those of the nearest cell in its row, or in the nearest row. In place, both arguments.
     """
-    some: list[bool] = unknown.any((1, 2)).tolist()
+    some = [bool(gap.any()) for gap in unknown]
     for order in (range(len(fields) - 2, -1, -1), range(1, len(fields))):
         step = 1 if order.step < 0 else -1
         for gap in order:

@@ -245,4 +245,4 @@ def _middles(count: int) -> NDArray[np.float32]:
 def _records(frame: av.VideoFrame) -> NDArray[Any]:
     """Copy the vectors of a frame: the decoder wants its memory back."""
     vectors = frame.side_data.get("MOTION_VECTORS")
-    return _NO_RECORDS if vectors is None else np.frombuffer(vectors, np.uint8).copy().view(RECORD)
+    return _NO_RECORDS if vectors is None else np.frombuffer(memoryview(vectors), np.uint8).copy().view(RECORD)
