@@ -22,10 +22,11 @@ from system.config import MotionSection
 from system.core.clip import token_grid
 from system.core.masks import Visible
 from system.core.plan import EpochPlan
-from system.data.clips import Choice, ClipMaker, ClipSpec, fetch
+from system.data.clips import Choice, ClipMaker, ClipSpec
 from system.data.decoders import decode_clip
 from system.data.index import Index
 from system.data.masking import Masker
+from system.data.reading import fetch
 from system.data.scale import Frames
 from system.data.shards import ShardOptions, make_shards
 from system.data.sources import build_index
@@ -140,7 +141,7 @@ def masked(work: Work, choice: Choice) -> tuple[Frames, Visible, bool]:
 
 
 def _file(work: Work, choice: Choice) -> SuppliedFile:
-    (answer,) = fetch(work.maker, [choice])
+    (answer,) = fetch([work.maker.reading(choice)])
     if isinstance(answer, DecodeError):
         raise answer
     return SuppliedFile(choice.video.num_bytes, answer, _nothing_more)

@@ -43,7 +43,7 @@ def _corners(cells: int) -> Floats:
 
 
 def _looked_up(field: Floats, at: Floats) -> Floats:
-    """Look a field up at (x, y), bilinear; its border goes on. OpenCV takes both as one map; its types do not know it."""
+    """Look a field up at (x, y), bilinear; its border goes on. OpenCV takes both as one map."""
     linear, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
     found = cv2.remap(field, at, None, linear, borderMode=border)  # type: ignore[call-overload]
     return np.asarray(found, np.float32)
