@@ -38,6 +38,15 @@ def smallest(noise: Noise, count: int) -> Visible:
     return marked
 
 
+def largest(scores: NDArray[np.float32], count: int) -> Visible:
+    """Mark the `count` largest numbers along the last axis; equal numbers count from the left."""
+    least = np.partition(scores, -count, -1)[..., -count, None]
+    marked: Visible = scores >= least
+    if marked.sum() > count * (marked.size // marked.shape[-1]):  # some are equal to the least
+        marked = smallest(-scores, count)
+    return marked
+
+
 def tube_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
     """Show the same places in every slot ("tube masking", VideoMAE, arXiv:2203.12602).
 

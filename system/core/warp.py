@@ -60,6 +60,15 @@ def place_map(places: Tensor, grid: TokenGrid) -> Tensor:
     return drawn.repeat_interleave(patch, 1).repeat_interleave(patch, 2).clamp_min(HIDDEN_PIXEL)
 
 
+def on_pixels(flow: Tensor, grid: TokenGrid) -> Tensor:
+    """Bring flow from cells to px, bilinear: (B, R, h, w, 2) -> (B, R, H, W, 2); flow on px stays as it is."""
+    if flow.shape[2:4] == (grid.height, grid.width):
+        return flow
+    cells = flow.flatten(0, 1).permute(0, 3, 1, 2)
+    pixels = F.interpolate(cells, size=(grid.height, grid.width), mode="bilinear", align_corners=False)
+    return pixels.permute(0, 2, 3, 1).reshape(*flow.shape[:2], grid.height, grid.width, 2)
+
+
 def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> Tensor:
     """Look up a map where each pixel came from: `out(x) = source(x + flow(x))`, bilinear, 0 outside of the frame.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from system.core.vectors import FLOW_STEPS, MOST_STEPS
 from system.data.decode import ClipRequest
 from system.data.scale import Frames
 from system.data.wire import MAX_BYTES
@@ -93,13 +94,14 @@ class Job:
 class Answer:
     """What a child said about one job; `frames` is a view that is valid until the job after the next is sent.
 
-    `flow` is (V, R, cells, cells, 2) px from the stream's motion vectors, None where it has none.
+    `flow` is (V, R, cells, cells, 2) from the stream's motion vectors, in steps of 1/`FLOW_STEPS` px; None where it has
+    none.
     """
 
     values: dict[str, Any]
     data: bytes
     frames: Frames | None
-    flow: NDArray[np.float16] | None = None
+    flow: NDArray[np.int16] | None = None
 
 
 def decode_job(video: Video, request: ClipRequest) -> Job:
@@ -126,21 +128,18 @@ def decode_job(video: Video, request: ClipRequest) -> Job:
     )
 
 
-def checked_flow(job: Job, data: bytes) -> NDArray[np.float16] | None:
+def checked_flow(job: Job, data: bytes) -> NDArray[np.int16] | None:
     """Return the flow that a child gives with a clip, None if it gives none.
 
     Raises:
-        ValueError: if it is not what the job asks for, or no flow at all.
+        ValueError: if it is not what the job asks for.
     """
     if job.flow is None or job.shape is None or not data:
         return None
     if len(data) != job.answer_bytes:
         raise ValueError(f"gives {len(data)} bytes of flow, not {job.answer_bytes}")
-    flow = np.frombuffer(data, np.float16).reshape(job.flow)
-    if not np.isfinite(flow).all():
-        raise ValueError("gives a flow that is no number")
-    farthest = job.shape[2]  # the clip's side, px
-    return np.clip(flow, -farthest, farthest)
+    farthest = min(FLOW_STEPS * job.shape[2], MOST_STEPS)  # the clip's side
+    return np.clip(np.frombuffer(data, np.int16).reshape(job.flow), -farthest, farthest)
 
 
 def transcode_job(video: Video, *, short_side: int, key_every: int, crf: int, layers: int = 0, phase: int = 0) -> Job:

@@ -14,11 +14,16 @@ from system.core.clip import TokenGrid
 from system.data.clips import ClipMaker
 from system.data.columns import Batch, Column, mask_spec
 from system.data.scale import Frames
+from system.lazy import lazy
 from system.methods.base import Method, MethodOptions
-from system.motion.base import MotionSource, decoded_flow
+from system.motion.base import MotionSource, flow_on_cells
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from system.core import warp
+else:
+    warp = lazy("system.core.warp")
 
 
 class Masker:
@@ -54,7 +59,7 @@ class Masker:
         maker: ClipMaker,
         slot: int,
         frames: Frames,
-        decoded: NDArray[np.float16] | None = None,
+        decoded: NDArray[np.int16] | None = None,
         flow: Tensor | None = None,
     ) -> Batch:
         """Mask the views of one slot.
@@ -71,7 +76,7 @@ class Masker:
         """
         grid, options, method = maker.spec.grid, self._options, self._method
         if decoded is not None:
-            flow = decoded_flow(decoded, grid.height)
+            flow = flow_on_cells(decoded)
         elif flow is None:
             flow = self.flow(frames)
         made: Batch = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
@@ -79,7 +84,7 @@ class Masker:
             made["decoded"] = method.decoded(maker.phases(slot), grid, options)
         if method.num_carried(options, grid):
             assert flow is not None, "a method that carries flow names frame pairs"
-            made["carried"] = method.carry(flow, grid, options).cpu().numpy().astype(np.float16)
+            made["carried"] = method.carry(warp.on_pixels(flow, grid), grid, options).cpu().numpy().astype(np.float16)
         if self._from_codec:
             made["fallback"] = np.full(len(frames), decoded is None)
         return made

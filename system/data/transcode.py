@@ -30,9 +30,11 @@ def _x264(key_every: int, layers: int) -> str:
     """Return x264's parameters: no B-frames, or so many that every `layers`-th frame is a reference and no other is.
 
     One reference and no weights, so a P-frame's vectors point to the reference before it. A group is closed, so the
-    frame before a key frame is one more reference.
+    frame before a key frame is one more reference. Intra blocks are whole macroblocks in layers: with small ones x264
+    draws much anew that has moved over several frames, and then it has no vector (45% of a flying bird, else 23%).
     """
-    between = f"bframes={layers - 1}:b-adapt=0:b-pyramid=none:weightp=0" if layers > 1 else "bframes=0"
+    layered = f"bframes={layers - 1}:b-adapt=0:b-pyramid=none:weightp=0:partitions=p8x8,b8x8"
+    between = layered if layers > 1 else "bframes=0"
     return f"{between}:ref=1:keyint={key_every}:min-keyint={key_every}:scenecut=0:open-gop=0:threads=1"
 
 

@@ -140,7 +140,8 @@ class Method:
         extra_frames: (options, T, stride) -> offsets from the clip's first frame, in original frames, of frames that
             its targets want beyond the sampled ones.
         num_visible: (options, grid) -> V, visible tokens of every clip.
-        mask: (noise (B, S, F), flow (B, R, H, W, 2) px or None, grid, options) -> `visible` (B, N) bool.
+        mask: (noise (B, S, F), flow (B, R, h, w, 2) px or None, grid, options) -> `visible` (B, N) bool. Flow is on the
+            px of the clip, or on h x w larger cells that cover it, if it comes so (`motion.source: codec`).
         num_decoded: (options, grid) -> K, predicted tokens of every clip; None: all hidden ones.
         decoded: (phase (B,), grid, options) -> (B, N) bool, the predicted tokens where `num_decoded` is a number; there
             may be visible ones among them, which do not count in the loss.

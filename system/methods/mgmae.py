@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair, pairs_toward
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from system.core import masks, warp
+    from system.core import cells, masks, warp
     from system.core.masks import Noise, Visible
 else:
     torch, masks, warp = lazy("torch"), lazy("system.core.masks"), lazy("system.core.warp")
+    cells = lazy("system.core.cells")
 
 
 class CarriedMaskOptions(PixelOptions):
@@ -46,6 +49,9 @@ class CarriedMaskOptions(PixelOptions):
     initial_map: Literal["gaussian", "places"] = "gaussian"
     hole_filling: Literal["base", "none"] = "base"
     top: Literal["slot", "clip"] = "slot"
+    carry: Literal["cells", "pixels"] = Field(
+        "cells", description="Where flow comes on cells (codec), carry the map on them; pixels: bring it to px first."
+    )
 
 
 class MGMAEOptions(CarriedMaskOptions):
@@ -97,6 +103,9 @@ def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: Ca
     """Draw places in the base frame, carry their map along the flow, and show the top tokens of every slot."""
     assert flow is not None, "a method that names frame pairs is given their flow"
     drawn = warp.drawn_places(noise, masks.num_visible(grid.places, options.mask_ratio))
+    if _on_cells(flow, grid, options):
+        return _cell_mask(drawn, flow, grid, options)
+    flow = warp.on_pixels(flow, grid)
     make = warp.gaussian_map if options.initial_map == "gaussian" else warp.place_map
     initial = make(torch.from_numpy(drawn).to(flow.device), grid)
     carry = warp.carry_as_released if _like_release(options)[0] else warp.carry
@@ -105,6 +114,22 @@ def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: Ca
     return warp.top_visible(
         warp.cube_scores(maps, grid), visible_places(options, grid), over_clip=options.top == "clip"
     )
+
+
+def _on_cells(flow: Tensor, grid: TokenGrid, options: CarriedMaskOptions) -> bool:
+    """Say whether the map is carried on the cells that flow comes on."""
+    coarse = flow.shape[2] < grid.height and cells.fits(flow.shape[2], grid)
+    plain = options.initial_map == "gaussian" and not _like_release(options)[0]
+    return coarse and plain and options.carry == "cells"
+
+
+def _cell_mask(drawn: Visible, flow: Tensor, grid: TokenGrid, options: CarriedMaskOptions) -> Visible:
+    base, count = base_index(options, grid.num_frames), visible_places(options, grid)
+    fill = options.hole_filling == "base"
+    scores = cells.carried_scores(drawn, flow.float().cpu().numpy(), base, grid, fill_holes=fill)
+    if options.top == "clip":
+        return masks.largest(scores.reshape(len(scores), -1), count * grid.slots)
+    return masks.largest(scores, count).reshape(len(scores), grid.tokens)
 
 
 def flops(model: ModelSection, grid: TokenGrid, options: CarriedMaskOptions) -> int:

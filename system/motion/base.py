@@ -103,6 +103,11 @@ def motion_source(motion: MotionSection, device: str = "cpu") -> MotionSource:
     return raft.load_raft(motion, device)
 
 
-def decoded_flow(flow: NDArray[np.float16], size: int) -> Tensor:
+def flow_on_cells(flow: NDArray[np.int16]) -> Tensor:
+    """Return what a decoder made of a stream's vectors, on its cells: (V, R, cells, cells, 2) float32 px."""
+    return codec.on_cells(flow)
+
+
+def decoded_flow(flow: NDArray[np.int16], size: int) -> Tensor:
     """Return what a decoder made of a stream's vectors as a source would: (V, R, size, size, 2) float32 px."""
     return codec.to_frames(flow, size)

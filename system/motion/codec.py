@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from system.core.vectors import FLOW_STEPS
 
-def to_frames(flow: NDArray[np.float16], size: int) -> Tensor:
-    """Bring flow from cells to px, bilinear: (V, R, cells, cells, 2) float16 -> (V, R, size, size, 2) float32."""
+
+def on_cells(flow: NDArray[np.int16]) -> Tensor:
+    """Return the flow of a child in px: (V, R, cells, cells, 2) float32."""
+    return torch.from_numpy(flow * np.float32(1 / FLOW_STEPS))
+
+
+def to_frames(flow: NDArray[np.int16], size: int) -> Tensor:
+    """Bring flow from cells to px, bilinear: (V, R, cells, cells, 2) steps -> (V, R, size, size, 2) float32 px."""
     views, pairs, rows, cols, _ = flow.shape
-    cells = torch.from_numpy(flow.astype(np.float32)).reshape(views * pairs, rows, cols, 2).permute(0, 3, 1, 2)
+    cells = on_cells(flow).reshape(views * pairs, rows, cols, 2).permute(0, 3, 1, 2)
     pixels = interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)
     return pixels.permute(0, 2, 3, 1).reshape(views, pairs, size, size, 2)

@@ -36,28 +36,23 @@ def job(data: bytes = DATA, request: ClipRequest = REQUEST) -> Job:
     return decode_job(Video(len(data), ((0, data),), lambda start, stop: data[start:stop]), request)
 
 
-def test_a_childs_flow_must_have_the_jobs_length_and_be_numbers() -> None:
+def test_a_childs_flow_must_have_the_jobs_length() -> None:
     assert checked_flow(job(), b"") is None
-    for data in (b"\0" * 255, b"\0" * 258, b"\0"):
+    for data in (b"\0" * 511, b"\0" * 514, b"\0", b"\0" * 1024):
         with pytest.raises(ValueError, match=r"bytes of flow, not 512"):
             checked_flow(job(), data)
-    for value in (np.nan, np.inf):
-        flow = np.zeros(256, np.float16)
-        flow[77] = value
-        with pytest.raises(ValueError, match="no number"):
-            checked_flow(job(), flow.tobytes())
 
 
 def test_a_childs_flow_goes_no_farther_than_the_clip() -> None:
-    found = checked_flow(job(), np.full(256, -60000, np.float16).tobytes())
+    found = checked_flow(job(), np.full(256, -32768, np.int16).tobytes())
     assert found is not None
     assert found.shape == (1, 2, 8, 8, 2)
-    assert (found == -32).all()
+    assert (found == -32 * 64).all()
 
 
 @pytest.fixture
 def lying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox whose child gives flow that is too long, or not finite, by the width of the crop's draw."""
+    """A sandbox whose child gives flow that is too long or too short, by the offset of the crop's draw."""
     script = tmp_path / "lying_child.py"
     script.write_text(
         """
@@ -66,7 +61,7 @@ honest = child._Child._answer
 def answer(self, message, payload):
     answer, data = honest(self, message, payload)
     lie = message["request"]["crops"][0][1]
-    return answer, {0: data, 1: data + b"x", 2: b"\\xff" * len(data), 3: data * 100}[lie]
+    return answer, {0: data, 1: data + b"x", 2: data[:-1], 3: data * 100}[lie]
 child._Child._answer = answer
 child.main()
 """

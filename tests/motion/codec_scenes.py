@@ -77,7 +77,7 @@ def rewritten(data: bytes, codec: str, options: dict[str, str], container: str =
 
 def decoded(
     data: bytes, pairs: Sequence[FramePair], crops: tuple[CropDraw, ...] = (CENTRE,), layers: int = 0
-) -> NDArray[np.float16] | None:
+) -> NDArray[np.int16] | None:
     """What a child gives for a clip that starts with the video: (V, R, cells, cells, 2)."""
     request = ClipRequest(NUMBERS, crops, SIZE, layers=layers, pairs=tuple(pairs))
     collector = VectorCollector(request)
