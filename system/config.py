@@ -76,7 +76,8 @@ class DataSection(Section):
     lookahead: int | None = free(
         None,
         ge=2,
-        description="Blocks read ahead of the trainers, at least 2 for each rank and one. Default: 4 for each.",
+        description="Blocks read ahead of the trainers, at least 2 for each rank and one. Default: 4 for each, or 3 for"
+        " each decode actor where that is more.",
     )
     blocks_per_stream: int = free(500_000, ge=1, description="Blocks after which the stream is rebuilt.")
     deadline_s: float = free(20.0, gt=0, description="Wall-clock limit for decoding one video; once more with 5x.")

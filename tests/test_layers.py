@@ -30,6 +30,7 @@ LAYERS = (
 RAY = {
     "system.submit.client",
     "system.chaos.cluster",
+    "system.benchmark.streaming",
     *(
         "system.data.clock",
         "system.data.draining",

@@ -37,7 +37,7 @@ class Asked:
 
 
 # Each is a module beside this one with a function `measure`.
-STAGES = ("decode", "mask", "step", "pipeline", "loop", "plan", "checkpoint", "startup")
+STAGES = ("decode", "mask", "step", "pipeline", "memory", "loop", "plan", "checkpoint", "startup")
 
 
 def measure(stage: str, asked: Asked) -> tuple[Line, ...]:

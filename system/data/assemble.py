@@ -5,12 +5,13 @@ A `StreamSpec` is what travels to the actors: plain values, a few kilobytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from system.config import most
 from system.core.plan import EpochPlan, StepLayout, fitting_ranks, step_layout
 from system.data.clips import ClipMaker, ClipSpec
 from system.data.columns import Batch, StageSpec, decode_spec, mask_spec, read_spec
@@ -28,6 +29,9 @@ MAX_BLOCK_CLIPS = 48
 MAX_BLOCK_BYTES = 120_000_000
 # Blocks that each rank may be ahead of itself.
 LOOKAHEAD_PER_RANK = 4
+# Blocks for each decode actor: at work, waiting for it, and made while the others wait for one that takes long. With
+# fewer than one there are actors that never get a block.
+LOOKAHEAD_PER_DECODER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,12 @@ def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
     """Return how many blocks may be read ahead of the trainers, by the recipe and at least the fewest that flow.
 
     A rank gets a block when its next one is there, and `equal=True` deals out a round of blocks when it is whole: two
-    rounds must pass the gate before the clock first moves.
+    rounds must pass the gate before the clock first moves. In exact order a block that takes long holds up those
+    behind it; what the other actors make meanwhile has to fit into the look-ahead, or they stand still.
     """
-    return max(recipe.data.lookahead or LOOKAHEAD_PER_RANK * num_ranks, 2 * num_ranks + 1)
+    decoders = most(recipe.resources.decode_actors)
+    own = recipe.data.lookahead or max(LOOKAHEAD_PER_RANK * num_ranks, LOOKAHEAD_PER_DECODER * decoders)
+    return max(own, 2 * num_ranks + 1)
 
 
 def capped_blocks(recipe: Recipe, num_ranks: int) -> int:
@@ -183,6 +190,19 @@ def decode_stage(spec: StreamSpec) -> DecodeStage:
     """Make the stage that decodes, and masks where no GPU is wanted for it."""
     own = masker(spec.recipe) if masks_beside_decoding(spec.recipe) else None
     return DecodeStage(clip_maker(spec.recipe, spec.index_uri), limits_of(spec.recipe), own, spec.known_bad)
+
+
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """What makes a stream's stages where their actors live; stand-ins take their place to weigh the rest.
+
+    Attributes:
+        read: the stage from a block's number to bytes.
+        decode: the stage from bytes to clips.
+    """
+
+    read: Callable[[StreamSpec], Callable[[Batch], Batch]] = read_stage
+    decode: Callable[[StreamSpec], Callable[[Batch], Batch]] = decode_stage
 
 
 def local_blocks(spec: StreamSpec, rank: int, from_step: int) -> Iterator[Batch]:

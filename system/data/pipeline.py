@@ -25,15 +25,14 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOption
 from ray.data.block import BlockMetadata
 
 from system.data.assemble import (
+    Makers,
     StreamSpec,
     capped_blocks,
     clip_bytes,
-    decode_stage,
     flow_device,
     lookahead,
     mask_stage,
     masks_beside_decoding,
-    read_stage,
     stage_specs,
     stream_blocks,
 )
@@ -118,9 +117,9 @@ class _Work:
 
 
 class _Read:
-    def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
         self._clock, self._ahead, self._layout = clock, lookahead(spec), spec.layout
-        self._stage, self._work = read_stage(spec), _Work("read", clock)
+        self._stage, self._work = makers.read(spec), _Work("read", clock)
 
     def __call__(self, batch: Batch) -> Batch:
         (stream,), (block,) = batch["stream"].tolist(), batch["block"].tolist()
@@ -130,9 +129,9 @@ class _Read:
 
 
 class _Decode:
-    def __init__(self, spec: StreamSpec, clock: ClockHandle) -> None:
-        self._stage, self._work, self._layout = decode_stage(spec), _Work("decode", clock), spec.layout
-        self._stage.start()
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
+        self._stage, self._work, self._layout = makers.decode(spec), _Work("decode", clock), spec.layout
+        getattr(self._stage, "start", lambda: None)()
         if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
             import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 
@@ -163,13 +162,15 @@ def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
     return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
 
-def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
+def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = None) -> Dataset:
     """Return the stream of clips of one cell; every execution of it starts where the clock says.
 
     Args:
         spec: what the stream is made of.
         clock: the run's clock.
+        makers: make the stages that read and decode, where it is not the stream's own that are wanted.
     """
+    makers = makers or Makers()
     recipe, resources = spec.recipe, spec.recipe.resources
     check_chain(stage_specs(recipe))
     _configure(recipe, spec)
@@ -177,14 +178,14 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle) -> Dataset:
     numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0)
     stream = numbers.repartition(target_num_rows_per_block=1).map_batches(
         _Read,
-        fn_constructor_args=(spec, clock),
+        fn_constructor_args=(spec, clock, makers),
         batch_size=1,
         compute=_pool(resources.read_actors),
         num_cpus=0,
     )
     stream = stream.map_batches(
         _Decode,
-        fn_constructor_args=(spec, clock),
+        fn_constructor_args=(spec, clock, makers),
         batch_size=spec.layout.slots_per_block,
         compute=_pool(resources.decode_actors),
         num_cpus=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +64,16 @@ def local_resources(recipe: Recipe) -> tuple[int, int]:
     cpus = ranks * resources.cpus_per_worker + flow_cpus(recipe) + fewest(resources.decode_actors)
     block = max(layout.clips_per_block for layout in layouts(recipe)) * clip_bytes(recipe)
     # Ray Data takes half of a store at most.
-    store = 2 * capped_blocks(recipe, ranks) * block
+    store = min(2 * capped_blocks(recipe, ranks) * block, _shared_memory())
     return max(int(cpus) + SPARE_CPUS, os.cpu_count() or 1), max(200_000_000, store)
+
+
+def _shared_memory() -> int:
+    """Return how large an object store may be on this machine, bytes: Ray puts a larger one on a disk."""
+    try:
+        return int(0.9 * shutil.disk_usage("/dev/shm").total)
+    except OSError:  # macOS
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False, temp_dir: str | None = None) -> bool:

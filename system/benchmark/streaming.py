@@ -1,0 +1,161 @@
+"""Streams of clips that a benchmark opens on a Ray of its own, and takes block by block as a trainer does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._private import internal_api
+
+from system.benchmark.timing import Stopwatch
+from system.data.assemble import Makers, StreamSpec
+from system.data.clock import ClockHandle, make_clock, untyped_ray, wait_for
+from system.data.columns import Batch
+from system.data.pipeline import clip_stream, execution_options, split
+from system.errors import SystemFault
+from system.train.launch import ENVIRONMENT
+
+# A stream rests when no actor has said for so long that it works, seconds; and the longest wait for that.
+REST_S = 0.7
+REST_LIMIT_S = 300.0
+
+_internal: Any = internal_api
+
+
+@contextmanager
+def session(cpus: int, store_bytes: int) -> Iterator[None]:
+    """Run a local Ray in a folder of its own, or use the one that runs in this process.
+
+    Args:
+        cpus: that Ray reckons with.
+        store_bytes: of the object store.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    folder = tempfile.mkdtemp(prefix="tb", dir="/tmp")  # short: paths of sockets have 107 characters
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        object_store_memory=store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": dict(ENVIRONMENT)},
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def spilled_bytes() -> int:
+    """Return what Ray has written from its object store to disk so far."""
+    state = _internal.get_state_from_address(untyped_ray.get_runtime_context().gcs_address)
+    return int(_internal.get_memory_info_reply(state).store_stats.spilled_bytes_total)
+
+
+class Stream:
+    """An open stream, whose one rank is this process.
+
+    Args:
+        spec: of the stream, for one rank.
+        clock: of the run; its gates open as blocks are taken.
+        blocks: that Ray gives.
+    """
+
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch]) -> None:
+        self._spec, self._blocks = spec, blocks
+        self.clock, self.taken = clock, 0
+
+    def take(self) -> Batch:
+        """Return the next block."""
+        block = next(self._blocks)
+        self.clock.advance.remote(self.taken)
+        self.taken += 1
+        return block
+
+    def blocks(self) -> Iterator[Batch]:
+        """Return the blocks themselves, for a trainer that tells the clock how far it is."""
+        return self._blocks
+
+    def make(self, skipped: int, count: int, watch: Stopwatch) -> int:
+        """Take blocks and return the clips of those that are timed; `plain.Plain.make` says more."""
+        for _ in range(skipped):
+            to_host(self.take())
+        with watch:
+            clips = sum(to_host(self.take()) for _ in range(count))
+        self.rest()
+        return clips
+
+    def rest(self) -> None:
+        """Wait until what may be made ahead is made: then the stream costs nothing until a block is taken.
+
+        Raises:
+            SystemFault: if it never rests.
+        """
+        quiet_since, end = time.monotonic(), time.monotonic() + REST_LIMIT_S
+        while time.monotonic() - quiet_since < REST_S:
+            if wait_for(self.clock.reports.remote()):
+                quiet_since = time.monotonic()
+            if time.monotonic() > end:
+                raise SystemFault(f"a stream that nobody takes from still works after {REST_LIMIT_S:.0f} s")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Take no more; what waits at a gate need not any more."""
+        wait_for(self.clock.open.remote(0, 0))
+        self._blocks = iter(())
+        for thread in threading.enumerate():
+            # That of an iterator which is left early; one that calls Ray after its end would end this process.
+            if "iter_threaded" in thread.name:
+                thread.join(60)
+
+
+def to_host(block: Batch) -> int:
+    """Copy a block's frames to where a device can take them from, as a trainer does; return its clips."""
+    import torch  # noqa: PLC0415
+
+    return len(torch.from_numpy(block["frames"].copy()))
+
+
+@contextmanager
+def opened(spec: StreamSpec, makers: Makers | None = None, *, exact: bool = True) -> Iterator[Stream]:
+    """Open a stream for one rank from step 0 on, and close it afterwards.
+
+    Args:
+        spec: of the stream.
+        makers: of its stages; default: its own.
+        exact: whether blocks come in the order of the plan; else as they are ready.
+    """
+    clock = make_clock()
+    try:
+        wait_for(clock.open.remote(0, 0))
+        stream = clip_stream(spec, clock, makers)
+        options = execution_options(spec.recipe, spec)
+        options.preserve_order = exact
+        stream.context.execution_options = options
+        (shard,) = split(stream, 1)
+        blocks = iter(shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))  # type: ignore[arg-type]
+        opened_stream = Stream(spec, clock, blocks)
+        del blocks, shard, stream
+        try:
+            yield opened_stream
+        finally:
+            opened_stream.close()
+    finally:
+        ray.kill(clock)
