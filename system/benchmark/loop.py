@@ -42,7 +42,7 @@ def measure(asked: Asked) -> Sequence[Line]:
         asked,
         run={"name": "loop", "stop_at_step": steps},
         data={"uri": "synthetic://moving?videos=64&frames=64&height=112&width=112", "clips_per_block": CLIPS}
-        | ({"num_frames": 4, "size": 32} if asked.short else {"size": 96}),
+        | ({"num_frames": 4, "size": 64} if asked.short else {"size": 96}),
         model={"size": "tiny", "depth": 4, "decoder_depth": 2},
         train={"global_batch": CLIPS, "micro_batch": CLIPS},
         resources={"decode_actors": 1},

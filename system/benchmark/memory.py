@@ -98,7 +98,7 @@ def measure(asked: Asked) -> Sequence[Line]:
 
 
 def _looks(spec: StreamSpec, last: int, asked: Asked) -> tuple[list[Look], float]:
-    """Take a stream's blocks with slow trainers and look at memory on the way; also return their pace, seconds a block."""
+    """Take a stream's blocks with slow trainers, looking at memory; return the looks and the pace, seconds a block."""
     clock = make_clock()
     try:
         wait_for(clock.open.remote(0, 0))

@@ -44,7 +44,7 @@ def measure(asked: Asked) -> Sequence[Line]:
 
 
 def _short(asked: Asked) -> dict[str, int]:
-    return {"num_frames": 4, "size": 32, "clips_per_block": 4} if asked.short else {}
+    return {"num_frames": 4, "size": 64, "clips_per_block": 4} if asked.short else {}
 
 
 def _short_train(asked: Asked) -> dict[str, int]:
@@ -119,7 +119,7 @@ def _bare(recipe: Recipe, asked: Asked) -> list[Line]:
 
 def _orders(asked: Asked) -> list[Line]:
     """Exact order against any order, where few clips take much longer."""
-    small = {"size": 32, "num_frames": 4}
+    small = {"size": 64, "num_frames": 4}
     clips = 4 if asked.short else small_recipe(asked).train.global_batch
     recipe = small_recipe(
         asked,

@@ -20,15 +20,11 @@ BLOCK_S = 300.0
 
 def _work(spec: StreamSpec, makers: Makers, numbers: Any, done: Any) -> None:
     """Make the blocks whose numbers come, and say how many clips each has, until None comes."""
-    import torch  # noqa: PLC0415  as an actor of the stream does
-
-    torch.set_num_threads(1)
     read, decode = makers.read(spec), makers.decode(spec)
     try:
         for number in iter(numbers.get, None):
             block = decode(read({"block": np.array([number])}))
-            # What the stream's consumer does with a block: into memory that a device can take it from.
-            done.put(len(torch.from_numpy(block["frames"].copy())))
+            done.put(len(block["frames"].copy()))  # what the stream's consumer does with a block
     finally:
         getattr(decode, "close", lambda: None)()
 

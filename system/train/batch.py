@@ -6,6 +6,7 @@ token. Frames cross to the device as uint8.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from system.data.columns import Batch
+
+# Nothing writes to the frames of a block.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +80,26 @@ def micro_batches(block: Batch, clips: int, device: torch.device) -> Iterator[Mi
         # A copy: the block is a read-only view of shared memory.
         return torch.from_numpy(values[part].copy()).to(device, non_blocking=True)
 
+    def frames(values: NDArray[Any], part: slice) -> Tensor:
+        # No copy on the host: what is read-only is read once, on its way to the device or into float32.
+        return _frames(torch.from_numpy(values[part]).to(device, non_blocking=True))
+
     for start in range(0, len(shown), clips):
         part = slice(start, start + clips)
         yield MicroBatch(
-            _frames(bring(block["frames"], part)),
+            frames(block["frames"], part),
             bring(shown, part),
             bring(predicted, part),
             bring(block["weight"], part),
             bring(counted, part) if counted is not None else None,
-            _frames(bring(block["extra"], part)) if "extra" in block else None,
+            frames(block["extra"], part) if "extra" in block else None,
             bring(block["carried"], part).float() if "carried" in block else None,
         )
 
 
 def _frames(frames: Tensor) -> Tensor:
     """(B, T, H, W, 3) uint8 -> (B, 3, T, H, W) float32 in [0, 1]."""
-    return frames.permute(0, 4, 1, 2, 3).float() / 255
+    return frames.permute(0, 4, 1, 2, 3).float().div_(255)  # `float` has made a copy
 
 
 def num_micro_batches(clips_per_block: int, blocks: int, clips: int) -> int:

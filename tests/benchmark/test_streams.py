@@ -26,7 +26,7 @@ def test_the_stream_is_measured_beside_plain_processes(ray_session: None, asked:
     assert lines["spilled"].ours == 0
     assert lines["spilled"].reached() is True
     block, throughput = lines["a block without work"], lines["a block without work, throughput"]
-    assert throughput.ours == pytest.approx(4 * 4 * 32 * 32 * 3 / 1e6 / block.ours)
+    assert throughput.ours == pytest.approx(4 * 4 * 64 * 64 * 3 / 1e6 / block.ours)
     assert all(line.ours > 0 for name, line in lines.items() if name != "spilled")
 
 
