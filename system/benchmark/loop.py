@@ -13,7 +13,7 @@ from functools import partial, wraps
 from typing import Any
 
 from system.benchmark.line import Line, Target
-from system.benchmark.recipes import small_recipe, stream_of
+from system.benchmark.recipes import LITTLE, small_recipe, stream_of
 from system.benchmark.stages import Asked
 from system.benchmark.streaming import opened, session
 from system.benchmark.timing import Stopwatch
@@ -41,7 +41,7 @@ def measure(asked: Asked) -> Sequence[Line]:
     recipe = small_recipe(
         asked,
         run={"name": "loop", "stop_at_step": steps},
-        data={"uri": "synthetic://moving?videos=64&frames=64&height=112&width=112", "clips_per_block": CLIPS}
+        data={"uri": LITTLE, "clips_per_block": CLIPS}
         | ({"num_frames": 4, "size": 64} if asked.short else {"size": 96}),
         model={"size": "tiny", "depth": 4, "decoder_depth": 2},
         train={"global_batch": CLIPS, "micro_batch": CLIPS},

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from system.benchmark.line import Line, Target
-from system.benchmark.recipes import small_recipe, stream_of
+from system.benchmark.recipes import LITTLE, small_recipe, stream_of
 from system.benchmark.stages import Asked
 from system.benchmark.streaming import session
 from system.chaos.processes import descendants, memory_mb
@@ -80,7 +80,7 @@ def measure(asked: Asked) -> Sequence[Line]:
     recipe = small_recipe(
         asked,
         data={
-            "uri": "synthetic://moving?videos=16&frames=16&height=48&width=48",
+            "uri": LITTLE,
             "num_frames": 4,
             "size": 96,
             "clips_per_block": 2,

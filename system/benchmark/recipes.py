@@ -11,8 +11,9 @@ from system.data.assemble import StreamSpec, layout_for
 from system.data.dataset import ensure_index
 from system.recipe import Recipe, recipe_from
 
-# Generated videos, where no folder is given.
-SYNTHETIC = "synthetic://moving?videos=64&frames=64&height=128&width=160"
+# Generated videos, where no folder is given: of the size that Kinetics-400 is usually stored in; and little ones.
+SYNTHETIC = "synthetic://moving?videos=32&frames=96&height=256&width=340"
+LITTLE = "synthetic://moving?videos=16&frames=16&height=64&width=64"
 # Clips of a block: what a recipe of ViT-B with 2,048 clips a step on 8 ranks comes to.
 BLOCK_CLIPS = 32
 # Longer than any measurement takes blocks from: a stream must not end while it is measured.
@@ -34,7 +35,7 @@ def small_recipe(asked: Asked, **sections: Mapping[str, Any]) -> Recipe:
     tree: dict[str, dict[str, Any]] = {
         "run": {"name": "benchmark", "storage": asked.scratch},
         "data": {
-            "uri": SYNTHETIC if asked.videos == "synthetic" else asked.videos,
+            "uri": _videos(asked),
             "clips_per_block": BLOCK_CLIPS,
             "blocks_per_stream": 2 * STEPS,
         },
@@ -47,6 +48,12 @@ def small_recipe(asked: Asked, **sections: Mapping[str, Any]) -> Recipe:
     for name, fields in sections.items():
         tree.setdefault(name, {}).update(fields)
     return recipe_from(tree, "the benchmark's recipe")
+
+
+def _videos(asked: Asked) -> str:
+    if asked.videos != "synthetic":
+        return asked.videos
+    return LITTLE if asked.short else SYNTHETIC
 
 
 def stream_of(recipe: Recipe, ranks: int = 1) -> StreamSpec:

@@ -6,6 +6,7 @@ They give the columns that the real stages give, of the same sizes; what is in t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,31 @@ class MakeDecode:
     def __call__(self, spec: StreamSpec) -> StandInDecode:
         """Return the stage."""
         return StandInDecode(spec, self.pace)
+
+
+@dataclass(frozen=True, slots=True)
+class CountDecode:
+    """Makes a decode stage that writes a byte to a file for each block that it has made.
+
+    Attributes:
+        make: of the stage.
+        path: of the file.
+    """
+
+    make: Callable[[StreamSpec], Callable[[Batch], Batch]]
+    path: str
+
+    def __call__(self, spec: StreamSpec) -> Callable[[Batch], Batch]:
+        """Return the stage."""
+        stage = self.make(spec)
+
+        def counted(batch: Batch) -> Batch:
+            clips = stage(batch)
+            with open(self.path, "ab", buffering=0) as file:  # noqa: PTH123  appends of all actors go to its end
+                file.write(b".")
+            return clips
+
+        return counted
 
 
 def stand_ins(pace: Pace | None = None) -> Makers:

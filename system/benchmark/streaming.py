@@ -10,22 +10,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import internal_api
 
+from system.benchmark.stand_in import CountDecode
 from system.benchmark.timing import Stopwatch
-from system.data.assemble import Makers, StreamSpec
+from system.data.assemble import Makers, StreamSpec, lookahead
 from system.data.clock import ClockHandle, make_clock, untyped_ray, wait_for
 from system.data.columns import Batch
 from system.data.pipeline import clip_stream, execution_options, split
 from system.errors import SystemFault
 from system.train.launch import ENVIRONMENT
 
-# A stream rests when no actor has said for so long that it works, seconds; and the longest wait for that.
-REST_S = 0.7
+# Longest wait until all blocks are made that may be, seconds; and what they take to be put in their place.
 REST_LIMIT_S = 300.0
+REST_S = 0.5
 
 _internal: Any = internal_api
 
@@ -76,10 +78,11 @@ class Stream:
         spec: of the stream, for one rank.
         clock: of the run; its gates open as blocks are taken.
         blocks: that Ray gives.
+        made: a file with a byte for each block that is made.
     """
 
-    def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch]) -> None:
-        self._spec, self._blocks = spec, blocks
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch], made: Path) -> None:
+        self._spec, self._blocks, self._made = spec, blocks, made
         self.clock, self.taken = clock, 0
 
     def take(self) -> Batch:
@@ -108,13 +111,12 @@ class Stream:
         Raises:
             SystemFault: if it never rests.
         """
-        quiet_since, end = time.monotonic(), time.monotonic() + REST_LIMIT_S
-        while time.monotonic() - quiet_since < REST_S:
-            if wait_for(self.clock.reports.remote()):
-                quiet_since = time.monotonic()
+        end = time.monotonic() + REST_LIMIT_S
+        while self._made.stat().st_size < self.taken - 1 + lookahead(self._spec):
             if time.monotonic() > end:
                 raise SystemFault(f"a stream that nobody takes from still works after {REST_LIMIT_S:.0f} s")
             time.sleep(0.05)
+        time.sleep(REST_S)
 
     def close(self) -> None:
         """Take no more; what waits at a gate need not any more."""
@@ -140,16 +142,19 @@ def opened(spec: StreamSpec, makers: Makers | None = None, *, exact: bool = True
         makers: of its stages; default: its own.
         exact: whether blocks come in the order of the plan; else as they are ready.
     """
-    clock = make_clock()
+    clock, makers = make_clock(), makers or Makers()
+    folder = tempfile.TemporaryDirectory()
+    made = Path(folder.name) / "made"
+    made.touch()
     try:
         wait_for(clock.open.remote(0, 0))
-        stream = clip_stream(spec, clock, makers)
+        stream = clip_stream(spec, clock, Makers(makers.read, CountDecode(makers.decode, str(made))))
         options = execution_options(spec.recipe, spec)
         options.preserve_order = exact
         stream.context.execution_options = options
         (shard,) = split(stream, 1)
         blocks = iter(shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))  # type: ignore[arg-type]
-        opened_stream = Stream(spec, clock, blocks)
+        opened_stream = Stream(spec, clock, blocks, made)
         del blocks, shard, stream
         try:
             yield opened_stream
@@ -157,3 +162,4 @@ def opened(spec: StreamSpec, makers: Makers | None = None, *, exact: bool = True
             opened_stream.close()
     finally:
         ray.kill(clock)
+        folder.cleanup()

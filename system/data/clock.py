@@ -16,9 +16,10 @@ from system.data.reports import PhaseReport, Told
 from system.errors import StreamFault
 
 # A read actor works on one block after the other; if one that was lost with a node has to be made again, it queues
-# behind a block that waits for trainers which wait for the lost one. So a gate lets through who waits at it when a rank
-# has waited for a block for longer than STARVED_S and no actor says that it works on any (what one said longer ago than
-# SILENT_S was perhaps its last word), or when the trainers have not moved for STALL_S whoever says what; seconds.
+# behind a block that waits for trainers which wait for the lost one. So a gate lets through who has waited at it for
+# longer than STARVED_S when a rank has waited for a block as long and no actor says that it works on any (what one said
+# longer ago than SILENT_S was perhaps its last word), or when the trainers have not moved for STALL_S whoever says
+# what; seconds.
 STALL_S = 120.0
 STARVED_S = 8.0
 SILENT_S = 30.0
@@ -120,7 +121,7 @@ class Clock:
                 now = time.monotonic()
                 if now > until:
                     return False
-                if now - max(self._moved_at, began) > STALL_S or self._starved(now):
+                if now - max(self._moved_at, began) > STALL_S or (now - began > STARVED_S and self._starved(now)):
                     self._stalls += 1
                     return True
                 with suppress(TimeoutError):

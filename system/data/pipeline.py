@@ -13,6 +13,7 @@ have come near its end; and a read actor waits until its block is within `data.l
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.draining import WorkToTheEnd
 from system.data.placing import Place, Role, device_kind
+from system.data.reckoning import ReckonOnceAStep
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 # Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
 # blocks has 500 read tasks (each costs the coordinator an object before the first block moves).
 CHUNK = 1000
+# Work on a block is told when it has lasted so long, seconds; far below what makes the clock ask for it (STARVED_S).
+TELL_S = 1.0
 
 
 def my_gpus() -> tuple[str, ...]:
@@ -101,7 +105,10 @@ class _Chunk:
 
 
 class _Work:
-    """Tells the clock which block an actor works on: one message at its begin, one at its end, and no answer."""
+    """Tells the clock which block an actor works on, if that takes a while, and its end: two messages, no answer.
+
+    A message costs both sides a millisecond, and nobody asks who makes a block that is there in a moment.
+    """
 
     def __init__(self, role: Teller, clock: ClockHandle) -> None:
         self._role, self._clock = role, clock
@@ -109,11 +116,22 @@ class _Work:
 
     @contextmanager
     def on(self, block: str) -> Iterator[None]:
-        self._clock.report.remote(PhaseReport(self._role, self._name, "work", block))
+        told = threading.Event()
+
+        def tell() -> None:
+            told.set()
+            self._clock.report.remote(PhaseReport(self._role, self._name, "work", block, since_s=TELL_S))
+
+        timer = threading.Timer(TELL_S, tell)
+        timer.daemon = True
+        timer.start()
         try:
             yield
         finally:
-            self._clock.report.remote(PhaseReport(self._role, self._name, None))
+            timer.cancel()
+            timer.join()  # so that the end is not told before the work
+            if told.is_set():
+                self._clock.report.remote(PhaseReport(self._role, self._name, None))
 
 
 class _Read:
@@ -214,7 +232,7 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    callbacks += [each for each in (TrimStatistics, WorkToTheEnd) if each not in callbacks]
+    callbacks += [each for each in (TrimStatistics, WorkToTheEnd, ReckonOnceAStep) if each not in callbacks]
 
 
 def _target_bytes(spec: StreamSpec) -> int:
