@@ -15,7 +15,7 @@ from typing import Any
 from system.benchmark.line import Line, Target
 from system.benchmark.recipes import LITTLE, small_recipe, stream_of
 from system.benchmark.stages import Asked
-from system.benchmark.streaming import opened, session
+from system.benchmark.streaming import Stream, opened, session
 from system.benchmark.timing import Stopwatch
 from system.data.assemble import StreamSpec, lookahead
 from system.data.dataset import run_uri
@@ -50,9 +50,9 @@ def measure(asked: Asked) -> Sequence[Line]:
         telemetry={"picture_clips": 0},
     )
     spec = stream_of(recipe)
-    with session(cpus=4, store_bytes=200_000_000):
-        parts, told_s = _train(recipe, spec)
-        capacity = _capacity(spec, asked)
+    with session(cpus=4, store_bytes=200_000_000), opened(spec) as stream:
+        parts, told_s = _train(recipe, spec, stream)
+        capacity = _capacity(spec, stream, asked)
     whole = sum(parts.values()) - parts["start"]
     rate = steps * CLIPS / whole
     says = f"trainer {rate:.1f} clips/s, the stages alone {capacity:.1f}; {steps} steps of {CLIPS} clips, one thread"
@@ -71,25 +71,24 @@ def _share(name: str, percent: float, most: float, says: str) -> Line:
     return Line(STAGE, name, "% of the time", percent, targets=(Target("at_most", most),), more=False, says=says)
 
 
-def _train(recipe: Recipe, spec: StreamSpec) -> tuple[dict[str, float], float]:
+def _train(recipe: Recipe, spec: StreamSpec, stream: Stream) -> tuple[dict[str, float], float]:
     """Train, and return where the loop's seconds went and those in which it told of itself."""
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(1)
     parts: dict[str, float] = {}
-    watch = Stopwatch()
-    with opened(spec) as stream, ExitStack() as stack:
-        clock = stream.clock
+    watch, clock = Stopwatch(), stream.clock
 
-        def on_block(number: int) -> None:
-            with watch:
-                clock.advance.remote(number)
+    def on_block(number: int) -> None:
+        with watch:
+            clock.advance.remote(number)
 
-        def on_step(values: Values) -> None:
-            parts.update(values["seconds"])
-            with watch:
-                clock.advance.remote(spec.layout.first_block(int(values["step"]) + 1), values)
+    def on_step(values: Values) -> None:
+        parts.update(values["seconds"])
+        with watch:
+            clock.advance.remote(spec.layout.first_block(int(values["step"]) + 1), values)
 
+    with ExitStack() as stack:
         for owner, name in TOLD:
             stack.enter_context(timed(owner, name, watch))
         edges = Edges(clock.report.remote, partial(keep_stacks, run_uri(recipe)))
@@ -99,13 +98,11 @@ def _train(recipe: Recipe, spec: StreamSpec) -> tuple[dict[str, float], float]:
     return parts, watch()
 
 
-def _capacity(spec: StreamSpec, asked: Asked) -> float:
-    """Return how many clips a second the stages make for a trainer that does nothing."""
+def _capacity(spec: StreamSpec, stream: Stream, asked: Asked) -> float:
+    """Return how many clips a second the stages go on to make for a trainer that does nothing."""
     watch = Stopwatch()
-    with opened(spec) as stream:
-        stream.take()
-        clips = stream.make(2 if asked.short else lookahead(spec), 4 if asked.short else 40, watch)
-    return clips / watch()
+    stream.taken = spec.recipe.run.stop_at_step or 0
+    return stream.make(2 if asked.short else lookahead(spec), 4 if asked.short else 40, watch) / watch()
 
 
 @contextmanager

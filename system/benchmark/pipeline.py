@@ -37,7 +37,8 @@ def measure(asked: Asked) -> Sequence[Line]:
     recipe = small_recipe(asked, data=_short(asked), train=_short_train(asked))
     ensure_index(recipe)
     with session(cpus=4 * cores() + 2 * SLEEPERS, store_bytes=_store(recipe, asked)):
-        lines = [*_rates(recipe, asked), *_bare(recipe, asked), *_orders(asked), *_first_batches(recipe, asked)]
+        rate, first_s = _rates(recipe, asked)
+        lines = [rate, *_bare(recipe, asked), *_orders(asked), *_first_batches(recipe, asked, first_s)]
         spilled = spilled_bytes() / 2**20
     says = "written from the object store to disk during all of this stage"
     return [*lines, Line(STAGE, "spilled", "MiB", spilled, targets=(Target("at_most", 0.0),), more=False, says=says)]
@@ -57,38 +58,39 @@ def _store(recipe: Recipe, asked: Asked) -> int:
     return 200_000_000 if asked.short else max(200_000_000, 16 * 3 * cores() * block)
 
 
-def _rates(recipe: Recipe, asked: Asked) -> list[Line]:
-    """The stream with its own stages, against plain processes with the same."""
+def _rates(recipe: Recipe, asked: Asked) -> tuple[Line, float]:
+    """The stream with its own stages, against plain processes with the same; and the seconds to its first block."""
     spec = stream_of(recipe)
-    found, count = _against_plain(spec, Makers(), asked)
+    found, count, first_s = _against_plain(spec, asked)
     says = (
         f"one rank, blocks of {spec.layout.clips_per_block} clips, {cores()} decode actors; limit: the same read and"
         f" decode stages in {cores()} plain processes that drop their blocks; {count} blocks a turn, timed while all of"
         " them work"
     )
-    line = _rate("index to device tensor", found, asked, says)
-    return [line]
+    return _rate("index to device tensor", found["stream"], found["plain"], says), first_s
 
 
-def _rate(name: str, found: dict[str, Measured], asked: Asked, says: str) -> Line:
-    ours, limit = found["stream"], found["plain"]
+def _rate(name: str, ours: Measured, limit: Measured, says: str) -> Line:
     target = (Target("share", 0.95),)
-    return Line(STAGE, name, "clips/s", ours.median, None, limit.median, target, True, asked.repeats, ours.spread, says)
+    repeats = len(ours.rates)
+    return Line(STAGE, name, "clips/s", ours.median, None, limit.median, target, True, repeats, ours.spread, says)
 
 
-def _against_plain(spec: StreamSpec, makers: Makers, asked: Asked) -> tuple[dict[str, Measured], int]:
-    """Return the rates of a stream and of plain processes with the same stages, and the blocks of a turn."""
+def _against_plain(spec: StreamSpec, asked: Asked) -> tuple[dict[str, Measured], int, float]:
+    """Return the rates of a stream and of plain processes, the blocks of a turn, the seconds to the first block."""
     watch, workers = Stopwatch(), cores()
-    with opened(spec, makers) as stream, plain(spec, makers, workers) as processes:
+    with opened(spec) as stream:
         stream.take()
-        skipped = 2 if asked.short else lookahead(spec) + workers
-        count = workers if asked.short else _blocks_of_a_turn(stream, skipped, workers)
-        stream.rest()
-        contenders = {
-            "stream": partial(stream.make, skipped, count, watch),
-            "plain": partial(processes.make, workers, count, watch),
-        }
-        return interleaved(contenders, asked.repeats, warm=0 if asked.short else 1, clock=watch), count
+        with plain(spec, Makers(), workers) as processes:
+            skipped = 2 if asked.short else lookahead(spec) + workers
+            count = workers if asked.short else _blocks_of_a_turn(stream, skipped, workers)
+            stream.rest()
+            contenders = {
+                "stream": partial(stream.make, skipped, count, watch),
+                "plain": partial(processes.make, workers, count, watch),
+            }
+            found = interleaved(contenders, asked.repeats, warm=0 if asked.short else 1, clock=watch)
+    return found, count, stream.first_s
 
 
 def _blocks_of_a_turn(stream: Stream, skipped: int, workers: int) -> int:
@@ -105,7 +107,8 @@ def _bare(recipe: Recipe, asked: Asked) -> list[Line]:
     block = spec.layout.clips_per_block * clip_bytes(recipe)
     with opened(spec, makers) as stream:
         stream.take()
-        made = interleaved({"stream": partial(stream.make, lookahead(spec), count, watch)}, asked.repeats, clock=watch)
+        contenders = {"stream": partial(stream.make, lookahead(spec), count, watch)}
+        made = interleaved(contenders, asked.repeats, warm=0 if asked.short else 1, clock=watch)
     per_s = made["stream"].median / spec.layout.clips_per_block
     says = (
         f"frames lie ready and are passed on, {block / 1e6:.0f} MB a block, one copy into the store and one out of it"
@@ -129,9 +132,10 @@ def _orders(asked: Asked) -> list[Line]:
     )
     pace = Pace(SLEEP_S, SLOW_SHARE, SLOW_TIMES)
     spec, watch = stream_of(recipe), Stopwatch()
-    count = 4 if asked.short else round(3 * TURN_S / (clips * SLEEP_S) * SLEEPERS)
+    count = 4 if asked.short else round(2 * TURN_S / (clips * SLEEP_S) * SLEEPERS)
     with opened(spec, stand_ins(pace)) as exact, opened(spec, stand_ins(pace), exact=False) as free:
-        contenders = {name: partial(each.make, lookahead(spec), count, watch) for name, each in _both(exact, free)}
+        both = {"exact": exact, "free": free}
+        contenders = {name: partial(each.make, lookahead(spec), count, watch) for name, each in both.items()}
         found = interleaved(contenders, 1 if asked.short else 3, warm=0 if asked.short else 1, clock=watch)
     ahead = lookahead(spec)
     held = ahead * clips * clip_bytes(small_recipe(asked)) / 1e6
@@ -140,23 +144,17 @@ def _orders(asked: Asked) -> list[Line]:
         f" {1e3 * SLEEP_S:.0f} ms a clip, blocks of {clips} clips; limit: the same in any order; look-ahead {ahead}"
         f" blocks, the default, {held:.0f} MB of 16 x 224 x 224"
     )
-    ours, limit = found["exact"], found["free"]
-    target = (Target("share", 0.95),)
-    repeats = len(ours.rates)
     return [
-        Line(
-            STAGE, "exact order", "clips/s", ours.median, None, limit.median, target, True, repeats, ours.spread, says
-        ),
+        _rate("exact order", found["exact"], found["free"], says),
         Line(STAGE, "look-ahead of exact order", "MB", held, more=False, says=f"{ahead} blocks of {clips} clips"),
     ]
 
 
-def _both(exact: Stream, free: Stream) -> tuple[tuple[str, Stream], ...]:
-    return ("exact", exact), ("free", free)
+def _first_batches(recipe: Recipe, asked: Asked, first_s: float) -> list[Line]:
+    """From a stream that is not there to its first block; Ray runs and has run a stream before.
 
-
-def _first_batches(recipe: Recipe, asked: Asked) -> list[Line]:
-    """From a stream that is not there to its first block; Ray runs and has run a stream before."""
+    In the short form the warm one is what another measurement has seen, `first_s`.
+    """
     spec = stream_of(recipe)
     begun = time.perf_counter()
     many = 100_000 if asked.short else MANY_VIDEOS
@@ -164,14 +162,13 @@ def _first_batches(recipe: Recipe, asked: Asked) -> list[Line]:
     uri = long_index(spec.index_uri, f"{asked.scratch}/many.parquet", many)
     asked.say(f"wrote it in {time.perf_counter() - begun:.0f} s")
     long = StreamSpec(recipe, uri, spec.layout, spec.last_step)
-    found: dict[str, list[float]] = {"first batch, warm": [], f"first batch of {many} videos": []}
-    for _ in range(1 if asked.short else 3):
-        for name, each in zip(found, (spec, long), strict=True):
-            began = time.perf_counter()
-            with opened(each) as stream:
-                stream.take()
-                found[name].append(time.perf_counter() - began)
-                stream.rest()
+    warm, of_many = "first batch, warm", f"first batch of {many} videos"
+    found: dict[str, list[float]] = {warm: [first_s] if asked.short else [], of_many: []}
+    for name, each in ((of_many, long),) if asked.short else 3 * ((warm, spec), (of_many, long)):
+        with opened(each) as stream:
+            stream.take()
+            found[name].append(stream.first_s)
+            stream.rest()
     bounds = dict(zip(found, (10.0, 8.0), strict=True))
     says = f"from opening a stream to its first block of {spec.layout.clips_per_block} clips; actors start in that time"
     return [

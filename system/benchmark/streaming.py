@@ -79,15 +79,19 @@ class Stream:
         clock: of the run; its gates open as blocks are taken.
         blocks: that Ray gives.
         made: a file with a byte for each block that is made.
+        began: when it began to be opened, by `time.perf_counter`.
+
+    `taken` is the number of blocks that were taken, `first_s` the seconds from `began` to the first of them.
     """
 
-    def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch], made: Path) -> None:
-        self._spec, self._blocks, self._made = spec, blocks, made
-        self.clock, self.taken = clock, 0
+    def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch], made: Path, began: float) -> None:
+        self._spec, self._blocks, self._made, self._began = spec, blocks, made, began
+        self.clock, self.taken, self.first_s = clock, 0, 0.0
 
     def take(self) -> Batch:
         """Return the next block."""
         block = next(self._blocks)
+        self.first_s = self.first_s or time.perf_counter() - self._began
         self.clock.advance.remote(self.taken)
         self.taken += 1
         return block
@@ -142,6 +146,7 @@ def opened(spec: StreamSpec, makers: Makers | None = None, *, exact: bool = True
         makers: of its stages; default: its own.
         exact: whether blocks come in the order of the plan; else as they are ready.
     """
+    began = time.perf_counter()
     clock, makers = make_clock(), makers or Makers()
     folder = tempfile.TemporaryDirectory()
     made = Path(folder.name) / "made"
@@ -154,7 +159,7 @@ def opened(spec: StreamSpec, makers: Makers | None = None, *, exact: bool = True
         stream.context.execution_options = options
         (shard,) = split(stream, 1)
         blocks = iter(shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))  # type: ignore[arg-type]
-        opened_stream = Stream(spec, clock, blocks, made)
+        opened_stream = Stream(spec, clock, blocks, made, began)
         del blocks, shard, stream
         try:
             yield opened_stream

@@ -38,6 +38,7 @@ def test_the_loop_says_what_its_time_went_into(ray_session: None, asked: Asked) 
     assert (Path(asked.scratch) / "loop" / "metrics.jsonl").exists()
 
 
+@pytest.mark.long
 def test_memory_is_compared_between_two_places_of_a_long_plan(ray_session: None, asked: Asked) -> None:
     lines = measure("memory", asked)
     assert [line.name.removeprefix("growth of ") for line in lines] == ["coordinator", "stages", "trainers", "clock"]

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import ray
 
-from system.data.assemble import StreamSpec
+from system.data.assemble import Makers, StreamSpec
 from system.data.clock import Clock, wait_for
 from system.data.columns import Batch
 from system.data.pipeline import clip_stream, execution_options, split
@@ -67,7 +67,13 @@ def seen(block: Batch) -> Seen:
     )
 
 
-def take(spec: StreamSpec, clock: Any, each: Callable[[int, int, Batch], bool], from_step: int = 0) -> None:
+def take(
+    spec: StreamSpec,
+    clock: Any,
+    each: Callable[[int, int, Batch], bool],
+    from_step: int = 0,
+    makers: Makers | None = None,
+) -> None:
     """Open a stream and take it with one thread a rank.
 
     Args:
@@ -75,9 +81,10 @@ def take(spec: StreamSpec, clock: Any, each: Callable[[int, int, Batch], bool], 
         clock: of the run.
         each: called with (rank, number of this rank's block, block); returns whether the rank goes on.
         from_step: where it starts.
+        makers: of its stages, where it is not its own that are wanted.
     """
     wait_for(clock.open.remote(from_step, spec.layout.first_block(from_step)))
-    stream = clip_stream(spec, clock)
+    stream = clip_stream(spec, clock, makers)
     stream.context.execution_options = execution_options(spec.recipe, spec)
     errors: list[BaseException] = []
 

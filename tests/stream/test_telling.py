@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from system.benchmark.stand_in import Pace, stand_ins
 from system.data.clock import wait_for
+from system.data.pipeline import TELL_S
 from system.data.reports import block_name
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import recording_clock, take
@@ -14,17 +16,18 @@ from tests.stream.streams import recording_clock, take
 pytestmark = pytest.mark.ray
 
 
-def test_readers_and_decoders_tell_each_block_and_that_they_have_finished_it(
+def test_who_works_long_on_a_block_tells_it_and_its_end_and_who_is_quick_tells_nothing(
     ray_session: None, generated: Path
 ) -> None:
-    spec = stream_spec(tiny_recipe(generated, "train.steps=6"), 2)
+    recipe = tiny_recipe(generated, "train.steps=2")
+    spec = stream_spec(recipe, 2)
+    slow = stand_ins(Pace(clip_s=1.5 * TELL_S / spec.layout.clips_per_block))
     with recording_clock() as clock:
-        take(spec, clock, lambda *_: True)
-        told = wait_for(clock.heard.remote())
+        take(spec, clock, lambda *_: True, makers=slow)
+        told = sorted(wait_for(clock.heard.remote()), key=lambda report: report.told_at)
         left = wait_for(clock.reports.remote())
-    blocks = {block_name(spec.layout, number) for number in range(spec.layout.first_block(6))}
-    for role in ("read", "decode"):
-        mine = sorted((report for report in told if report.role == role), key=lambda report: report.told_at)
-        assert {report.what for report in mine if report.phase} == blocks
-        assert [report.phase for report in mine] == ["work", None] * len(blocks)
+    blocks = {block_name(spec.layout, number) for number in range(spec.layout.first_block(2))}
+    assert {report.role for report in told} == {"decode"}
+    assert {report.what for report in told if report.phase} == blocks
+    assert [report.phase for report in told] == ["work", None] * len(blocks)
     assert not left
