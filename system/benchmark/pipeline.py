@@ -113,10 +113,10 @@ def _bare(recipe: Recipe, asked: Asked) -> list[Line]:
     says = (
         f"frames lie ready and are passed on, {block / 1e6:.0f} MB a block, one copy into the store and one out of it"
     )
-    common = {"repeats": asked.repeats, "spread": made["stream"].spread, "says": says}
+    line = partial(Line, STAGE, more=False, repeats=asked.repeats, spread=made["stream"].spread, says=says)
     return [
-        Line(STAGE, "a block without work", "ms", 1e3 / per_s, more=False, **common),
-        Line(STAGE, "a block without work, throughput", "GB/s", per_s * block / 1e9, **common),
+        line("a block without work", "ms", 1e3 / per_s),
+        line("a block without work, throughput", "GB/s", per_s * block / 1e9, more=True),
     ]
 
 

@@ -35,8 +35,8 @@ class ReckonOnceAStep:
 
     def before_execution_starts(self, executor: Any) -> None:
         """Change it for this execution."""
-        manager = getattr(executor, "_resource_manager", None)
-        if callable(getattr(manager, "update_usages", None)):
+        manager: Any = getattr(executor, "_resource_manager", None)
+        if manager is not None and callable(getattr(manager, "update_usages", None)):
             manager.update_usages = at_most_every(YOUNG_S, manager.update_usages)
 
     def on_execution_step(self, executor: Any) -> None:

@@ -69,7 +69,8 @@ def test_trainers_that_stand_still_open_the_gate_and_those_that_move_far_away_do
 
 
 def test_a_rank_that_waits_for_a_block_that_nobody_makes_opens_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "LOOK_S", 0.02)
+    monkeypatch.setattr(clock_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(clock_module, "STARVED_S", 0.04)
 
     async def scene() -> None:
         clock = Clock()
