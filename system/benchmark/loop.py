@@ -27,7 +27,7 @@ from system.train.telemetry import Metrics
 from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 STAGE = "loop"
-STEPS = 500
+STEPS = 200
 # The recipes' own are 500 steps: this is five times as often.
 CHECKPOINT_STEPS = 100
 CLIPS = 8
