@@ -1,15 +1,17 @@
-"""An index of any number of videos, of which few exist: its rows are those of a small index over and over."""
+"""An index of any number of videos that can all be read: its rows are those of a small index over and over.
+
+`large_index.py` writes one whose videos are all different, of which none exists.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from system.data.index import GROUP_VIDEOS, SCHEMA
+from system.data.footer import add_directory
+from system.data.index import GROUP_VIDEOS, SCHEMA, note
 
 
 def long_index(index_uri: str, path: str, num_videos: int) -> str:
@@ -21,15 +23,13 @@ def long_index(index_uri: str, path: str, num_videos: int) -> str:
         num_videos: rows of the long one.
     """
     small = pq.read_table(index_uri)
-    facts = json.loads(small.schema.metadata[b"tubelet"]) if small.schema.metadata else {}
-    rows = small.take([number % small.num_rows for number in range(GROUP_VIDEOS)]).cast(SCHEMA)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    rows = small.take([number % small.num_rows for number in range(GROUP_VIDEOS)]).select(SCHEMA.names).cast(SCHEMA)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for first in range(0, num_videos, GROUP_VIDEOS):
             count = min(GROUP_VIDEOS, num_videos - first)
             ids = pa.array(range(first, first + count), pa.int64())
-            writer.write_table(rows.slice(0, count).set_column(0, "video_id", ids), row_group_size=GROUP_VIDEOS)
-        facts |= {"version": 1, "num_videos": num_videos, "group_videos": GROUP_VIDEOS}
-        facts |= {"fingerprint": f"long-{num_videos}", "num_rejected": 0}
-        writer.add_key_value_metadata({"tubelet": json.dumps(facts)})
-    return os.fspath(path)
+            table = rows.slice(0, count).set_column(SCHEMA.get_field_index("video_id"), "video_id", ids)
+            writer.write_table(table, row_group_size=GROUP_VIDEOS)
+        writer.add_key_value_metadata(note("benchmark", num_videos, "0" * 64))
+    add_directory(Path(path))
+    return path

@@ -21,6 +21,7 @@ BLOCK_S = 300.0
 def _work(spec: StreamSpec, makers: Makers, numbers: Any, done: Any) -> None:
     """Make the blocks whose numbers come, and say how many clips each has, until None comes."""
     read, decode = makers.read(spec), makers.decode(spec)
+    getattr(decode, "start", lambda: None)()
     try:
         for number in iter(numbers.get, None):
             block = decode(read({"block": np.array([number])}))
