@@ -27,10 +27,10 @@ from system.train.telemetry import Metrics
 from system.train.watchdog import Edges, Watchdog, keep_stacks, patience_for
 
 STAGE = "loop"
-STEPS = 200
-# The recipes' own are 500 steps: this is five times as often.
-CHECKPOINT_STEPS = 100
-CLIPS = 8
+STEPS = 120
+# The recipes' own are 500 steps: this is eight times as often.
+CHECKPOINT_STEPS = 60
+CLIPS = 16
 # What the loop calls to write down what it does; checkpoints count their time themselves.
 TOLD = ((Metrics, "write"), (Recorder, "take"), (Recorder, "end_step"), (StepSums, "count"), (Watchdog, "at"))
 
@@ -45,12 +45,12 @@ def measure(asked: Asked) -> Sequence[Line]:
         | ({"num_frames": 4, "size": 64} if asked.short else {"size": 96}),
         model={"size": "tiny", "depth": 4, "decoder_depth": 2},
         train={"global_batch": CLIPS, "micro_batch": CLIPS},
-        resources={"decode_actors": 1},
+        resources={"decode_actors": 2, "read_actors": 2},
         checkpoint={"every_steps": every},
         telemetry={"picture_clips": 0},
     )
     spec = stream_of(recipe)
-    with session(cpus=4, store_bytes=200_000_000), opened(spec) as stream:
+    with session(cpus=6, store_bytes=200_000_000), opened(spec) as stream:
         parts, told_s = _train(recipe, spec, stream)
         capacity = _capacity(spec, stream, asked)
     whole = sum(parts.values()) - parts["start"]
