@@ -41,7 +41,6 @@ from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.draining import WorkToTheEnd
 from system.data.placing import Place, Role, device_kind
-from system.data.reckoning import ReckonOnceAStep
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
@@ -232,7 +231,7 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    callbacks += [each for each in (TrimStatistics, WorkToTheEnd, ReckonOnceAStep) if each not in callbacks]
+    callbacks += [each for each in (TrimStatistics, WorkToTheEnd) if each not in callbacks]
 
 
 def _target_bytes(spec: StreamSpec) -> int:
