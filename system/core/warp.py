@@ -143,16 +143,27 @@ def carry(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) 
     Returns:
         (B, T, H, W) float32.
     """
-    num_frames = flow.shape[1] + 1
     look_up = Sampler(flow)
+    frames = initial.new_empty(len(initial), flow.shape[1] + 1, *initial.shape[1:])
+    # One clip after the other on a CPU: its maps stay in the cache.
+    together = 1 if initial.device.type == "cpu" else max(1, len(initial))
+    for first in range(0, len(initial), together):
+        part = slice(first, first + together)
+        _carry_into(frames[part], look_up, initial[part], flow[part], base, fill_holes=fill_holes)
+    return frames
+
+
+def _carry_into(
+    frames: Tensor, look_up: Sampler, initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool
+) -> None:
+    """Fill (B, T, H, W) with the maps that are carried from frame `base` on."""
     # (B, 2, H, W): the map, and what says whether it comes from inside of the frame
     carried = {base: torch.stack([initial, torch.ones_like(initial)], 1) if fill_holes else initial[:, None]}
-    for frame, nearer, pair in _outward(base, num_frames):
+    frames[:, base] = initial
+    for frame, nearer, pair in _outward(base, frames.shape[1]):
         carried[frame] = look_up(carried[nearer], flow[:, pair])
-    frames = torch.stack([carried[frame] for frame in range(num_frames)], 1)
-    if not fill_holes:
-        return frames[:, :, 0]
-    return torch.where(frames[:, :, 1] < 0.5, initial[:, None], frames[:, :, 0])
+        mine = carried[frame][:, 0]
+        frames[:, frame] = torch.where(carried[frame][:, 1] < 0.5, initial, mine) if fill_holes else mine
 
 
 def carry_as_released(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) -> Tensor:
