@@ -5,6 +5,8 @@ Everything counts from uint8 frames to `visible`, with MGMAE's default mask. Run
 
 from __future__ import annotations
 
+import copy
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,7 +128,7 @@ def _dis_line(asked: Asked, work: Work, network: optical_flow.RAFT) -> Line:
 
 
 def _raft_line(asked: Asked, work: Work, network: optical_flow.RAFT, device: torch.device) -> Line:
-    source = RAFT(network, UPDATES)
+    source = RAFT(copy.deepcopy(network), UPDATES)  # which puts the weights into an order of its own
     some = work if device.type == "cuda" else work.first(1)
     contenders = {
         "ours": finished(_ours(some, source), device),

@@ -20,7 +20,7 @@ from torchvision.models import optical_flow
 from system.config import MotionSection
 from system.core.pairs import FramePair
 from system.motion.base import check_raft_size
-from system.motion.raft_refine import Correlation, Update, levels_of
+from system.motion.raft_refine import Correlation, Update, innermost, levels_of
 from system.motion.raft_weights import load_network
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RAFT:
     Encoders and updates run in bf16 where the device has it, correlation and flow always in fp32.
 
     Args:
-        network: torchvision's raft_small, in eval mode on its device.
+        network: torchvision's raft_small, in eval mode on its device; the order of its weights in memory is changed.
         updates: flow updates; MGMAE uses 6.
         size: side to which frames are scaled for the network, px; the flow is scaled back. None: as they are.
     """
@@ -50,6 +50,8 @@ class RAFT:
     def __init__(self, network: optical_flow.RAFT, updates: int, size: int | None = None) -> None:
         self._network, self._updates, self._size = network, updates, size
         self._update = Update(network.update_block)
+        # Not the feature encoder, whose norms are slow in that order.
+        network.context_encoder.to(memory_format=torch.channels_last)
         self._device = next(network.parameters()).device
         self._chunk_bytes = CPU_CHUNK_BYTES if self._device.type == "cpu" else GPU_CHUNK_BYTES
         self._bf16 = self._device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -102,7 +104,7 @@ class RAFT:
         correlation = Correlation(first, second)
         ys, xs = (torch.arange(side, device=self._device, dtype=torch.float32) for side in first.shape[2:])
         here = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
-        flow = torch.zeros_like(here).repeat(len(first), 1, 1, 1)
+        flow = innermost(torch.zeros_like(here).repeat(len(first), 1, 1, 1))
         with self._autocast():  # which leaves the look-up in fp32
             state = self._update.start(context)
             for _ in range(self._updates):

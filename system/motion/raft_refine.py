@@ -25,6 +25,11 @@ LEVELS = 4
 WINDOW = 2 * RADIUS + 2
 
 
+def innermost(maps: Tensor) -> Tensor:
+    """Return (.., channels, h, w) with the channels innermost in memory: convolutions are fastest so."""
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of the pyramid in a row of the correlation: `height` x `width` values with a ring of zeros.
@@ -115,13 +120,14 @@ class State(NamedTuple):
 
 
 class Update:
-    """torchvision's update block of RAFT-small.
+    """torchvision's update block of RAFT-small, on maps whose channels lie innermost in memory.
 
     Args:
-        block: with its weights, on its device.
+        block: with its weights, on its device; their order in memory is changed.
     """
 
     def __init__(self, block: Any) -> None:
+        block.to(memory_format=torch.channels_last)
         self._motion, self._head, self._size = block.motion_encoder, block.flow_head, block.hidden_state_size
         cell = block.recurrent_block.convgru1
         gates = _Parts.of(torch.cat([cell.convz.weight, cell.convr.weight]), self._size, self._motion.out_channels)
@@ -131,6 +137,7 @@ class Update:
 
     def start(self, context: Tensor) -> State:
         """Return the state before the first update: (P, channels, h, w), the context encoder's maps."""
+        context = innermost(context)
         hidden, rest = context[:, : self._size].tanh(), context[:, self._size :].relu()
         return State(
             hidden,
@@ -140,7 +147,7 @@ class Update:
 
     def __call__(self, state: State, near: Tensor, flow: Tensor) -> tuple[State, Tensor]:
         """Return the next state and what is added to the flow: (P, 196, h, w) and (P, 2, h, w) -> (P, 2, h, w)."""
-        motion = self._motion
+        motion, flow = self._motion, innermost(flow)
         seen = motion.convcorr2(motion.convcorr1(near))
         moved = motion.convflow2(motion.convflow1(flow))
         given = [motion.conv(torch.cat([seen, moved], 1)), flow]
@@ -148,7 +155,9 @@ class Update:
         gates = F.conv2d(torch.cat([hidden, *given], 1), self._gates.rest, padding=1).add_(state.gates).sigmoid_()
         update, reset = gates.chunk(2, 1)
         candidate = F.conv2d(torch.cat([reset * hidden, *given], 1), self._candidate.rest, padding=1)
-        hidden = torch.lerp(hidden, candidate.add_(state.candidate).tanh_(), update)
+        candidate = candidate.add_(state.candidate).tanh_()
+        # Under autocast the hidden state stays in float32, as torchvision's does.
+        hidden = torch.lerp(hidden, candidate.to(hidden.dtype), update.to(hidden.dtype))
         step: Tensor = self._head(hidden)
         return state._replace(hidden=hidden), step
 
@@ -163,4 +172,4 @@ class _Parts(NamedTuple):
     def of(cls, weight: Tensor, hidden: int, motion: int) -> _Parts:
         weight = weight.detach()
         own, context, moved = weight.split([hidden, weight.shape[1] - hidden - motion, motion], 1)
-        return cls(context.contiguous(), torch.cat([own, moved], 1))
+        return cls(innermost(context), innermost(torch.cat([own, moved], 1)))
