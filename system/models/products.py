@@ -34,8 +34,9 @@ LARGE_WEIGHT = 1 << 17
 @cache
 def _has_onednn() -> bool:
     """Say whether oneDNN's linear operator is there, on a processor that it is written for."""
-    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
-    return known and hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    known = platform.machine() in ("x86_64", "AMD64")
+    return built and known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -82,7 +83,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return `x @ weight.T + bias`: (.., K), (N, K) and (N,) -> (.., N)."""
     if not _onednn_helps(x, weight):
         return F.linear(x, weight, bias)
-    out: Tensor = _OneDNNLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    out: Tensor = _OneDNNLinear.apply(x, weight, bias)
     return out
 
 
@@ -164,8 +165,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type != "cpu" or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(query, key, value)
     if query.shape[2] >= LONG and (query.dtype == torch.bfloat16 or _has_onednn()):
-        out: Tensor = _BlockedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
-        return out
-    if query.dtype == torch.bfloat16:
-        return ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = _BlockedAttention.apply(query, key, value)
+    elif query.dtype == torch.bfloat16:
+        out = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(-1) @ value
+    else:
+        out = F.scaled_dot_product_attention(query, key, value)
+    return out

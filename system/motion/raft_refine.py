@@ -170,6 +170,6 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, hidden: int, motion: int) -> _Parts:
-        weight = weight.detach()
-        own, context, moved = weight.split([hidden, weight.shape[1] - hidden - motion, motion], 1)
+        weight, first = weight.detach(), weight.shape[1] - motion
+        own, context, moved = weight[:, :hidden], weight[:, hidden:first], weight[:, first:]
         return cls(innermost(context), innermost(torch.cat([own, moved], 1)))

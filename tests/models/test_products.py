@@ -59,10 +59,11 @@ def test_attention_and_its_gradients_are_pytorchs_in_float32(
     given = torch.randn(2, length, 3, 2, 16).to(dtype)
     scale = torch.randn(2, 2, length, 16).to(dtype)
     found, exact = given.clone().requires_grad_(), given.float().requires_grad_()
-    out = attend(*found.permute(2, 0, 3, 1, 4).unbind(0))
-    wanted = F.scaled_dot_product_attention(*exact.permute(2, 0, 3, 1, 4).unbind(0))
-    (out * scale).sum().backward()
-    (wanted * scale.float()).sum().backward()
+    query, key, value = found.permute(2, 0, 3, 1, 4).unbind(0)
+    out = attend(query, key, value)
+    query, key, value = exact.permute(2, 0, 3, 1, 4).unbind(0)
+    wanted = F.scaled_dot_product_attention(query, key, value)
+    torch.autograd.backward([(out * scale).sum(), (wanted * scale.float()).sum()])
     assert out.dtype == dtype
     assert near(out.float(), wanted, share)
     assert found.grad is not None
@@ -73,6 +74,11 @@ def test_attention_and_its_gradients_are_pytorchs_in_float32(
 def test_long_sequences_keep_no_more_for_the_backward_pass_than_they_are_made_of() -> None:
     kept: list[int] = []
     q, k, v = (torch.randn(1, 2, 600, 16).requires_grad_() for _ in range(3))
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.numel()), x)[1], lambda x: x):
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         attend(q, k, v)
     assert sum(kept) <= 4 * q.numel()  # not the 2 x 600 x 600 scores
