@@ -49,9 +49,10 @@ def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _onednn_helps(x: Tensor, weight: Tensor) -> bool:
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    usual = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
-    return plain and usual and weight.numel() >= LARGE_WEIGHT and weight.is_contiguous() and _has_onednn()
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    float32 = x.dtype == weight.dtype == torch.float32
+    return float32 and weight.numel() >= LARGE_WEIGHT and weight.is_contiguous() and _has_onednn()
 
 
 class _OneDNNLinear(torch.autograd.Function):
