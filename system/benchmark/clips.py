@@ -40,7 +40,8 @@ def clips(asked: Asked, count: int, grid: TokenGrid) -> NDArray[np.uint8]:
 def _of_folder(folder: Path, count: int, grid: TokenGrid) -> NDArray[np.uint8]:
     """Decode the first clip of each video of a folder, over again until there are enough."""
     from system.data.augment import draw_crop  # noqa: PLC0415  PyAV
-    from system.data.decode import ClipRequest, decode_pyav, open_video  # noqa: PLC0415
+    from system.data.containers import open_video  # noqa: PLC0415
+    from system.data.decode import ClipRequest, decode_pyav  # noqa: PLC0415
 
     paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)[:count]
     if not paths:

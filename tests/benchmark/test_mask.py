@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -69,8 +72,8 @@ def test_both_ways_compute_the_same_flow(work: Work, network: optical_flow.RAFT)
     assert gap < 1e-4
 
 
-def test_a_short_measurement_has_a_line_for_each_source() -> None:
-    lines = {line.name: line for line in mask.measure(ASKED)}
+def test_a_short_measurement_has_a_line_for_each_source(tmp_path: Path) -> None:
+    lines = {line.name: line for line in mask.measure(replace(ASKED, scratch=str(tmp_path)))}
     assert {"dis", "raft"} <= set(lines)
     assert lines["dis"].limit is not None
     assert lines["raft"].ratio == pytest.approx(lines["raft"].ours / (lines["raft"].conventional or 0))
