@@ -47,9 +47,11 @@ def gaussian_map(places: Tensor, grid: TokenGrid) -> Tensor:
 
     rows, cols = profile(grid.rows), profile(grid.cols)
     drawn = places.reshape(len(places), grid.rows, grid.cols)
-    # The maximum over a row's drawn columns first, then over rows: (B, rows, W) -> (B, H, W).
+    # The maximum over a row's drawn columns first, then over rows, one after the other: (B, rows, W) -> (B, H, W).
     along = (drawn[..., None] * cols).amax(2)
-    bumps = (rows[None, :, :, None] * along[:, :, None, :]).amax(1)
+    bumps = rows[0][:, None] * along[:, 0, None]
+    for row in range(1, grid.rows):
+        torch.maximum(bumps, rows[row][:, None] * along[:, row, None], out=bumps)
     return bumps / bumps.amax((1, 2), keepdim=True)
 
 
@@ -69,27 +71,52 @@ def on_pixels(flow: Tensor, grid: TokenGrid) -> Tensor:
     return pixels.permute(0, 2, 3, 1).reshape(*flow.shape[:2], grid.height, grid.width, 2)
 
 
+class Sampler:
+    """Looks maps up along flow: `out(x) = source(x + flow(x))`, bilinear, 0 outside of the frame.
+
+    Args:
+        flow: any of the flows, (.., H, W, 2) float32 px; its size and device are taken.
+        half_size_scale: divide flow by W/2 instead of (W - 1)/2, as the released code does: 32 px become 31.86.
+    """
+
+    def __init__(self, flow: Tensor, *, half_size_scale: bool = False) -> None:
+        height, width = flow.shape[-3:-1]
+        size = flow.new_tensor([width, height])
+        ys, xs = torch.meshgrid(
+            torch.arange(height, device=flow.device, dtype=flow.dtype),
+            torch.arange(width, device=flow.device, dtype=flow.dtype),
+            indexing="ij",
+        )
+        self._here = torch.stack([xs, ys], -1) / (size - 1) * 2 - 1
+        # As large as the flow: two numbers at a time would be what is worked on in a row.
+        self._scale = ((size if half_size_scale else size - 1) / 2).expand_as(self._here).contiguous()
+
+    def __call__(self, source: Tensor, flow: Tensor) -> Tensor:
+        """Return maps of the frame that the flow starts from.
+
+        Args:
+            source: (B, K, H, W) float32, K maps of the frame that the flow points to.
+            flow: (B, H, W, 2) float32 px, from the frame of the result to the frame of `source`.
+
+        Returns:
+            (B, K, H, W).
+        """
+        where = self._here + flow / self._scale
+        return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
 def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> Tensor:
-    """Look up a map where each pixel came from: `out(x) = source(x + flow(x))`, bilinear, 0 outside of the frame.
+    """Look up a map where each pixel came from.
 
     Args:
         source: (B, H, W) float32, the map of the frame that the flow points to.
         flow: (B, H, W, 2) float32 px, from the frame of the result to the frame of `source`.
-        half_size_scale: divide the flow by W/2 instead of (W - 1)/2, as the released code does: 32 px become 31.86.
+        half_size_scale: as of `Sampler`.
 
     Returns:
         (B, H, W) the warped map.
     """
-    height, width = source.shape[1:]
-    size = flow.new_tensor([width, height])
-    ys, xs = torch.meshgrid(
-        torch.arange(height, device=flow.device, dtype=flow.dtype),
-        torch.arange(width, device=flow.device, dtype=flow.dtype),
-        indexing="ij",
-    )
-    scale = size if half_size_scale else size - 1
-    where = torch.stack([xs, ys], -1) / (size - 1) * 2 - 1 + flow / scale * 2
-    return F.grid_sample(source[:, None], where, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+    return Sampler(flow, half_size_scale=half_size_scale)(source[:, None], flow)[:, 0]
 
 
 def _outward(base: int, num_frames: int) -> Iterator[tuple[int, int, int]]:
@@ -116,17 +143,27 @@ def carry(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) 
     Returns:
         (B, T, H, W) float32.
     """
-    num_frames = flow.shape[1] + 1
-    maps = {base: initial}
-    inside = {base: torch.ones_like(initial)}
-    for frame, nearer, pair in _outward(base, num_frames):
-        maps[frame] = backward_warp(maps[nearer], flow[:, pair])
-        inside[frame] = backward_warp(inside[nearer], flow[:, pair])
-    frames = torch.stack([maps[frame] for frame in range(num_frames)], 1)
-    if not fill_holes:
-        return frames
-    hole = torch.stack([inside[frame] for frame in range(num_frames)], 1) < 0.5
-    return torch.where(hole, initial[:, None], frames)
+    look_up = Sampler(flow)
+    frames = initial.new_empty(len(initial), flow.shape[1] + 1, *initial.shape[1:])
+    # One clip after the other on a CPU: its maps stay in the cache.
+    together = 1 if initial.device.type == "cpu" else max(1, len(initial))
+    for first in range(0, len(initial), together):
+        part = slice(first, first + together)
+        _carry_into(frames[part], look_up, initial[part], flow[part], base, fill_holes=fill_holes)
+    return frames
+
+
+def _carry_into(
+    frames: Tensor, look_up: Sampler, initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool
+) -> None:
+    """Fill (B, T, H, W) with the maps that are carried from frame `base` on."""
+    # (B, 2, H, W): the map, and what says whether it comes from inside of the frame
+    carried = {base: torch.stack([initial, torch.ones_like(initial)], 1) if fill_holes else initial[:, None]}
+    frames[:, base] = initial
+    for frame, nearer, pair in _outward(base, frames.shape[1]):
+        carried[frame] = look_up(carried[nearer], flow[:, pair])
+        mine = carried[frame][:, 0]
+        frames[:, frame] = torch.where(carried[frame][:, 1] < 0.5, initial, mine) if fill_holes else mine
 
 
 def carry_as_released(initial: Tensor, flow: Tensor, base: int, *, fill_holes: bool = True) -> Tensor:
@@ -135,9 +172,9 @@ def carry_as_released(initial: Tensor, flow: Tensor, base: int, *, fill_holes: b
     Args and result as `carry`; the wrong direction before the base frame is the caller's choice of pairs.
     """
     num_frames = flow.shape[1] + 1
-    maps = {base: initial}
+    look_up, maps = Sampler(flow, half_size_scale=True), {base: initial}
     for frame, nearer, pair in _outward(base, num_frames):
-        warped = backward_warp(maps[nearer], flow[:, pair], half_size_scale=True)
+        warped = look_up(maps[nearer][:, None], flow[:, pair])[:, 0]
         maps[frame] = torch.where(warped == 0, initial, warped) if fill_holes else warped
     return torch.stack([maps[frame] for frame in range(num_frames)], 1)
 

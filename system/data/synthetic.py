@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +193,8 @@ def moving_scene(
 
 def encode(frames: Iterator[Image], height: int, width: int, *, fps: int = 25, key_every: int = 32) -> bytes:
     """Write frames as an H.264 .mp4 with one reference and no B-frames; return the file's bytes."""
+    import av  # noqa: PLC0415  scenes are drawn on hosts without it
+
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps))

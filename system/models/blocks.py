@@ -6,11 +6,10 @@ B clips, L tokens of a sequence, D width.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from system.models.products import Linear, Mlp, attend, linear
 from system.models.sizes import Shape
 
 # LayerNorm's epsilon in VideoMAE's code.
@@ -27,18 +26,18 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         batch, length, width = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).reshape(batch, length, 3, self.heads, width // self.heads)
+        qkv = linear(x, self.qkv.weight, bias).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, L, D / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -51,7 +50,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width, 4 * width, act_layer=nn.GELU)
+        self.mlp = Mlp(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""

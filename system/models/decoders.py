@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from system.core.clip import TokenGrid
 from system.models.blocks import NORM_EPS, Stack, initialize, sinusoid
 from system.models.encoder import Encoder
+from system.models.products import Linear
 from system.models.sizes import Shape
 
 
@@ -22,7 +23,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.blocks = Stack(shape)
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
-        self.head = nn.Linear(shape.width, values)
+        self.head = Linear(shape.width, values)
 
     def features(self, x: Tensor, num_predicted: int) -> Tensor:
         """(B, L, E) -> (B, num_predicted, E), what the head sees of the last `num_predicted` tokens."""
@@ -48,7 +49,7 @@ class PixelModel(nn.Module):
     def __init__(self, grid: TokenGrid, encoder: Shape, decoder: Shape) -> None:
         super().__init__()
         self.encoder = Encoder(grid, encoder)
-        self.encoder_to_decoder = nn.Linear(encoder.width, decoder.width, bias=False)
+        self.encoder_to_decoder = Linear(encoder.width, decoder.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         self.decoder = Decoder(decoder, grid.values)
         self.register_buffer("decoder_positions", sinusoid(grid.tokens, decoder.width), persistent=False)

@@ -6,12 +6,12 @@ B clips, T frames of H x W px, N tokens of the grid, V visible ones, D width.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.core.clip import TokenGrid
 from system.core.targets import IMAGENET_MEAN, IMAGENET_STD
 from system.models.blocks import NORM_EPS, Stack, sinusoid
+from system.models.products import linear
 from system.models.sizes import Shape
 
 
@@ -47,7 +47,7 @@ class TubeletEmbed(nn.Module):
         slot, place = index // grid.places, index % grid.places
         tubelets = cut[clip, slot, place // grid.cols, place % grid.cols]  # (B, V, C, t, p, p), only these are copied
         normalized = (tubelets - self.mean) / self.std
-        return F.linear(normalized.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
+        return linear(normalized.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Encoder(nn.Module):

@@ -28,7 +28,8 @@ PRESETS = {
 }
 
 
-def _dis(preset: str) -> cv2.DISOpticalFlow:
+def make_dis(preset: str) -> cv2.DISOpticalFlow:
+    """Return OpenCV's search with the settings of a preset."""
     flow = cv2.DISOpticalFlow.create(PRESETS[preset])
     if preset == "fine":
         # Ours: down to half resolution as `medium`, without its refinement. On generated scenes the masks agree with
@@ -44,7 +45,7 @@ class DIS:
 
     def __init__(self, preset: str) -> None:
         cv2.setNumThreads(1)  # a decode actor owns one core
-        self._flow = _dis(preset)
+        self._flow = make_dis(preset)
 
     def __call__(self, frames: Frames, pairs: Sequence[FramePair]) -> Tensor:
         """Return the flow of every pair: (B, T, H, W, 3) uint8 RGB -> (B, R, H, W, 2) float32 px."""

@@ -20,6 +20,7 @@ from torchvision.models import optical_flow
 from system.config import MotionSection
 from system.core.pairs import FramePair
 from system.motion.base import check_raft_size
+from system.motion.raft_refine import Correlation, Update, innermost, levels_of
 from system.motion.raft_weights import load_network
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ CPU_CHUNK_BYTES = 32 << 20
 GPU_CHUNK_BYTES = 256 << 20
 # Per px of a frame: the encoders' first maps have 32 channels of float32 on a quarter of the px, about four at a time.
 FRAME_BYTES_PER_PX = 144
-# Per pair: h x w maps of h x w correlations and their three smaller levels, float32; then about 500 numbers per place,
-# twice, for what is looked up in them and the update's maps.
-PYRAMID = 4 / 3
-LOOKUP_BYTES = 4 * 1000
+# Per place, besides its row of the correlation: 256 indexes and values, what is blended of them, the update's maps.
+LOOKUP_BYTES = 8 * 256 + 4 * 1700
 
 
 class RAFT:
@@ -43,13 +42,16 @@ class RAFT:
     Encoders and updates run in bf16 where the device has it, correlation and flow always in fp32.
 
     Args:
-        network: torchvision's raft_small, in eval mode on its device.
+        network: torchvision's raft_small, in eval mode on its device; the order of its weights in memory is changed.
         updates: flow updates; MGMAE uses 6.
         size: side to which frames are scaled for the network, px; the flow is scaled back. None: as they are.
     """
 
     def __init__(self, network: optical_flow.RAFT, updates: int, size: int | None = None) -> None:
         self._network, self._updates, self._size = network, updates, size
+        self._update = Update(network.update_block)
+        # Not the feature encoder, whose norms are slow in that order.
+        network.context_encoder.to(memory_format=torch.channels_last)
         self._device = next(network.parameters()).device
         self._chunk_bytes = CPU_CHUNK_BYTES if self._device.type == "cpu" else GPU_CHUNK_BYTES
         self._bf16 = self._device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -68,8 +70,8 @@ class RAFT:
             starts, context_of = torch.unique(first, return_inverse=True)
             features = self._encode(self._network.feature_encoder, pixels)
             context = self._encode(self._network.context_encoder, pixels[starts])
-            places = features.shape[2] * features.shape[3]
-            for rows in self._chunks(len(out), int(4 * PYRAMID * places**2) + LOOKUP_BYTES * places):
+            places, columns = features.shape[2] * features.shape[3], levels_of(*features.shape[2:])[-1].stop
+            for rows in self._chunks(len(out), places * (4 * columns + LOOKUP_BYTES)):
                 flow = self._refine(features[first[rows]], features[second[rows]], context[context_of[rows]])
                 out[rows] = _enlarged(flow, height, width).permute(0, 2, 3, 1)
         return out.reshape(batch, len(pairs), height, width, 2)
@@ -99,19 +101,15 @@ class RAFT:
 
     def _refine(self, first: Tensor, second: Tensor, context: Tensor) -> Tensor:
         """Update flow from zero on: three (pairs, channels, h, w) -> (pairs, 2, h, w), in px of the maps."""
-        correlation, update = self._network.corr_block, self._network.update_block
-        correlation.build_pyramid(first, second)
-        hidden = context[:, : update.hidden_state_size].tanh()
-        context = context[:, update.hidden_state_size :].relu()
+        correlation = Correlation(first, second)
         ys, xs = (torch.arange(side, device=self._device, dtype=torch.float32) for side in first.shape[2:])
         here = torch.stack(torch.meshgrid(xs, ys, indexing="xy"))
-        flow = torch.zeros_like(here).expand(len(first), -1, -1, -1)
+        flow = innermost(torch.zeros_like(here).repeat(len(first), 1, 1, 1))
         with self._autocast():  # which leaves the look-up in fp32
+            state = self._update.start(context)
             for _ in range(self._updates):
-                near = correlation.index_pyramid(here + flow)
-                hidden, step = update(hidden, context, near, flow)
+                state, step = self._update(state, correlation.near(here + flow), flow)
                 flow = flow + step.float()
-        correlation.corr_pyramid = []  # it would be held until the next call
         return flow
 
     def _chunks(self, count: int, each_bytes: int) -> Iterator[slice]:

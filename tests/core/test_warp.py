@@ -118,3 +118,41 @@ def test_drawn_places_are_those_of_a_tube_with_the_same_draws() -> None:
 
     noise = np.random.default_rng(0).random((2, 8, 196), np.float32)
     assert (warp.drawn_places(noise, 20) == tube_visible(noise, GRID, 0.9)[:, :196]).all()
+
+
+def plainly_carried(initial: torch.Tensor, flow: torch.Tensor, base: int) -> torch.Tensor:
+    """What `carry` says in its words, map by map and step by step."""
+    height, width = initial.shape[1:]
+    ys, xs = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
+    size = torch.tensor([width - 1.0, height - 1.0])
+
+    def looked_up(source: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+        where = torch.stack([xs, ys], -1) / size * 2 - 1 + moved / size * 2
+        return torch.nn.functional.grid_sample(source[:, None], where, align_corners=True)[:, 0]
+
+    maps, inside = {base: initial}, {base: torch.ones_like(initial)}
+    for frame in range(base + 1, flow.shape[1] + 1):
+        maps[frame] = looked_up(maps[frame - 1], flow[:, frame - 1])
+        inside[frame] = looked_up(inside[frame - 1], flow[:, frame - 1])
+    for frame in range(base - 1, -1, -1):
+        maps[frame] = looked_up(maps[frame + 1], flow[:, frame])
+        inside[frame] = looked_up(inside[frame + 1], flow[:, frame])
+    order = range(flow.shape[1] + 1)
+    found = torch.stack([maps[frame] for frame in order], 1)
+    return torch.where(torch.stack([inside[frame] for frame in order], 1) < 0.5, initial[:, None], found)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80), (33, 31)])
+def test_maps_are_carried_to_the_bit_as_if_one_after_the_other(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    initial, flow = torch.rand(2, height, width), 9 * torch.randn(2, 5, height, width, 2)
+    assert torch.equal(warp.carry(initial, flow, 3), plainly_carried(initial, flow, 3))
+
+
+def test_a_gaussian_map_is_to_the_bit_the_largest_of_all_rows_at_once() -> None:
+    places = torch.rand(3, 196, generator=torch.Generator().manual_seed(0)) < 0.1
+    centre, pixel = 16 * torch.arange(14) + 7.5, torch.arange(224)
+    profile = torch.exp(-(((pixel[None] - centre[:, None]) / 16) ** 2))
+    along = (places.reshape(3, 14, 14)[..., None] * profile).amax(2)
+    bumps = (profile[None, :, :, None] * along[:, :, None, :]).amax(1)
+    assert torch.equal(warp.gaussian_map(places, GRID), bumps / bumps.amax((1, 2), keepdim=True))

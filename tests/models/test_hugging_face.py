@@ -9,6 +9,7 @@ from torch import nn
 from system.errors import WeightsError
 from system.models.decoders import PixelMotionModel
 from system.models.hugging_face import Model, classification, preprocessor, pretraining
+from system.models.products import Linear
 from system.models.regressor import RegressorModel
 from system.models.sizes import Shape
 from tests.models.test_weights import GRID, model
@@ -58,7 +59,7 @@ def test_learnt_positions_are_not_dropped_silently() -> None:
 
 def test_a_head_of_other_values_is_no_pixel_decoder() -> None:
     other = model()
-    other.decoder.head = nn.Linear(24, 7)
+    other.decoder.head = Linear(24, 7)
     with pytest.raises(WeightsError, match=r"decoder.head.weight is not \(1536, 24\)"):
         pretraining(given(other), normalize_target=True)
 
