@@ -25,6 +25,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 
+from system.collection import paused
 from system.data.assemble import (
     Makers,
     StreamSpec,
@@ -147,12 +148,13 @@ class _Read:
 
 class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
-        self._stage, self._work, self._layout = makers.decode(spec), _Work("decode", clock), spec.layout
-        getattr(self._stage, "start", lambda: None)()
-        if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
-            import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
+        with paused():
+            self._stage, self._work, self._layout = makers.decode(spec), _Work("decode", clock), spec.layout
+            getattr(self._stage, "start", lambda: None)()
+            if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
+                import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 
-            torch.set_num_threads(1)
+                torch.set_num_threads(1)
 
     def __call__(self, batch: Batch) -> Batch:
         with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):

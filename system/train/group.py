@@ -18,6 +18,8 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
+from system.collection import pause
+
 logger = logging.getLogger(__name__)
 
 # A collective gives up so much later than a rank's watchdog, seconds.
@@ -79,6 +81,7 @@ class _Group(Backend):
 
 def _ready(given: bool) -> tuple[bool, str, int]:
     """Return, on a worker, whether torch sees a GPU there, and an address at which others would find it."""
+    pause()  # until the first step is done
     import torch  # noqa: PLC0415
 
     address, port = get_address_and_port()

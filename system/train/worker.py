@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
+from system.collection import resume
 from system.data.assemble import layout_for
 from system.data.clock import ClockHandle, Wish, wait_for
 from system.data.columns import Batch
@@ -148,6 +149,7 @@ def train_worker(job: Job) -> None:
             job.clock.advance.remote(number)
 
     def on_step(values: Values) -> None:
+        resume()
         steps.done(values)
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)

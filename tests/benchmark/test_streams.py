@@ -16,6 +16,7 @@ def asked(tmp_path: Path) -> Asked:
     return Asked("synthetic", str(tmp_path), "cpu", short=True, say=lambda _line: None)
 
 
+@pytest.mark.long  # five streams are started: minutes
 def test_the_stream_is_measured_beside_plain_processes(ray_session: None, asked: Asked) -> None:
     lines = {line.name: line for line in measure("pipeline", asked)}
     rate, order = lines["index to device tensor"], lines["exact order"]
