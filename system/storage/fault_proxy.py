@@ -21,25 +21,20 @@ from __future__ import annotations
 import random
 import re
 import select
-import socket
-import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Self
 from urllib.parse import urlsplit
 
+from system.storage.relay import CutError, Relay, Server
+
 KINDS = ("error500", "error503", "reset", "short", "slow", "timeout")
-PIECE_BYTES = 1 << 16
 # Pieces of a body that trickles.
 TRICKLES = 20
 # Seconds between two looks whether a client that gets no answer has gone.
 LOOK_S = 0.05
-# Headers that are between two neighbours; Expect is answered here.
-_HOPS = {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
 class FaultProxy:
@@ -62,7 +57,7 @@ class FaultProxy:
         self._seen: Counter[str] = Counter()
         self._injected: Counter[str] = Counter()
         self.inject(faults)
-        self._server: _Server | None = None
+        self._server: Server | None = None
 
     def inject(self, faults: Mapping[str, float]) -> None:
         """Break these shares of the requests from now on."""
@@ -91,7 +86,7 @@ class FaultProxy:
 
     def start(self) -> Self:
         """Answer requests from now on, in threads of this process."""
-        self._server = _Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"proxy": self}))
+        self._server = Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"proxy": self, "upstream": self.upstream}))
         threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name="fault-proxy", daemon=True).start()
         return self
 
@@ -127,25 +122,8 @@ class FaultProxy:
             self._injected[kind] += 1
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that goes away in the middle of an answer is what this is for."""
-
-
-class _CutError(Exception):
-    """The connection ends here, on purpose or because a side has gone."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Relay):
     proxy: FaultProxy
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each body waits 40 ms for the client to acknowledge the head
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def one(self) -> None:
         """Pass a request on and its answer back, or break one of them."""
@@ -155,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.unread = int(self.headers.get("Content-Length") or 0)
         try:
             if self.proxy.stopping.is_set():
-                raise _CutError
+                raise CutError
             if kind.startswith("error"):
                 self._refuse(kind, source)
             elif kind == "reset":
@@ -165,18 +143,18 @@ class _Handler(BaseHTTPRequestHandler):
                 self._wait_until_gone()
             else:
                 self._pass_on(kind, source)
-        except (_CutError, OSError, HTTPException):
-            self._cut()
+        except (CutError, OSError, HTTPException):
+            self.cut()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_OPTIONS = one  # noqa: N815  http.server's names
 
     def _refuse(self, kind: str, source: random.Random) -> None:
         self.proxy.count(kind)
         if source.random() < 0.5:
-            with self._asked() as answer:
+            with self.asked() as answer:
                 answer.read()
         else:
-            for _ in self._sent():
+            for _ in self.sent():
                 pass
         status, word = (500, "InternalError") if kind == "error500" else (503, "SlowDown")
         body = f"<Error><Code>{word}</Code><Message>injected</Message></Error>".encode()
@@ -191,134 +169,52 @@ class _Handler(BaseHTTPRequestHandler):
         self.proxy.count("reset")
         moment = source.choice(("before", "request", "answer", "body"))
         if moment == "request" and self.unread:
-            self._asked(stop_at=self.unread // 2)
+            self.asked(stop_at=self.unread // 2)
         elif moment == "answer":
-            with self._asked() as answer:
+            with self.asked() as answer:
                 answer.read()
         elif moment == "body":
-            with self._asked() as answer:
-                self._begin(answer)
-                self._pass(answer, stop_at=(answer.length or 0) // 2)
-        raise _CutError
+            with self.asked() as answer:
+                self.begin(answer)
+                self.forward(answer, stop_at=(answer.length or 0) // 2)
+        raise CutError
 
     def _pass_on(self, kind: str, source: random.Random) -> None:
-        with self._asked() as answer:
+        with self.asked() as answer:
             length = answer.length or 0
             if kind == "short" and length and 200 <= answer.status < 300 and self.command != "HEAD":
                 self.proxy.count(kind)
                 kept = source.randrange(length)
-                self._begin(answer, length=kept)
-                self._pass(answer, stop_at=kept)
+                self.begin(answer, length=kept)
+                self.forward(answer, stop_at=kept)
                 return
             if kind != "slow":
-                self._begin(answer)
-                self._pass(answer)
+                self.begin(answer)
+                self.forward(answer)
                 return
             self.proxy.count(kind)
             manner = source.choice(("before", "middle", "trickle"))
             if manner == "before" or not length:
                 self._pause(1.0)
-            self._begin(answer)
+            self.begin(answer)
             if manner == "middle":
-                self._pass(answer, stop_at=length // 2)
+                self.forward(answer, stop_at=length // 2)
                 self._pause(1.0)
             elif manner == "trickle":
                 for _ in range(TRICKLES):
-                    self._pass(answer, stop_at=length // 2 // TRICKLES)
+                    self.forward(answer, stop_at=length // 2 // TRICKLES)
                     self._pause(1 / TRICKLES)
-            self._pass(answer)
+            self.forward(answer)
 
     def _pause(self, share: float) -> None:
         if self.proxy.stopping.wait(self.proxy.slow_s * share):
-            raise _CutError
+            raise CutError
 
     def _wait_until_gone(self) -> None:
-        for _ in self._sent():
+        for _ in self.sent():
             pass
         while not self.proxy.stopping.is_set():
             readable, _, _ = select.select([self.connection], [], [], LOOK_S)
             if readable and not self.connection.recv(1):
                 break
-        raise _CutError
-
-    def _asked(self, stop_at: int | None = None) -> HTTPResponse:
-        """Send the request on and return the answer's head; with `stop_at` cut it after so many bytes of its body."""
-        server = HTTPConnection(*self.proxy.upstream, timeout=600)
-        server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() not in _HOPS:
-                server.putheader(name, value)
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        if chunked:
-            server.putheader("Transfer-Encoding", "chunked")
-        server.putheader("Connection", "close")
-        server.endheaders()
-        left = stop_at
-        for piece in self._sent():
-            part = piece if left is None else piece[:left]
-            server.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
-            if left is not None:
-                left -= len(part)
-                if not left:
-                    server.close()
-                    raise _CutError
-        if chunked:
-            server.send(b"0\r\n\r\n")
-        return server.getresponse()
-
-    def _sent(self) -> Iterator[bytes]:
-        """Yield the pieces of the request's body."""
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            yield from self._chunks()
-            return
-        while self.unread:
-            piece = self.rfile.read1(min(self.unread, PIECE_BYTES))
-            if not piece:
-                raise _CutError
-            self.unread -= len(piece)
-            yield piece
-
-    def _chunks(self) -> Iterator[bytes]:
-        while size := int(self.rfile.readline().partition(b";")[0] or b"0", 16):
-            while size:
-                piece = self.rfile.read(min(size, PIECE_BYTES))
-                if not piece:
-                    raise _CutError
-                size -= len(piece)
-                yield piece
-            self.rfile.readline()
-        while self.rfile.readline().strip():  # trailers
-            pass
-
-    def _begin(self, answer: HTTPResponse, length: int | None = None) -> None:
-        """Send an answer's head."""
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in _HOPS and not (length is not None and name.lower() == "content-length"):
-                self.send_header(name, value)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        elif not answer.getheader("Content-Length") and self.command != "HEAD" and answer.status not in (204, 304):
-            # The end of the body is the end of the connection.
-            self.send_header("Connection", "close")
-            self.close_connection = True
-        self.end_headers()
-
-    def _pass(self, answer: HTTPResponse, stop_at: int | None = None) -> None:
-        """Send an answer's body on, or the next `stop_at` bytes of it."""
-        left = stop_at
-        while left is None or left:
-            piece = answer.read1(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
-            if not piece:
-                break
-            self.wfile.write(piece)
-            left = None if left is None else left - len(piece)
-        self.wfile.flush()
-
-    def _cut(self) -> None:
-        """End the connection with a reset, so that the client does not take it for the end of an answer."""
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with suppress(OSError):
-            self.connection.close()
+        raise CutError

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,9 +111,11 @@ def train_rank(
     hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
     try:
         return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
-    except Exception:
-        with suppress(Exception):  # what ended the training is what counts
+    except Exception as error:
+        try:
             keeper.settle()
+        except Exception as late:  # noqa: BLE001  what ended the training is what counts
+            error.add_note(f"the checkpoint under way was not completed either: {late}")
         raise
     finally:
         if metrics is not None:
