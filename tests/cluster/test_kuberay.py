@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -60,8 +61,7 @@ def gibibytes(quantity: str) -> int:
 
 def check_access(value: Any) -> None:
     """Check one record of access.yaml; unknown keys are refused."""
-    kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' types come with kubernetes-validate")
-    kubernetes.validate(value, kubernetes.latest_version(), strict=True)
+    kubernetes_validate.validate(value, kubernetes_validate.latest_version(), strict=True)
 
 
 @needs_crd
