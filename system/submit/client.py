@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +17,19 @@ from system.submit.follow import RUNNING, Seen, UnreachableError
 from system.submit.order import Order, number_of, submission_id
 
 T = TypeVar("T")
+# How long an answer may take, and a body of some MB on its way there; a job's words are asked for anew where none came
+# for so long, since a connection that a laptop's sleep or a router cut may never say so. Seconds.
+ANSWER_S = 60.0
+UPLOAD_S = 600.0
+SILENCE_S = 60.0
+
+
+class _Timely(JobSubmissionClient):
+    """Ray's client, which by itself waits for ever."""
+
+    def _do_request(self, method: str, endpoint: str, *, data: bytes | None = None, **words: Any) -> Any:
+        limit = ANSWER_S if data is None else UPLOAD_S
+        return super()._do_request(method, endpoint, data=data, timeout=limit, **words)
 
 
 class Dashboard:
@@ -31,7 +45,8 @@ class Dashboard:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._client: Any = self._try(lambda: JobSubmissionClient(address))
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray would otherwise prefer to the one that it is given
+        self._client: Any = self._try(lambda: _Timely(address))
 
     def newest(self, name: str) -> int:
         """Return the number of a run's newest submission; 0: it has none."""
@@ -67,13 +82,13 @@ class Dashboard:
         return str(self._try(lambda: self._client.get_job_logs(job)))
 
     def more_words(self, job: str) -> Iterator[str]:
-        """Yield what a job prints, from its beginning, until it ends or the connection does."""
+        """Yield what a job prints, from its beginning, until it ends, the connection does, or nothing comes for long."""
         stream = self._client.tail_job_logs(job)
         with asyncio.Runner() as runner:
             while True:
                 try:
-                    part = self._try(lambda: runner.run(anext(stream)))
-                except StopAsyncIteration:
+                    part = self._try(lambda: runner.run(_within(SILENCE_S, stream)))
+                except (StopAsyncIteration, _SilenceError):
                     return
                 yield part
 
@@ -81,7 +96,7 @@ class Dashboard:
         """Ask the cluster, and turn what goes wrong into ours."""
         try:
             return ask()
-        except StopAsyncIteration:
+        except (StopAsyncIteration, _SilenceError):
             raise
         except AuthenticationError as error:
             raise ClusterError(
@@ -98,6 +113,17 @@ class Dashboard:
             raise
 
 
+class _SilenceError(Exception):
+    """A job has said nothing for long, or its connection is gone without a word."""
+
+
+async def _within(seconds: float, stream: AsyncIterator[str]) -> str:
+    try:
+        return await asyncio.wait_for(anext(stream), seconds)
+    except TimeoutError:
+        raise _SilenceError from None
+
+
 def _first_line(error: BaseException) -> str:
     with suppress(IndexError):
         return str(error).strip().splitlines()[0][:300]
@@ -105,8 +131,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _judged(address: str, error: RuntimeError) -> Exception:
-    """Return what Ray's error means: an answer of somebody in between, or of the cluster's."""
+    """Return what Ray's error means: a connection that broke, an answer of somebody in between, or the cluster's."""
     text = str(error)
-    if any(sign in text for sign in ("status code 502", "status code 503", "status code 504")):
+    if text.startswith("WebSocket") or any(f"status code {code}" in text for code in (502, 503, 504)):
         return UnreachableError(f"{address}: {_first_line(error)}")
     return SystemFault(f"{address}: {_first_line(error)}")

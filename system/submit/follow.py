@@ -19,7 +19,7 @@ PATIENCE_S = 600.0
 
 
 class Cluster(Protocol):
-    """Where jobs run. Every method raises `Unreachable` while there is no connection."""
+    """Where jobs run. Every method raises `UnreachableError` while there is no connection."""
 
     def status(self, job: str) -> Seen:
         """Say how a job stands."""

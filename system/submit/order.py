@@ -48,7 +48,7 @@ def make_order(recipe: Recipe, recipe_file: str, overrides: Sequence[str], folde
         folder: what is uploaded; the jobs run in a copy of it.
 
     Raises:
-        RecipeError: if the recipe lies outside of the folder, or a secret would travel.
+        RecipeError: if the recipe lies outside of the folder, or the runtime environment names a secret.
     """
     folder = folder.resolve()
     path = Path(recipe_file).resolve()
@@ -70,7 +70,7 @@ def runtime_env(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RecipeError(f"there is no {file}: --folder is a checkout of this project")
     found = parse_yaml(file.read_text(), str(file)) or {}
-    for name in found.get("env_vars", {}):
+    for name in found.get("env_vars") or {}:
         if SECRET.search(name):
             raise RecipeError(
                 f"{file} would carry {name} to where everybody on the cluster can read it: give the machines a role,"
