@@ -108,7 +108,6 @@ class CountDecode:
     def __call__(self, spec: StreamSpec) -> Callable[[Batch], Batch]:
         """Return the stage."""
         stage = self.make(spec)
-        getattr(stage, "start", lambda: None)()
 
         def counted(batch: Batch) -> Batch:
             clips = stage(batch)

@@ -62,13 +62,13 @@ def place_map(places: Tensor, grid: TokenGrid) -> Tensor:
     return drawn.repeat_interleave(patch, 1).repeat_interleave(patch, 2).clamp_min(HIDDEN_PIXEL)
 
 
-def on_pixels(flow: Tensor, grid: TokenGrid) -> Tensor:
-    """Bring flow from cells to px, bilinear: (B, R, h, w, 2) -> (B, R, H, W, 2); flow on px stays as it is."""
-    if flow.shape[2:4] == (grid.height, grid.width):
+def on_pixels(flow: Tensor, height: int, width: int) -> Tensor:
+    """Bring flow from cells to px, bilinear: (B, R, h, w, 2) -> (B, R, height, width, 2); flow on px stays as it is."""
+    if flow.shape[2:4] == (height, width):
         return flow
     cells = flow.flatten(0, 1).permute(0, 3, 1, 2)
-    pixels = F.interpolate(cells, size=(grid.height, grid.width), mode="bilinear", align_corners=False)
-    return pixels.permute(0, 2, 3, 1).reshape(*flow.shape[:2], grid.height, grid.width, 2)
+    pixels = F.interpolate(cells, size=(height, width), mode="bilinear", align_corners=False)
+    return pixels.permute(0, 2, 3, 1).reshape(*flow.shape[:2], height, width, 2)
 
 
 class Sampler:

@@ -192,6 +192,13 @@ def decode_stage(spec: StreamSpec) -> DecodeStage:
     return DecodeStage(clip_maker(spec.recipe, spec.index_uri), limits_of(spec.recipe), own, spec.known_bad)
 
 
+def begun_decode_stage(spec: StreamSpec) -> DecodeStage:
+    """Make the stage that decodes, its child on the way up."""
+    stage = decode_stage(spec)
+    stage.start()
+    return stage
+
+
 @dataclass(frozen=True, slots=True)
 class Makers:
     """What makes a stream's stages where their actors live; stand-ins take their place to weigh the rest.
@@ -202,7 +209,7 @@ class Makers:
     """
 
     read: Callable[[StreamSpec], Callable[[Batch], Batch]] = read_stage
-    decode: Callable[[StreamSpec], Callable[[Batch], Batch]] = decode_stage
+    decode: Callable[[StreamSpec], Callable[[Batch], Batch]] = begun_decode_stage
 
 
 def local_blocks(spec: StreamSpec, rank: int, from_step: int) -> Iterator[Batch]:

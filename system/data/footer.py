@@ -130,11 +130,6 @@ class Directory:
     length: int
     places: NDArray[np.uint32]
 
-    @property
-    def num_groups(self) -> int:
-        """Row groups of the file."""
-        return len(self.places) - 2
-
     def only(self, file: File, numbers: Sequence[int] = ()) -> bytes:
         """Return a Parquet file of no rows whose metadata has some row groups of this one's, fewer than 128."""
         count = len(numbers)

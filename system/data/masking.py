@@ -84,7 +84,12 @@ class Masker:
             made["decoded"] = method.decoded(maker.phases(slot), grid, options)
         if method.num_carried(options, grid):
             assert flow is not None, "a method that carries flow names frame pairs"
-            made["carried"] = method.carry(warp.on_pixels(flow, grid), grid, options).cpu().numpy().astype(np.float16)
+            made["carried"] = (
+                method.carry(warp.on_pixels(flow, grid.height, grid.width), grid, options)
+                .cpu()
+                .numpy()
+                .astype(np.float16)
+            )
         if self._from_codec:
             made["fallback"] = np.full(len(frames), decoded is None)
         return made

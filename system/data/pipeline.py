@@ -150,7 +150,6 @@ class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
         with paused():
             self._stage, self._work, self._layout = makers.decode(spec), _Work("decode", clock), spec.layout
-            getattr(self._stage, "start", lambda: None)()
             if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
                 import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 

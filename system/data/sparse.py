@@ -120,16 +120,13 @@ def closes(data: memoryview, extradata: bytes | None) -> bool:
     return False
 
 
-def decoded(
-    context: VideoCodecContext, packets: Packets, wanted: Collection[int], *, to_end: bool = True
-) -> Iterator[av.VideoFrame]:
+def decoded(context: VideoCodecContext, packets: Packets, wanted: Collection[int]) -> Iterator[av.VideoFrame]:
     """Yield the frames that are decoded, in the order of presentation: the wanted ones and those referred to.
 
     Args:
         context: the decoder, which has not seen anything yet.
         packets: to decode.
         wanted: times of the wanted frames.
-        to_end: whether to take out what the decoder holds back at the end.
 
     Raises:
         av.FFmpegError: if a packet cannot be decoded.
@@ -140,5 +137,4 @@ def decoded(
             is_passed = packet.pts not in wanted
             context.skip_frame = "NONREF" if is_passed else "DEFAULT"
         yield from context.decode(packet)
-    if to_end:
-        yield from context.decode(None)
+    yield from context.decode(None)  # what the decoder holds back

@@ -105,7 +105,7 @@ def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: Ca
     drawn = warp.drawn_places(noise, masks.num_visible(grid.places, options.mask_ratio))
     if _on_cells(flow, grid, options):
         return _cell_mask(drawn, flow, grid, options)
-    flow = warp.on_pixels(flow, grid)
+    flow = warp.on_pixels(flow, grid.height, grid.width)
     make = warp.gaussian_map if options.initial_map == "gaussian" else warp.place_map
     initial = make(torch.from_numpy(drawn).to(flow.device), grid)
     carry = warp.carry_as_released if _like_release(options)[0] else warp.carry

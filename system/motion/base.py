@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from system.core import warp
     from system.core.pairs import FramePair
     from system.motion import codec, dis, frame_difference, raft
 
     Frames = NDArray[np.uint8]
 else:
     codec, dis, raft = lazy("system.motion.codec"), lazy("system.motion.dis"), lazy("system.motion.raft")
-    frame_difference = lazy("system.motion.frame_difference")
+    frame_difference, warp = lazy("system.motion.frame_difference"), lazy("system.core.warp")
 
 # Sources that run on a CPU core beside the decoder; the others are a stage of their own.
 CPU_SOURCES = frozenset({"dis", "frame_difference", "codec"})
@@ -110,4 +111,4 @@ def flow_on_cells(flow: NDArray[np.int16]) -> Tensor:
 
 def decoded_flow(flow: NDArray[np.int16], size: int) -> Tensor:
     """Return what a decoder made of a stream's vectors as a source would: (V, R, size, size, 2) float32 px."""
-    return codec.to_frames(flow, size)
+    return warp.on_pixels(codec.on_cells(flow), size, size)

@@ -1,7 +1,7 @@
 """Flow from the stream's own motion vectors: the encoder has already looked for where each block came from.
 
 A decode child makes it from the stream (core/vectors.py, data/vectors.py), on cells of `CLIP_CELL_PX` px of each view,
-and this file brings it to the frames' size. Streams without vectors are the fallback source's.
+and `warp.on_pixels` brings it to the frames' size. Streams without vectors are the fallback source's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from system.core.vectors import FLOW_STEPS
 
@@ -18,11 +17,3 @@ from system.core.vectors import FLOW_STEPS
 def on_cells(flow: NDArray[np.int16]) -> Tensor:
     """Return the flow of a child in px: (V, R, cells, cells, 2) float32."""
     return torch.from_numpy(flow * np.float32(1 / FLOW_STEPS))
-
-
-def to_frames(flow: NDArray[np.int16], size: int) -> Tensor:
-    """Bring flow from cells to px, bilinear: (V, R, cells, cells, 2) steps -> (V, R, size, size, 2) float32 px."""
-    views, pairs, rows, cols, _ = flow.shape
-    cells = on_cells(flow).reshape(views * pairs, rows, cols, 2).permute(0, 3, 1, 2)
-    pixels = interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)
-    return pixels.permute(0, 2, 3, 1).reshape(views, pairs, size, size, 2)

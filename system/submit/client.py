@@ -82,7 +82,7 @@ class Dashboard:
         return str(self._try(lambda: self._client.get_job_logs(job)))
 
     def more_words(self, job: str) -> Iterator[str]:
-        """Yield what a job prints, from its beginning, until it ends, the connection does, or nothing comes for long."""
+        """Yield what a job prints, from its beginning, until it or the connection ends, or nothing comes for long."""
         stream = self._client.tail_job_logs(job)
         with asyncio.Runner() as runner:
             while True:

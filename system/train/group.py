@@ -66,8 +66,9 @@ class _Group(Backend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         given = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         found = worker_group.execute(_ready, given)
-        backend = "nccl" if given and all(sees for sees, *_ in found) else "gloo"
-        _, address, port = found[0]
+        backend = "nccl" if given and all(found) else "gloo"
+        # Not sooner: the port is free until somebody else takes it.
+        address, port = worker_group.execute_single(0, get_address_and_port)
         # The watchdogs speak first: they know who waits for whom, and a collective that gives up does not.
         patience = backend_config.timeout_s + WATCHDOG_FIRST_S
         worker_group.execute(_join, backend, address, port, patience, backend_config.imports)
@@ -79,13 +80,12 @@ class _Group(Backend):
             logger.warning("a worker did not leave its process group within %.0f s", LEAVE_S)
 
 
-def _ready(given: bool) -> tuple[bool, str, int]:
-    """Return, on a worker, whether torch sees a GPU there, and an address at which others would find it."""
-    pause()  # until the first step is done
+def _ready(given: bool) -> bool:
+    """Return, on a worker that was given a GPU, whether torch sees it."""
+    pause()  # until all is imported
     import torch  # noqa: PLC0415
 
-    address, port = get_address_and_port()
-    return given and torch.cuda.is_available(), address, port
+    return given and torch.cuda.is_available()
 
 
 def _join(backend: str, address: str, port: int, timeout_s: int, imports: tuple[str, ...]) -> None:
@@ -95,6 +95,7 @@ def _join(backend: str, address: str, port: int, timeout_s: int, imports: tuple[
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
     # Machines with GPUs show them to processes that have none, and DeepSpeed would take one.
     os.environ["DS_ACCELERATOR"] = "cuda" if backend == "nccl" else "cpu"
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # DeepSpeed's import asks it for a compiler
     config._set_torch_distributed_env_vars()  # type: ignore[no-untyped-call]
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()

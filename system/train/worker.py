@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -43,8 +42,6 @@ def _device(recipe: Recipe) -> torch.device:
     device = get_device() if kind == "cuda" and dist.get_backend() == "nccl" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The group said it from what it was given; the recipe may insist on something else.
-    os.environ["DS_ACCELERATOR"] = device.type
     return device
 
 
@@ -144,12 +141,13 @@ def train_worker(job: Job) -> None:
     imported()
     from system.train.session import Watchers, train_rank  # noqa: PLC0415  networks take seconds to import
 
+    resume()
+
     def on_block(number: int) -> None:
         if rank == 0:
             job.clock.advance.remote(number)
 
     def on_step(values: Values) -> None:
-        resume()
         steps.done(values)
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)

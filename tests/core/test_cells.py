@@ -32,7 +32,9 @@ def shifted(x: float, y: float) -> NDArray[np.float32]:
 
 def by_px(places: Visible, flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """What warp.py makes of the same flow, in units of a cell."""
-    maps = carry(gaussian_map(torch.from_numpy(places), GRID), on_pixels(torch.from_numpy(flow), GRID), BASE)
+    maps = carry(
+        gaussian_map(torch.from_numpy(places), GRID), on_pixels(torch.from_numpy(flow), GRID.height, GRID.width), BASE
+    )
     return np.asarray(cube_scores(maps, GRID).numpy() / (224 / CELLS) ** 2, np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,3 +84,13 @@ def test_long_sequences_keep_no_more_for_the_backward_pass_than_they_are_made_of
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         attend(q, k, v)
     assert sum(kept) <= 4 * q.numel()  # not the 2 x 600 x 600 scores
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is written for x86")
+def test_a_large_layer_goes_through_onednn_and_a_small_one_does_not() -> None:
+    x = torch.randn(4, 512).requires_grad_()
+    large, small = linear(x, torch.randn(300, 512)), linear(x[:, :8], torch.randn(8, 8))
+    assert large.grad_fn is not None
+    assert small.grad_fn is not None
+    assert "OneDNN" in large.grad_fn.name()
+    assert "OneDNN" not in small.grad_fn.name()
