@@ -16,7 +16,7 @@ from system.benchmark import history
 from system.benchmark.line import Line, verdict
 from system.benchmark.machine import describe, told
 from system.benchmark.stages import STAGES, Asked, measure
-from system.benchmark.table import table
+from system.benchmark.table import markdown, table
 from system.errors import RecipeError
 
 HISTORY = Path("docs/benchmarks/history.jsonl")
@@ -32,19 +32,24 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--keep", action="store_true", help=f"add the result to {HISTORY}")
     options.add_argument("--check", action="store_true", help="exit with 1 if a line is below what it has to reach")
     options.add_argument("--short", action="store_true", help="as little work as shows that everything runs")
+    options.add_argument("--markdown", action="store_true", help="print the table as one of Markdown")
     given = options.parse_args(arguments)
+    if given.short and given.keep:
+        raise RecipeError("--keep keeps figures, and those of --short mean nothing: give one of the two")
     wanted = _stages(given.stages)
     machine = describe()
     say(told(machine))
     lines: list[Line] = []
+    device = given.device or ("cuda" if machine["device"] else "cpu")
     with tempfile.TemporaryDirectory(prefix="tubelet-benchmark-") as scratch:
-        asked = Asked(given.videos, scratch, given.device or ("cuda" if machine["device"] else "cpu"), given.short, say)
+        asked = Asked(given.videos, scratch, device, given.short, say)
         for stage in wanted:
             say(f"{stage} ...")
             lines += measure(stage, asked)
-    say(table(lines))
-    _tell(lines, machine)
-    entry = history.record(machine, lines)
+    say(markdown(lines) if given.markdown else table(lines))
+    command = {"videos": "generated" if asked.videos == "synthetic" else "given", "device": asked.device}
+    _tell(lines, machine, command)
+    entry = history.record(machine, command, lines)
     if given.json:
         Path(given.json).write_text(json.dumps(entry, indent=1) + "\n")
     if given.keep:
@@ -66,11 +71,11 @@ def _stages(names: Sequence[str]) -> list[str]:
     return [name for name in STAGES if not names or "all" in names or name in names]
 
 
-def _tell(lines: Sequence[Line], machine: dict[str, object]) -> None:
-    """Say what the lines are, and how they stand to the last run on such a machine."""
+def _tell(lines: Sequence[Line], machine: dict[str, object], command: dict[str, str]) -> None:
+    """Say what the lines are, and how they stand to the last such run on such a machine."""
     runs = history.read(HISTORY)
     for line in lines:
-        earlier = history.before(runs, machine, line)
+        earlier = history.before(runs, machine, command, line)
         change = "" if earlier is None else f" (last kept on such a machine: {earlier:.3g})"
         if line.says or change:
             say(f"{line.stage} {line.name}: {line.says}{change}")

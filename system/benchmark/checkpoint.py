@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from system.benchmark.timing import Measured
 from system.config import CheckpointSection
 from system.core.masks import Visible
 from system.data.columns import Batch
+from system.errors import SystemFault
 from system.recipe import Recipe, load_recipe
 from system.train.batch import micro_batches
 from system.train.fragments import Fragment
@@ -188,6 +190,8 @@ def _one(rank: Rank, kept: Kept) -> tuple[float, list[float]]:
         if done:
             kept.keeper.commit()
         stall += time.perf_counter() - began
+    if not done:
+        raise SystemFault(f"a checkpoint was not written after {MOST_STEPS} steps")
     return stall, steps
 
 
@@ -202,6 +206,7 @@ def _write(fragments: Callable[[], list[Fragment]], shapes: dict[str, list[int]]
     ]
     for seconds, way in ways if len(found.ours) % 2 == 0 else reversed(ways):
         seconds.append(_timed(way))
+    shutil.rmtree(folder)  # gigabytes, in memory where the scratch folder is
 
 
 def save(fragments: Sequence[Fragment], folder: Path) -> Path:

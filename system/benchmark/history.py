@@ -12,10 +12,19 @@ from system.benchmark.line import Line
 from system.errors import DataError
 
 
-def record(machine: dict[str, Any], lines: Sequence[Line], when: datetime | None = None) -> dict[str, Any]:
-    """Return one run of the benchmark as plain values."""
+def record(
+    machine: dict[str, Any], asked: dict[str, str], lines: Sequence[Line], when: datetime | None = None
+) -> dict[str, Any]:
+    """Return one run of the benchmark as plain values.
+
+    Args:
+        machine: what it ran on.
+        asked: what of the command changes the figures: kind of videos, device.
+        lines: what was measured.
+        when: default: now.
+    """
     at = (when or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"at": at, "machine": machine, "lines": [line.as_dict() for line in lines]}
+    return {"at": at, "machine": machine, "asked": asked, "lines": [line.as_dict() for line in lines]}
 
 
 def keep(path: Path, entry: dict[str, Any]) -> None:
@@ -42,11 +51,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def before(runs: Sequence[dict[str, Any]], machine: dict[str, Any], line: Line) -> float | None:
-    """Return a line's newest earlier figure on the same kind of machine."""
+def before(runs: Sequence[dict[str, Any]], machine: dict[str, Any], asked: dict[str, str], line: Line) -> float | None:
+    """Return a line's newest earlier figure of the same command on the same kind of machine."""
     kind = ("cpu", "cores", "device")
     for run in reversed(runs):
-        if all(run["machine"].get(key) == machine.get(key) for key in kind):
+        if run["asked"] == asked and all(run["machine"].get(key) == machine.get(key) for key in kind):
             for each in run["lines"]:
                 if (each["stage"], each["name"], each["unit"]) == (line.stage, line.name, line.unit):
                     return float(each["ours"])

@@ -1,7 +1,7 @@
 """Stage `memory`: does anything that a stream is made of grow, block after block, while its trainers are slow?
 
 Two million blocks are planned. What coordinator, stages and trainers hold after 2,000 blocks is compared with what they
-hold after 20,000; about ten minutes on two cores.
+hold after 20,000; about 40 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from system.data.pipeline import clip_stream, execution_options, split
 STAGE = "memory"
 # Blocks after which memory is compared, of the blocks of the plan.
 FIRST, LAST, PLANNED = 2_000, 20_000, 2_000_000
-# Blocks that the first and the last figure are medians over.
-AROUND = 400
 RANKS = 2
 # Trainers take this much longer than the stages need for a block.
 SLOWER = 1.15

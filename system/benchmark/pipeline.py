@@ -1,4 +1,4 @@
-"""Stage `pipeline`: the stream of clips from the index to host memory that a device copies from, through Ray Data.
+"""Stage `pipeline`: the stream of clips from the index to a tensor on the device, through Ray Data.
 
 The limit is the same stages in plain processes, without Ray, on the same cores.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+
+import torch
 
 from system.benchmark.line import Line, Target
 from system.benchmark.many_videos import long_index
@@ -80,6 +82,7 @@ def _against_plain(spec: StreamSpec, asked: Asked) -> tuple[dict[str, Measured],
     """Return the rates of a stream and of plain processes, the blocks of a turn, the seconds to the first block."""
     watch, workers = Stopwatch(), cores()
     with opened(spec) as stream:
+        stream.device = torch.device(asked.device)
         stream.take()
         with plain(spec, Makers(), workers) as processes:
             skipped = 2 if asked.short else lookahead(spec) + workers

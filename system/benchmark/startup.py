@@ -50,7 +50,6 @@ def measure(asked: Asked) -> Sequence[Line]:
             found[-1]["first_step_s"],
             targets=(Target("at_most", 15.0),),
             more=False,
-            repeats=len(found),
             says=f"from the end of ray.init to the end of the first step; where it goes: {_where(found[-1])}",
         ),
         Line(
@@ -59,7 +58,6 @@ def measure(asked: Asked) -> Sequence[Line]:
             "s",
             sum(each["cpu_s"] for each in found[-1]["processes"]),
             more=False,
-            repeats=len(found),
             says=f"of {len(found[-1]['processes'])} processes until then, Ray's own servers and the driver left out",
         ),
     ]

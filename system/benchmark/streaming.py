@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray._private import internal_api
 
 from system.benchmark.stand_in import CountDecode
@@ -81,12 +82,14 @@ class Stream:
         made: a file with a byte for each block that is made.
         began: when it began to be opened, by `time.perf_counter`.
 
-    `taken` is the number of blocks that were taken, `first_s` the seconds from `began` to the first of them.
+    `taken` is the number of blocks that were taken, `first_s` the seconds from `began` to the first of them, `device`
+    where blocks are copied to.
     """
 
     def __init__(self, spec: StreamSpec, clock: ClockHandle, blocks: Iterator[Batch], made: Path, began: float) -> None:
         self._spec, self._blocks, self._made, self._began = spec, blocks, made, began
         self.clock, self.taken, self.first_s = clock, 0, 0.0
+        self.device = torch.device("cpu")
 
     def take(self) -> Batch:
         """Return the next block."""
@@ -103,9 +106,9 @@ class Stream:
     def make(self, skipped: int, count: int, watch: Stopwatch) -> int:
         """Take blocks and return the clips of those that are timed; `plain.Plain.make` says more."""
         for _ in range(skipped):
-            to_host(self.take())
+            to_device(self.take(), self.device)
         with watch:
-            clips = sum(to_host(self.take()) for _ in range(count))
+            clips = sum(to_device(self.take(), self.device) for _ in range(count))
         self.rest()
         return clips
 
@@ -132,9 +135,12 @@ class Stream:
                 thread.join(60)
 
 
-def to_host(block: Batch) -> int:
-    """Copy a block's frames out of shared memory, as a trainer does; return its clips."""
-    return len(block["frames"].copy())
+def to_device(block: Batch, device: torch.device) -> int:
+    """Copy a block's frames out of shared memory to a device, as a trainer does; return its clips."""
+    frames = torch.from_numpy(block["frames"]).to(device, copy=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return len(frames)
 
 
 @contextmanager

@@ -89,17 +89,19 @@ def test_the_history_keeps_runs_and_finds_the_last_of_the_same_machine(tmp_path:
     path = tmp_path / "new" / "history.jsonl"
     here = {"cpu": "a", "cores": 2, "device": None}
     assert history.read(path) == []
-    history.keep(path, history.record(here, [FAST]))
-    history.keep(path, history.record({**here, "cpu": "b"}, [replace(FAST, ours=99.0)]))
+    asked = {"videos": "given", "device": "cpu"}
+    history.keep(path, history.record(here, asked, [FAST]))
+    history.keep(path, history.record({**here, "cpu": "b"}, asked, [replace(FAST, ours=99.0)]))
+    history.keep(path, history.record(here, {**asked, "videos": "generated"}, [replace(FAST, ours=98.0)]))
     runs = history.read(path)
-    assert len(runs) == 2
-    assert history.before(runs, here, FAST) == 30.0
-    assert history.before(runs, {**here, "device": "GPU"}, FAST) is None
+    assert len(runs) == 3
+    assert history.before(runs, here, asked, FAST) == 30.0
+    assert history.before(runs, {**here, "device": "GPU"}, asked, FAST) is None
     assert runs[0]["lines"][0]["reached"] is True
 
 
 def test_a_torn_line_of_the_history_is_named(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    path.write_text(json.dumps(history.record({}, [])) + "\n{\n")
+    path.write_text(json.dumps(history.record({}, {}, [])) + "\n{\n")
     with pytest.raises(DataError, match="line 2"):
         history.read(path)

@@ -72,10 +72,8 @@ def head() -> Iterator[Head]:
         finally:
             own = [psutil.Process(ray.pid), *psutil.Process(ray.pid).children(recursive=True)]
             for each in own:
-                with_children = [each]
-                for process in with_children:
-                    if process.is_running():
-                        process.kill()
+                if each.is_running():
+                    each.kill()
             psutil.wait_procs(own, timeout=30)
 
 
