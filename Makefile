@@ -29,8 +29,9 @@ lock:
 demo: setup
 	$(PY) -m jobs.demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
+# Two processes beside each other, with one summary: Ray's tests wait much, and the others have one thread.
 test: setup
-	$(PY) -m pytest -m "not gpu and not long"
+	$(PY) -m pytest -p tests.beside -m "not gpu and not long"
 
 test-fast: setup
 	$(PY) -m pytest -m "not ray and not gpu and not slow and not long"

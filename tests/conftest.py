@@ -74,9 +74,9 @@ def ray_session() -> Iterator[None]:
     """One local Ray for the tests that need no more than a session: small store, own folder, gone afterwards."""
     import ray
 
-    from system.train.launch import ENVIRONMENT
+    from system.train.launch import ENVIRONMENT, START_NOTHING_AHEAD
 
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | START_NOTHING_AHEAD)
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
     ray.init(
         address="local",
