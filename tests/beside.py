@@ -22,7 +22,7 @@ import pytest
 
 # Where the second process writes its reports: only its environment has this.
 REPORTS = "TUBELET_TEST_REPORTS"
-_theirs = pytest.StashKey[set[str]]()
+_theirs = pytest.StashKey[list[str]]()
 
 
 def is_second() -> bool:
@@ -33,8 +33,10 @@ def is_second() -> bool:
 @pytest.hookimpl(trylast=True)  # `-m` has left out what it leaves out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep this process's tests."""
-    mine = [item for item in items if (item.get_closest_marker("ray") is None) == is_second()]
-    config.stash[_theirs] = {item.nodeid for item in items} - {item.nodeid for item in mine}
+    mine, theirs = [], []
+    for item in items:
+        (mine if (item.get_closest_marker("ray") is None) == is_second() else theirs).append(item)
+    config.stash[_theirs] = [item.nodeid for item in theirs]
     items[:] = mine
 
 
@@ -64,11 +66,14 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         finally:
             other.terminate()
             other.wait()
-        missing = theirs - _take_over(session.config, reports)
+        ended = _take_over(session.config, reports)
+        missing = [test for test in theirs if test not in ended]
         if missing:
-            terminal = session.config.get_terminal_writer()
-            terminal.line(f"\n{output.read_text()}\nthe second process ended with exit code {other.returncode}")
-            raise session.Failed(f"{len(missing)} tests of the second process were not run: {min(missing)}, ...")
+            session.config.get_terminal_writer().line(
+                f"\n{output.read_text()}\nthe second process ended with {other.returncode} before or in {missing[0]};"
+                f" {len(missing)} of its tests are missing"
+            )
+            raise session.Failed
     return done
 
 
@@ -95,10 +100,12 @@ class Reporter:
     """Writes down what a process reports, a line each: as Python, which tells tuples from lists."""
 
     def __init__(self, config: pytest.Config, path: Path) -> None:
-        self._config, self._file = config, path.open("w", buffering=1)
+        self._config, self._file, self._first = config, path.open("w", buffering=1), os.getppid()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write a report."""
+        """Write a report; end with the first process, if that was killed."""
+        if os.getppid() != self._first:
+            pytest.exit("the first process is gone")
         self._file.write(f"{self._config.hook.pytest_report_to_serializable(config=self._config, report=report)!r}\n")
 
 
