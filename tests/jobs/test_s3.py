@@ -210,7 +210,7 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     ahead = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **START_NOTHING_AHEAD}
     cluster = environment(PATH=path, HOME=str(home), **ahead, **env)
     laptop = environment(PATH=path, HOME=str(home))  # no credentials: the cluster has them
-    given = ["--recipe", "jobs/recipes/smoke.yaml", *TINY, "engine.name=deepspeed", "resources.num_workers=2"]
+    given = ["--recipe", "jobs/recipes/smoke.yaml", *TINY, "resources.num_workers=2"]
     given += [
         "run.name=submitted",
         f"run.storage={bucket}/runs",

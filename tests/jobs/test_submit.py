@@ -93,7 +93,8 @@ class Laptop:
 
     def command(self, *more: str, storage: Path) -> list[str]:
         overrides = [*TINY, f"run.storage={storage}", f"train.steps={STEPS}", "checkpoint.every_steps=100000"]
-        recipe = ["--recipe", "jobs/recipes/smoke.yaml", *overrides, "telemetry.picture_clips=0"]
+        overrides += ["resources.num_workers=1", "telemetry.picture_clips=0"]
+        recipe = ["--recipe", "jobs/recipes/smoke.yaml", *overrides]
         return [sys.executable, "-m", "jobs.submit", "--address", self.head.address, *recipe, *more]
 
     def environment(self, token: str | None) -> dict[str, str]:
