@@ -29,8 +29,9 @@ lock:
 demo: setup
 	$(PY) -m jobs.demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
+# Two processes: one for the tests that start Ray, which wait much (tests/conftest.py), one for all others.
 test: setup
-	$(PY) -m pytest -m "not gpu and not long"
+	$(PY) -m pytest -n 2 --dist loadgroup -m "not gpu and not long"
 
 test-fast: setup
 	$(PY) -m pytest -m "not ray and not gpu and not slow and not long"

@@ -21,6 +21,14 @@ RECIPES = REPOSITORY / "jobs" / "recipes"
 REAL_VIDEOS = REPOSITORY.parent / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all tests that start Ray to one process, where tests are divided among several."""
+    for item in items:
+        if item.get_closest_marker("ray") is not None:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     torch.set_num_threads(1)
@@ -74,9 +82,9 @@ def ray_session() -> Iterator[None]:
     """One local Ray for the tests that need no more than a session: small store, own folder, gone afterwards."""
     import ray
 
-    from system.train.launch import ENVIRONMENT
+    from system.train.launch import ENVIRONMENT, START_NOTHING_AHEAD
 
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | START_NOTHING_AHEAD)
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
     ray.init(
         address="local",

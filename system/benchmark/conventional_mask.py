@@ -17,7 +17,6 @@ from system.core.clip import TokenGrid
 
 # MGMAE's.
 UPDATES = 6
-VISIBLE_RATIO = 0.1
 
 
 class ConventionalMask:

@@ -18,20 +18,18 @@ import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from system.benchmark.clip_sources import SIZE, Clips, Sources, clips_of, sources
+from system.benchmark.clip_sources import SIZE, Clips, Sources, clips_of, file_of, segments_of, sources
 from system.benchmark.conventional_decode import conventional_clips, missing_packages
-from system.benchmark.line import Line, Target
+from system.benchmark.line import Line, Target, rate_line
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured, interleaved, one_core
 from system.data.clips import Choice, ClipMaker
 from system.data.containers import open_from_header
 from system.data.decode import gathered_packets
 from system.data.decoders import decode_clip
-from system.data.reading import Segments, fetch
 from system.data.sandbox import Limits, Sandbox
 from system.data.scale import Frames
 from system.data.sparse import decoded, needed
-from system.data.supplied import SuppliedFile
 from system.errors import DataError, DecodeError
 
 # Views of one decoded video: as without repeated augmentation, and with MGMAE's.
@@ -76,8 +74,7 @@ def _originals(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:
             contenders["conventional"] = partial(conventional, clips)
         rates = _rates(asked, clips, contenders)
         name = f"original files, {views} view{'s' if views > 1 else ''}"
-        lines.append(_line(name, rates, (Target("ratio", ratio),), f"{CONVENTIONAL}; {_about(clips, rates)}"))
-        lines.append(_child_line(name, rates))
+        lines += _lines(name, rates, (Target("ratio", ratio),), f"{CONVENTIONAL}; {_about(clips, rates)}")
     return lines
 
 
@@ -93,7 +90,7 @@ def _layered(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:
     name = "layered from 720p, 1 view"
     targets = (Target("ratio", 15.0), Target("at_least", 70.0), Target("share", 0.75))
     says = f"{CONVENTIONAL}, of the originals; {_about(clips, rates)}"
-    return [_line(name, rates, targets, says), _child_line(name, rates)]
+    return _lines(name, rates, targets, says)
 
 
 def _contenders(clips: Clips) -> dict[str, Callable[[], int]]:
@@ -117,34 +114,11 @@ def _rates(asked: Asked, clips: Clips, contenders: dict[str, Callable[[], int]])
         return interleaved({**contenders, "child": partial(through_child, clips, sandbox)}, rounds)
 
 
-def _line(name: str, rates: Mapping[str, Measured], targets: tuple[Target, ...], says: str) -> Line:
-    ours_, peer = rates["ours"], rates.get("conventional")
-    return Line(
-        "decode",
-        name,
-        "clips/s",
-        ours_.median,
-        None if peer is None else peer.median,
-        rates["limit"].median,
-        targets,
-        repeats=len(ours_.rates),
-        spread=ours_.spread,
-        says=says,
-    )
-
-
-def _child_line(name: str, rates: Mapping[str, Measured]) -> Line:
-    child = rates["child"]
-    return Line(
-        "decode",
-        f"{name}, in a child",
-        "clips/s",
-        child.median,
-        limit=rates["ours"].median,
-        repeats=len(child.rates),
-        spread=child.spread,
-        says="through the decode child, which shares the core with its parent; the limit is ours without a child",
-    )
+def _lines(name: str, rates: Mapping[str, Measured], targets: tuple[Target, ...], says: str) -> list[Line]:
+    line = rate_line("decode", name, rates["ours"], rates.get("conventional"), rates["limit"], targets, says)
+    says = "through the decode child, which shares the core with its parent; the limit is ours without a child"
+    child = rate_line("decode", f"{name}, in a child", rates["child"], None, rates["ours"], (), says)
+    return [line, child]
 
 
 def ours(clips: Clips) -> int:
@@ -156,22 +130,7 @@ def ours(clips: Clips) -> int:
 
 def decode_one(maker: ClipMaker, choice: Choice) -> Frames:
     """Fetch and decode one clip: (V, T, size, size, 3) uint8."""
-    return decode_clip(_file(maker, choice), maker.request(choice))[0]
-
-
-def _file(maker: ClipMaker, choice: Choice) -> SuppliedFile:
-    return SuppliedFile(choice.video.num_bytes, _segments(maker, choice), _nothing_more)
-
-
-def _segments(maker: ClipMaker, choice: Choice) -> Segments:
-    (answer,) = fetch([maker.reading(choice)])
-    if isinstance(answer, DecodeError):
-        raise answer
-    return answer
-
-
-def _nothing_more(start: int, stop: int) -> bytes:
-    raise DecodeError("storage", f"bytes {start} to {stop} were not fetched")
+    return decode_clip(file_of(maker, choice), maker.request(choice))[0]
 
 
 def conventional(clips: Clips) -> int:
@@ -184,7 +143,7 @@ def conventional(clips: Clips) -> int:
 
 def through_child(clips: Clips, sandbox: Sandbox) -> int:
     """Fetch clips and decode them in a child, as a decode actor does with a block; return how many."""
-    jobs = [clips.maker.job(choice, _segments(clips.maker, choice)) for choice in clips.choices]
+    jobs = [clips.maker.job(choice, segments_of(clips.maker, choice)) for choice in clips.choices]
     for answer in sandbox.run(jobs):
         if isinstance(answer, DecodeError):
             raise answer
@@ -231,7 +190,7 @@ def _packets(
 ) -> tuple[InputContainer, VideoStream, list[av.Packet[Any]], frozenset[int]]:
     """Open a video and return the packets that decoding a clip takes, and the times of the wanted frames."""
     request = maker.request(choice)
-    opened = open_from_header(_file(maker, choice), request.size_px)
+    opened = open_from_header(file_of(maker, choice), request.size_px)
     if opened is None:
         raise DataError(f"{choice.video.uri} is no .mp4 or .mov file, which the limit of decoding is measured on")
     container, stream = opened

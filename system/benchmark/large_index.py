@@ -1,7 +1,11 @@
-"""An index of as many videos as is wanted, of videos that do not exist: what plans are measured on."""
+"""Indexes of as many videos as are wanted: of videos that do not exist, or of a few over and over.
+
+Plans are measured on the first kind, streams, which read the videos, on the second.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +27,32 @@ BATCH = 16 * GROUP_VIDEOS
 def write_index(path: Path, num_videos: int) -> None:
     """Write an index as `IndexWriter` does, some microseconds a row; its fingerprint is none."""
     constant = _constant_columns()
+
+    def rows(first: int) -> pa.Table:
+        columns = {**constant, **_places(first)}
+        return pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA)
+
+    _write(path, num_videos, rows)
+
+
+def write_repeated(path: Path, num_videos: int, index_uri: str) -> None:
+    """Write an index whose rows are those of a small local one over and over, so that all can be read."""
+    small = pq.read_table(index_uri)
+    again = small.take([number % small.num_rows for number in range(GROUP_VIDEOS)]).select(SCHEMA.names).cast(SCHEMA)
+    batch = pa.concat_tables([again] * (BATCH // GROUP_VIDEOS))
+
+    def rows(first: int) -> pa.Table:
+        ids = pa.array(np.arange(first, first + BATCH))
+        return batch.set_column(SCHEMA.get_field_index("video_id"), "video_id", ids)
+
+    _write(path, num_videos, rows)
+
+
+def _write(path: Path, num_videos: int, rows: Callable[[int], pa.Table]) -> None:
+    """Write an index of tables of `BATCH` rows; `rows` is given the first row's number."""
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for first in range(0, num_videos, BATCH):
-            count = min(BATCH, num_videos - first)
-            columns = {**constant, **_places(first)}
-            table = pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA).slice(0, count)
-            writer.write_table(table, row_group_size=GROUP_VIDEOS)
+            writer.write_table(rows(first).slice(0, num_videos - first), row_group_size=GROUP_VIDEOS)
         writer.add_key_value_metadata(note("benchmark", num_videos, "0" * 64))
     add_directory(path)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from system.benchmark.timing import Measured
+
 Kind = Literal["ratio", "share", "at_least", "at_most"]
 
 
@@ -96,6 +98,30 @@ class Line:
         found = asdict(self)
         found["targets"] = [str(target) for target in self.targets]
         return {**found, "ratio": self.ratio, "share": self.share, "reached": self.reached()}
+
+
+def rate_line(
+    stage: str,
+    name: str,
+    ours: Measured,
+    conventional: Measured | None,
+    limit: Measured | None,
+    targets: tuple[Target, ...],
+    says: str,
+) -> Line:
+    """Return the line of rates in clips a second; its parts are as in `Line`."""
+    return Line(
+        stage,
+        name,
+        "clips/s",
+        ours.median,
+        None if conventional is None else conventional.median,
+        None if limit is None else limit.median,
+        targets,
+        repeats=len(ours.rates),
+        spread=ours.spread,
+        says=says,
+    )
 
 
 def verdict(lines: list[Line] | tuple[Line, ...]) -> tuple[str, bool]:

@@ -19,9 +19,9 @@ from torchvision.models import optical_flow
 
 from system.benchmark.clips import clips, noise
 from system.benchmark.conventional_mask import UPDATES, ConventionalMask
-from system.benchmark.line import Line, Target
+from system.benchmark.line import Line, Target, rate_line
 from system.benchmark.stages import Asked
-from system.benchmark.timing import Measured, interleaved, one_core
+from system.benchmark.timing import interleaved, one_core
 from system.benchmark.torch_work import finished, threads
 from system.config import MotionSection
 from system.core.clip import TokenGrid, token_grid
@@ -125,9 +125,12 @@ def _dis_line(asked: Asked, work: Work, network: optical_flow.RAFT) -> Line:
     source = motion_source(MotionSection(source="dis"))
     contenders = {"ours": _ours(work, source, 1), "limit": _dis_alone(work), "ordinary": _ordinary(work, network)}
     found = interleaved(contenders, asked.repeats)
-    return _line(
+    return rate_line(
+        "mask",
         "dis",
-        found,
+        found["ours"],
+        found["ordinary"],
+        found["limit"],
         (Target("at_least", DIS_CLIPS_PER_S),),
         "frames to visible with DIS, one core, clips one after the other; conventional: torchvision's raft_small"
         f" (random weights: its cost), {UPDATES} updates, pair after pair, then the warp; limit: DIS's own calls",
@@ -143,9 +146,12 @@ def _raft_line(asked: Asked, work: Work, network: optical_flow.RAFT, device: tor
     }
     found = interleaved(contenders, asked.repeats)
     gap, size = flow_gap(work.first(1), source, ConventionalMask(network, work.grid))
-    return _line(
+    return rate_line(
+        "mask",
         "raft",
-        found,
+        found["ours"],
+        found["ordinary"],
+        None,
         (Target("ratio", RAFT_RATIO[device.type]),),
         f"frames to visible with RAFT-small, {UPDATES} updates, {len(some.frames)} clips at a time, on"
         f" {'one core' if device.type == 'cpu' else device.type}; conventional: torchvision's raft_small pair after"
@@ -158,22 +164,6 @@ def flow_gap(work: Work, source: RAFT, ordinary: ConventionalMask) -> tuple[floa
     ours = source(work.frames, MGMAE.pairs(MGMAEOptions(), work.grid.num_frames))[0]
     theirs = torch.stack(ordinary.flow(work.frames[0])).permute(0, 2, 3, 1)
     return float((ours - theirs).abs().max()), float(theirs.abs().max())
-
-
-def _line(name: str, found: dict[str, Measured], targets: tuple[Target, ...], says: str) -> Line:
-    ours, limit = found["ours"], found.get("limit")
-    return Line(
-        "mask",
-        name,
-        "clips/s",
-        ours.median,
-        found["ordinary"].median,
-        limit.median if limit else None,
-        targets,
-        repeats=len(ours.rates),
-        spread=ours.spread,
-        says=says,
-    )
 
 
 def _codec_lines(asked: Asked) -> Sequence[Line]:

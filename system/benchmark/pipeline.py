@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from system.benchmark.large_index import write_repeated
 from system.benchmark.line import Line, Target
-from system.benchmark.many_videos import long_index
 from system.benchmark.plain import plain
 from system.benchmark.recipes import cores, small_recipe, stream_of
 from system.benchmark.stages import Asked
@@ -162,9 +163,10 @@ def _first_batches(recipe: Recipe, asked: Asked, first_s: float) -> list[Line]:
     begun = time.perf_counter()
     many = 100_000 if asked.short else MANY_VIDEOS
     asked.say(f"writing an index of {many} videos")
-    uri = long_index(spec.index_uri, f"{asked.scratch}/many.parquet", many)
+    path = Path(asked.scratch) / "many.parquet"
+    write_repeated(path, many, spec.index_uri)
     asked.say(f"wrote it in {time.perf_counter() - begun:.0f} s")
-    long = StreamSpec(recipe, uri, spec.layout, spec.last_step)
+    long = StreamSpec(recipe, str(path), spec.layout, spec.last_step)
     warm, of_many = "first batch, warm", f"first batch of {many} videos"
     found: dict[str, list[float]] = {warm: [first_s] if asked.short else [], of_many: []}
     for name, each in ((of_many, long),) if asked.short else 3 * ((warm, spec), (of_many, long)):

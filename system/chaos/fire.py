@@ -144,7 +144,7 @@ class Fire:
         pid = victim(alive, plan.seed, number)
         self._end(self._next, pid)
         now = time.monotonic()
-        self.notes.kills.append(Kill(self._next, pid, now, self._step, self._committed))
+        self.notes.kills.append(Kill(self._next, pid, now, self._step))
         self._say(f"kill {number + 1}: {self._next}, process {pid}, at step {self._step}, checkpoint {self._committed}")
         self._timetable.killed()
         self._next = next(self._kinds)

@@ -52,7 +52,6 @@ class Kill:
         pid: of the process, the raylet's for a machine.
         at: when.
         step: the last step that was seen to be trained before it.
-        committed: the last checkpoint before it.
         trained_at: when a step was trained again.
         committed_at: when a checkpoint was written again.
     """
@@ -61,7 +60,6 @@ class Kill:
     pid: int
     at: float
     step: int
-    committed: int
     trained_at: float | None = None
     committed_at: float | None = None
 

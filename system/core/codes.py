@@ -21,21 +21,6 @@ def perplexity(histogram: Tensor) -> float:
     return math.exp(float(torch.special.entr(share).sum()))
 
 
-def majority_cross_entropy(histogram: Tensor) -> float:
-    """Return the cross-entropy, nats, of what knows the most frequent code and its share p, and nothing else.
-
-    The best that it can do is to give that code p, and each of the others an equal part of what is left. At least the
-    logarithm of the perplexity; ln(codes) where all codes are equally frequent; 0 where there is one label only.
-
-    Args:
-        histogram: (codes,) counts.
-    """
-    most = float(histogram.max()) / max(1.0, float(histogram.sum()))
-    if most in (0.0, 1.0):
-        return 0.0
-    return -most * math.log(most) - (1 - most) * math.log((1 - most) / (len(histogram) - 1))
-
-
 def code_histogram(codes: Tensor, num_codes: int) -> Tensor:
     """Count how often each code is given: int64 of any shape -> (num_codes,) int64."""
     return torch.bincount(codes.flatten(), minlength=num_codes)

@@ -105,20 +105,6 @@ class Sampler:
         return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
-def backward_warp(source: Tensor, flow: Tensor, *, half_size_scale: bool = False) -> Tensor:
-    """Look up a map where each pixel came from.
-
-    Args:
-        source: (B, H, W) float32, the map of the frame that the flow points to.
-        flow: (B, H, W, 2) float32 px, from the frame of the result to the frame of `source`.
-        half_size_scale: as of `Sampler`.
-
-    Returns:
-        (B, H, W) the warped map.
-    """
-    return Sampler(flow, half_size_scale=half_size_scale)(source[:, None], flow)[:, 0]
-
-
 def _outward(base: int, num_frames: int) -> Iterator[tuple[int, int, int]]:
     """Yield (frame, its neighbour nearer to the base frame, the pair between them), from the base frame outward."""
     for frame in range(base + 1, num_frames):

@@ -150,10 +150,6 @@ class Lease:
         """Return why the run is no longer ours, as far as is known; None while it is."""
         return self._lost
 
-    def fence(self) -> Fence:
-        """Return what processes ask that write under the present generation."""
-        return Fence(self._run_uri, self.generation)
-
     def next_generation(self) -> int:
         """Claim the run anew, so that processes of an earlier attempt may no longer write; return the number.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from system.benchmark.codec_motion import decoded, layered, lines, masked, measure, work_of
+from system.benchmark.codec_motion import decoded, lines, masked, measure, shards_of, work_of
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured
 from system.data.assemble import local_blocks
@@ -37,7 +37,7 @@ def test_a_short_measurement_has_both_lines(tmp_path: Path) -> None:
 
 
 def test_frames_are_those_of_decoding_alone_and_masks_those_of_a_run(tmp_path: Path) -> None:
-    index = layered(asked(tmp_path))
+    index = shards_of(asked(tmp_path))
     assert index is not None
     work = work_of(index, 1)
     frames, visible, fell_back = masked(work, work.choices[0])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from system.benchmark.large_index import write_repeated
 from system.benchmark.loop import timed
-from system.benchmark.many_videos import long_index
 from system.benchmark.plain import plain
 from system.benchmark.stand_in import Pace, stand_ins
 from system.benchmark.timing import Stopwatch, interleaved
@@ -97,7 +97,8 @@ def test_a_method_is_timed_while_the_context_is_open_and_does_what_it_did() -> N
 
 def test_a_long_index_repeats_the_videos_of_a_small_one(spec: StreamSpec, tmp_path: Path) -> None:
     small = Index(spec.index_uri)
-    found = Index(long_index(spec.index_uri, str(tmp_path / "long.parquet"), 5000))
+    write_repeated(tmp_path / "long.parquet", 5000, spec.index_uri)
+    found = Index(str(tmp_path / "long.parquet"))
     assert found.num_videos == 5000
     for video_id in (0, 17, 2047, 2048, 4999):
         row = found.row(video_id)

@@ -54,9 +54,9 @@ def test_the_next_kill_waits_for_a_checkpoint_of_after_the_recovery() -> None:
 
 def test_recoveries_are_told_by_kind_with_those_that_were_not_seen() -> None:
     kills = [
-        Kill("worker", 1, 10.0, 5, 5, trained_at=20.0, committed_at=21.0),
-        Kill("worker", 2, 30.0, 9, 5, trained_at=50.0, committed_at=55.0),
-        Kill("driver", 3, 60.0, 9, 5),
+        Kill("worker", 1, 10.0, 5, trained_at=20.0, committed_at=21.0),
+        Kill("worker", 2, 30.0, 9, trained_at=50.0, committed_at=55.0),
+        Kill("driver", 3, 60.0, 9),
     ]
     told = recovery_lines(kills)
     assert told[0].startswith("3 kills")

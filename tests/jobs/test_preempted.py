@@ -20,13 +20,15 @@ from ray.cluster_utils import Cluster
 from system.train.audit import audit
 from system.train.checkpoint import complete_steps, open_checkpoint
 from system.train.goodput import read_records
+from system.train.launch import START_NOTHING_AHEAD
 from system.train.past import open_past
 from tests.conftest import RECIPES, TINY
+from tests.jobs.pictures import rows_of_images
 from tests.jobs.processes import Job, job
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-ENDLESS = [*TINY, "train.steps=100000", "checkpoint.every_steps=50000", "telemetry.picture_clips=0"]
+ENDLESS = [*TINY, "train.steps=100000", "checkpoint.every_steps=50000"]
 # Of ray's protobuf, which has no stubs: an autoscaler's reason is `idle`, a cloud's is this one.
 PREEMPTED = 2
 raylet: Any = _raylet
@@ -34,7 +36,7 @@ raylet: Any = _raylet
 
 def arguments(where: Path, name: str, *more: str) -> list[str]:
     recipe = str(RECIPES / "smoke.yaml")
-    return ["--recipe", recipe, *ENDLESS, f"run.name={name}", f"run.storage={where}", "motion.source=dis", *more]
+    return ["--recipe", recipe, *ENDLESS, f"run.name={name}", f"run.storage={where}", *more]
 
 
 def stopped_at(run: str) -> int:
@@ -56,8 +58,10 @@ def stop(running: Job) -> None:
 
 
 def test_a_job_that_is_told_to_stop_saves_says_so_and_goes_on_later(tmp_path: Path) -> None:
+    """Of a method whose masks come from the streams' vectors."""
     run = str(tmp_path / "told")
-    given = ["jobs.pretrain", *arguments(tmp_path, "told", "resources.num_workers=1"), "--address", "local"]
+    one = arguments(tmp_path, "told", "resources.num_workers=1", "method.name=mgm")
+    given = ["jobs.pretrain", *one, "--address", "local"]
     with job(*given) as first:
         first.until(lambda: "clips/s" in first.output)
         assert complete_steps(run) == []
@@ -70,6 +74,9 @@ def test_a_job_that_is_told_to_stop_saves_says_so_and_goes_on_later(tmp_path: Pa
     assert complete_steps(run)[-1] == reached + 2
     assert [record.reached for record in read_records(run).values()] == [reached, reached + 2]
     assert audit(open_past(run)).clean
+    summary = json.loads(Path(run, "summary.json").read_text())
+    assert summary["slots_fallback"] == 0
+    assert rows_of_images(summary["outputs"]["picture"]) == 4
 
 
 def test_a_job_that_is_told_to_stop_before_it_is_connected_ends_at_once(tmp_path: Path) -> None:
@@ -81,8 +88,10 @@ def test_a_job_that_is_told_to_stop_before_it_is_connected_ends_at_once(tmp_path
 
 
 @contextmanager
-def machines() -> Iterator[Cluster]:
+def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster whose head decodes and whose other machines train one worker each."""
+    for key, value in START_NOTHING_AHEAD.items():
+        monkeypatch.setenv(key, value)
     temp = tempfile.mkdtemp(prefix="r", dir="/tmp")
     head = {"num_cpus": 2, "object_store_memory": 100_000_000, "temp_dir": temp, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -105,10 +114,12 @@ def take_back(machine: Any) -> None:
             process.kill()
 
 
-def test_a_machine_that_is_taken_back_costs_some_steps_and_one_that_comes_is_used(tmp_path: Path) -> None:
+def test_a_machine_that_is_taken_back_costs_some_steps_and_one_that_comes_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = str(tmp_path / "spot")
     elastic = ["resources.num_workers=[1,2]", "resources.worker_resources.train=1", "resources.decode_actors=1"]
-    with machines() as cluster:
+    with machines(monkeypatch) as cluster:
         _, second = add(cluster), add(cluster)
         given = ["jobs.pretrain", *arguments(tmp_path, "spot", *elastic), "--address", str(cluster.address)]
         with job(*given) as running:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,10 @@ from system import storage
 from system.data.index import Index
 from system.storage import retry, s3
 from system.train.checkpoint import latest
+from system.train.launch import START_NOTHING_AHEAD
 from system.train.telemetry import read_metrics
 from tests.conftest import RECIPES, REPOSITORY, TINY
+from tests.jobs.pictures import rows_of_images
 from tests.jobs.processes import environment, job
 
 SMOKE = str(RECIPES / "smoke.yaml")
@@ -204,14 +207,19 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     home = tmp_path / "home"
     home.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    cluster = environment(PATH=path, HOME=str(home), RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0", **env)
+    ahead = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **START_NOTHING_AHEAD}
+    cluster = environment(PATH=path, HOME=str(home), **ahead, **env)
     laptop = environment(PATH=path, HOME=str(home))  # no credentials: the cluster has them
-    given = ["--recipe", "jobs/recipes/smoke.yaml", *TINY, "engine.name=deepspeed", "resources.num_workers=2"]
+    given = ["--recipe", "jobs/recipes/smoke.yaml", *TINY, "resources.num_workers=2"]
     given += [
         "run.name=submitted",
         f"run.storage={bucket}/runs",
         f"data.uri={bucket}/shards",
         "telemetry.tensorboard=true",
+        # A tokenizer is fitted first, and both its codes and flow reach the trainers.
+        "method.name=mam2",
+        "method.codes=16",
+        "method.motion_target=flow",
     ]
     with head(cluster) as address:
         submit = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--"]
@@ -233,10 +241,13 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     assert (found.step, found.state["ranks"]) == (8, 2)
     assert found.state["index_uri"] == f"{bucket}/shards/index.parquet"
     assert Index(f"{bucket}/shards/index.parquet").row(0).uri.endswith(".tar")
-    assert [row["step"] for row in read_metrics(run_uri)] == list(range(8))
+    rows = read_metrics(run_uri)
+    assert [row["step"] for row in rows] == list(range(8))
+    assert all(isfinite(row["loss"]) for row in rows)
     outputs = json.loads(storage.read(f"{run_uri}/summary.json"))["outputs"]
-    for uri in (outputs["picture"], outputs["metrics"], f"{run_uri}/recipe.yaml"):
+    for uri in (outputs["picture"], outputs["metrics"], f"{run_uri}/recipe.yaml", f"{run_uri}/tokenizer.safetensors"):
         assert uri.startswith(bucket)
         assert storage.exists(uri)
+    assert rows_of_images(outputs["picture"]) == 5
     assert list(storage.list_objects(f"{run_uri}/tensorboard"))
     assert not list(home.rglob("*.safetensors"))

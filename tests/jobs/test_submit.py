@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from system.train.checkpoint import complete_steps
+from system.train.launch import START_NOTHING_AHEAD
 from tests.conftest import REPOSITORY, TINY
 
 STEPS = 400
@@ -47,8 +48,7 @@ def head() -> Iterator[Head]:
         "HOME": tempfile.gettempdir(),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_enable_worker_prestart": "0",
+        **START_NOTHING_AHEAD,
     }
     with tempfile.TemporaryDirectory(prefix="tb-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={free_port()}"]
@@ -91,7 +91,8 @@ class Laptop:
 
     def command(self, *more: str, storage: Path) -> list[str]:
         overrides = [*TINY, f"run.storage={storage}", f"train.steps={STEPS}", "checkpoint.every_steps=100000"]
-        recipe = ["--recipe", "jobs/recipes/smoke.yaml", *overrides, "telemetry.picture_clips=0"]
+        overrides += ["resources.num_workers=1", "telemetry.picture_clips=0"]
+        recipe = ["--recipe", "jobs/recipes/smoke.yaml", *overrides]
         return [sys.executable, "-m", "jobs.submit", "--address", self.head.address, *recipe, *more]
 
     def environment(self, token: str | None) -> dict[str, str]:
@@ -118,6 +119,15 @@ def laptop(tmp_path: Path, head: Head) -> Laptop:
     return Laptop(folder, head)
 
 
+def until_told(following: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    """Wait until the laptop has been told something."""
+    end = time.monotonic() + 240
+    while words not in log.read_text():
+        assert following.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_run_is_submitted_followed_stopped_and_finished_by_the_same_command(laptop: Laptop, tmp_path: Path) -> None:
@@ -128,14 +138,10 @@ def test_a_run_is_submitted_followed_stopped_and_finished_by_the_same_command(la
 
     log = tmp_path / "first.log"
     following = laptop.start(laptop.command(storage=storage), log)
-    metrics = storage / "smoke" / "metrics.jsonl"
-    end = time.monotonic() + 240
-    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-        assert following.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
+    until_told(following, log, "starting: smoke")
     status = laptop.run(laptop.command("--status", storage=storage), laptop.head.token)
     assert "RUNNING" in status.stdout, status.stderr
+    until_told(following, log, "clips/s")
     stopped = laptop.run(laptop.command("--stop", storage=storage), laptop.head.token)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert following.wait(60) == 143, log.read_text()

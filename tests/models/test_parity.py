@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from system.benchmark.conventional_step import conventional_model
 from system.config import ModelSection
 from system.core.clip import token_grid
 from system.core.losses import mean_squared
@@ -23,32 +24,13 @@ MODEL = ModelSection(size="tiny", depth=3, decoder_depth=2)
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[PixelModel, torch.nn.Module]:
-    from transformers import VideoMAEConfig, VideoMAEForPreTraining
-
     torch.manual_seed(0)
     encoder, decoder = shapes(MODEL)
     ours = PixelModel(GRID, encoder, decoder).eval()
     with torch.no_grad():
         for param in ours.parameters():
             param.add_(0.02 * torch.randn_like(param))  # biases too
-    config = VideoMAEConfig(
-        image_size=GRID.height,
-        patch_size=16,
-        num_frames=16,
-        tubelet_size=2,
-        hidden_size=encoder.width,
-        num_hidden_layers=encoder.depth,
-        num_attention_heads=encoder.heads,
-        intermediate_size=4 * encoder.width,
-        decoder_hidden_size=decoder.width,
-        decoder_num_hidden_layers=decoder.depth,
-        decoder_num_attention_heads=decoder.heads,
-        decoder_intermediate_size=4 * decoder.width,
-        use_mean_pooling=False,
-        norm_pix_loss=True,
-        layer_norm_eps=1e-6,
-    )
-    theirs = VideoMAEForPreTraining(config)
+    theirs = conventional_model(GRID, encoder, decoder)
     theirs.train(False)
     missing, unexpected = theirs.load_state_dict(to_hugging_face(ours.state_dict()), strict=False)
     assert not missing

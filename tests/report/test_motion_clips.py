@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from system.core.warp import backward_warp
+from system.core.warp import Sampler
 from system.data.augment import Box
 from system.data.synthetic import moving_scene
 from system.errors import DecodeError
@@ -52,9 +52,8 @@ def test_flow_in_a_crop_is_that_of_its_place_in_px_of_the_square_axis_by_axis() 
 
 
 def warped(frame: NDArray[np.uint8], flow: Flow) -> NDArray[np.float32]:
-    channels = torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1)
-    moved = backward_warp(channels, torch.from_numpy(flow)[None].expand(3, -1, -1, -1))
-    return np.asarray(moved.permute(1, 2, 0).numpy(), np.float32)
+    channels, there = torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1)[None], torch.from_numpy(flow)[None]
+    return np.asarray(Sampler(there)(channels, there)[0].permute(1, 2, 0).numpy(), np.float32)
 
 
 def test_the_truth_of_a_cropped_clip_carries_its_frames_onto_each_other(recipe: Recipe, index: str) -> None:

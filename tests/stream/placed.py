@@ -28,7 +28,7 @@ from system.data.dataset import ensure_index
 from system.recipe import Recipe
 from system.train.attempts import train
 from system.train.failures import told
-from system.train.launch import ENVIRONMENT, cluster_nodes, open_run
+from system.train.launch import ENVIRONMENT, START_NOTHING_AHEAD, cluster_nodes, open_run
 from tests.small import stream_spec, tiny_recipe
 from tests.stream.streams import recording_clock, take
 
@@ -117,7 +117,7 @@ def insisting_on_cuda(folder: Path) -> str:
 def main(folder: Path) -> None:
     """Start the cluster, run both, write down what was found, and leave nothing behind."""
     torch.set_num_threads(1)
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | START_NOTHING_AHEAD)
     temp = tempfile.mkdtemp(prefix="r", dir="/tmp")
     head = {"num_cpus": 8, "num_gpus": 2, "object_store_memory": 150_000_000, "temp_dir": temp}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})

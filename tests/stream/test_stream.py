@@ -42,7 +42,6 @@ def test_a_ranks_sequence_is_the_same_in_every_run_and_after_an_actor_is_killed(
     assert len({each for part in planned for each in part}) == 60
     assert sequences(generated) == planned
     assert sequences(generated, kill_at=5) == planned
-    assert sequences(generated) == planned
 
 
 def test_a_stream_of_more_blocks_than_its_source_gives_at_once_flows_from_the_start(
@@ -80,14 +79,14 @@ def test_two_million_blocks_wait_for_a_slow_trainer(ray_session: None, generated
 
         def each(rank: int, number: int, _block: Batch) -> bool:
             if rank == 0:
-                time.sleep(0.25)
+                time.sleep(0.15)
                 furthest.append(wait_for(clock.state.remote()))
                 (coordinator,) = ray_processes("SplitCoordinator")
                 resident.append(psutil.Process(coordinator.pid).memory_info().rss)
-            return number < 60
+            return number < 45
 
         take(spec, clock, each)
     # A reader that was let through before the trainers moved on is never further than the gates allow.
     assert max(let - at for at, let in furthest) <= max(lookahead(spec), CHUNK // 2 + 1)
-    assert max(let for _, let in furthest) < 60 * 2 + CHUNK
+    assert max(let for _, let in furthest) < 45 * 2 + CHUNK
     assert resident[-1] - resident[20] < 30e6

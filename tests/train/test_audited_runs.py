@@ -17,7 +17,7 @@ from system.train.hooks import Terms
 from system.train.past import open_past
 from system.train.session import Watchers, train_rank
 from tests.small import stream_spec, tiny_recipe
-from tests.train.ranks import train_here, train_on
+from tests.train.ranks import train_here
 from tests.train.recorded import keep_recipe
 
 QUICK = ("data.num_frames=2", "model.depth=1", "checkpoint.every_steps=3", "train.steps=7")
@@ -49,20 +49,6 @@ def test_a_run_that_was_killed_between_checkpoints_and_went_on_is_clean(generate
         "audit: clean: 7 steps, 112 slots once each, 0 by substitutes, 0 skipped; steps 0 to 6 compared"
     )
     assert [each.trained for each in found.epochs] == [16] * 7
-
-
-@pytest.mark.slow
-def test_a_run_that_goes_from_two_to_three_ranks_and_to_one_is_clean(generated: Path) -> None:
-    """A global batch of 16: three ranks pad it."""
-    for size, stop in ((2, 2), (3, 5), (1, 7)):
-        train_on(size, run(generated, "audited-ranks", f"run.stop_at_step={stop}"))
-    found = audited(run(generated, "audited-ranks"))
-    assert found.clean, found.findings
-    assert [(each.first_step, each.stop_step, each.ranks) for each in found.stretches] == [
-        (0, 2, 2),
-        (2, 5, 3),
-        (5, 7, 1),
-    ]
 
 
 def fed(recipe: Recipe, change: Callable[[list[Batch]], list[Batch]]) -> Audit:

@@ -162,7 +162,7 @@ def test_takeover_takes_it_at_once_and_the_holder_finds_out(run: str) -> None:
 
 def test_the_fence_of_a_zombie_refuses_and_names_the_new_holder(run: str) -> None:
     with Lease.acquire(run, print, times=STILL) as lease:
-        fence = pickle.loads(pickle.dumps(lease.fence()))
+        fence = pickle.loads(pickle.dumps(Fence(run, lease.generation)))
         fence.check()
         held_by(run, FAR, generation=2)
         with pytest.raises(LeaseError, match=r"claim 1, under which .* claim 2 by bob@far:5 \(job raysubmit_7\) is"):
@@ -172,12 +172,12 @@ def test_the_fence_of_a_zombie_refuses_and_names_the_new_holder(run: str) -> Non
 
 def test_each_attempt_has_a_generation_and_old_claims_are_deleted(run: str) -> None:
     with Lease.acquire(run, print, times=FAST) as lease:
-        before = lease.fence()
+        before = Fence(run, lease.generation)
         assert [lease.next_generation() for _ in range(3)] == [2, 3, 4]
         assert names(run) == ["00000003.json", "00000004.json"]
         with pytest.raises(LeaseError, match=r"claim 1, .* claim 4 by"):
             before.check()
-        lease.fence().check()
+        Fence(run, lease.generation).check()
         until(lambda: beat(run) >= 1)
         assert lease.lost is None
 

@@ -11,10 +11,13 @@ from system import storage
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.recipe import Recipe
+from system.train.audit import audit
 from system.train.checkpoint import latest
+from system.train.past import open_past
 from system.train.telemetry import read_metrics
 from tests.small import stream_spec, tiny_recipe
 from tests.train.ranks import newest, train_on
+from tests.train.recorded import keep_recipe
 
 
 def run(generated: Path, name: str, *overrides: str) -> Recipe:
@@ -47,7 +50,10 @@ def chain(recipe: Recipe) -> str:
 
 @pytest.mark.slow
 def test_any_number_of_ranks_trains_on_the_same_and_goes_on_from_any_other(generated: Path) -> None:
-    """A global batch of 16: three ranks pad it. Starts with 2, 3 and 1 ranks in turn equal one start with one."""
+    """A global batch of 16: three ranks pad it. Starts with 2, 3 and 1 ranks in turn equal one start with one.
+
+    The audit of these starts is clean.
+    """
     alone = run(generated, "alone")
     train_on(1, alone)
     for size in (2, 3, 4):
@@ -60,6 +66,14 @@ def test_any_number_of_ranks_trains_on_the_same_and_goes_on_from_any_other(gener
         train_on(size, run(generated, "changing", f"run.stop_at_step={stop}"))
     assert chain(changing) == chain(alone)
     assert torch.allclose(torch.tensor(told(changing)), torch.tensor(told(alone)), rtol=1e-3)
+    keep_recipe(changing)
+    found = audit(open_past(run_uri(changing)))
+    assert found.clean, found.findings
+    assert [(each.first_step, each.stop_step, each.ranks) for each in found.stretches] == [
+        (0, 3, 2),
+        (3, 5, 3),
+        (5, 8, 1),
+    ]
     one, other = newest(alone), newest(changing)
     assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-4
 
