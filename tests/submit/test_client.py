@@ -106,7 +106,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.Monk
 def test_a_job_is_followed_over_breaks_and_silence_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SILENCE_S", 0.2)
     streams = iter((cut, silent, cut))
-    ended = []
+    ended: list[bool] = []
 
     async def tail(request: web.Request) -> web.StreamResponse:
         try:

@@ -30,6 +30,11 @@ class Shard:
         return give(next(self._streams))
 
 
+def blocks(of: _Stream) -> list[Any]:
+    """Return the blocks of the next stream."""
+    return list(of.blocks())
+
+
 def stream(*streams: list[Any]) -> tuple[_Stream, Shard]:
     shard = Shard(*streams)
     return _Stream(cast("Any", shard)), shard
@@ -38,14 +43,14 @@ def stream(*streams: list[Any]) -> tuple[_Stream, Shard]:
 def test_a_stream_begins_before_it_is_asked_for_and_loses_nothing() -> None:
     ours, shard = stream(["a", "b", "c"], ["d"])
     assert shard.begun.wait(20)
-    assert list(ours.blocks()) == ["a", "b", "c"]
-    assert list(ours.blocks()) == ["d"]
+    assert blocks(ours) == ["a", "b", "c"]
+    assert blocks(ours) == ["d"]
 
 
 def test_a_stream_of_no_block_ends_at_once() -> None:
     ours, _ = stream([], ["a"])
-    assert list(ours.blocks()) == []
-    assert list(ours.blocks()) == ["a"]
+    assert blocks(ours) == []
+    assert blocks(ours) == ["a"]
 
 
 def test_what_fails_at_the_first_block_is_raised_to_whoever_wants_it() -> None:
