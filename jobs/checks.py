@@ -13,7 +13,7 @@ from system import storage
 from system.config import fewest, most
 from system.data.assemble import clip_bytes, clip_maker, flow_device, limits_of
 from system.data.dataset import SYNTHETIC, run_uri
-from system.data.reading import fetch
+from system.data.sample import decoded_sample
 from system.data.sandbox import Sandbox
 from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, StorageFault
@@ -98,15 +98,11 @@ def check_sample(recipe: Recipe, index_uri: str) -> Finding:
     maker = clip_maker(recipe, index_uri)
     choices = [maker.choose(slot) for slot in range(min(SAMPLE, maker.plan.num_videos))]
     sandbox = Sandbox(recipe.data.views * clip_bytes(recipe), limits_of(recipe))
-    bad: list[str] = []
     try:
-        fetched = fetch([maker.reading(choice) for choice in choices])
-        for choice, segments in zip(choices, fetched, strict=True):
-            outcome = segments if isinstance(segments, DecodeError) else sandbox.one(maker.job(choice, segments))
-            if isinstance(outcome, DecodeError):
-                bad.append(f"{choice.video.name}: {outcome.reason}")
+        found = [(each.choice, each.outcome) for each in decoded_sample(maker, choices, sandbox)]
     finally:
         sandbox.close()
+    bad = [f"{choice.video.name}: {end.reason}" for choice, end in found if isinstance(end, DecodeError)]
     if len(bad) == len(choices):
         raise DataError(f"none of {len(choices)} sampled videos can be decoded; the first: {bad[0]}")
     told = f"; not: {'; '.join(bad)}" if bad else ""

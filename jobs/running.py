@@ -25,6 +25,7 @@ from system.train.goodput import Book
 from system.train.launch import RunState, connect, open_run
 from system.train.lease import Lease
 from system.train.manifest import step_uri
+from system.train.planned import told_plan
 from system.train.schedule import Schedule
 from system.train.summary import write_summary
 
@@ -173,12 +174,12 @@ def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: End
     folder, told_to_stop = run_uri(recipe), ending == "stopped"
     state = open_run(recipe, index_uri, say)
     outputs = _outputs(state, folder)
-    summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=told_to_stop)
+    summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=told_to_stop, run_s=book.run_s)
     if not told_to_stop:
         # After the summary: whatever the picture meets, the run is done and says so.
         outputs |= _picture(recipe, state)
-        summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=False)
-    for line in [*_closing(summary), *book.lines()]:
+        summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=False, run_s=book.run_s)
+    for line in [*_closing(summary), *book.lines(), *told_plan(summary["plan"])]:
         say(line)
     return summary
 

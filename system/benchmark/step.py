@@ -22,13 +22,14 @@ from system.benchmark.matrix_rate import matrix_rate
 from system.benchmark.stages import Asked
 from system.benchmark.timing import interleaved
 from system.benchmark.torch_work import cores, finished, threads
+from system.core.accelerators import peak_flops
 from system.data.columns import Batch
+from system.methods.base import Networks
 from system.models.sizes import shapes
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches
 from system.train.engine import BatchShape, make_engine
 from system.train.judging import build_model, judge
-from system.train.telemetry import peak_flops
 
 Precision = Literal["fp32", "bf16"]
 MASK_RATIO = 0.9
@@ -107,26 +108,32 @@ def recipe_of(case: Case, device: torch.device, *, short: bool) -> Recipe:
 
 
 class OurStep:
-    """One step as the training loop takes it."""
+    """One step as the training loop takes it.
 
-    def __init__(self, recipe: Recipe, batch: MicroBatch) -> None:
+    Args:
+        recipe: of the model; its micro-batch is a step.
+        batch: on its device.
+        frozen: the method's frozen networks, on the same device.
+    """
+
+    def __init__(self, recipe: Recipe, batch: MicroBatch, frozen: Networks | None = None) -> None:
         device = batch.frames.device
         model = build_model(recipe, device).train()
         clips = len(batch.frames)
         self.engine = make_engine(model, recipe.train, recipe.engine, BatchShape(clips, 1))
-        self._recipe, self._batch = recipe, batch
+        self._recipe, self.batch, self._frozen = recipe, batch, frozen
 
     def loss(self) -> torch.Tensor:
         """Return the loss of the batch."""
-        judged = judge(self._recipe, self.engine.forward, self._batch)
-        per_clip = sum(judged.losses.values(), torch.zeros_like(self._batch.weight))
-        return (per_clip * self._batch.weight).sum() / self._recipe.train.global_batch
+        judged = judge(self._recipe, self.engine.forward, self.batch, self._frozen)
+        per_clip = sum(judged.losses.values(), torch.zeros_like(self.batch.weight))
+        return (per_clip * self.batch.weight).sum() / self._recipe.train.global_batch
 
     def __call__(self) -> int:
         """Take a step and return its clips."""
         self.engine.backward(self.loss(), last=True)
         self.engine.step(1e-4)
-        return len(self._batch.frames)
+        return len(self.batch.frames)
 
 
 def ready(asked: Asked, recipe: Recipe, device: torch.device) -> tuple[MicroBatch, NDArray[np.bool_]]:

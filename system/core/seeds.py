@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     TOKENIZER = 10
     PHASE = 11
     AUDIT = 12
+    PROBE = 13
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0, part: int = 0) -> np.random.Generator:

@@ -189,6 +189,11 @@ class Book:
         """Where the job's time went until now."""
         return account(self._began, time.time(), self._attempts)
 
+    @property
+    def run_s(self) -> float:
+        """What all jobs of the run have taken until now, seconds."""
+        return sum(each.whole for each in [*(record.account for record in self._before.values()), self.account]) / 1000
+
     def write(self) -> Account:
         """Write the record, and return the account in it."""
         self._written = time.time()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from system.core.accelerators import peak_flops
 from system.core.plan import StepLayout
 from system.data.assemble import masks_beside_decoding
 from system.data.columns import Batch
@@ -28,7 +29,7 @@ from system.train.progress import Progress, Update
 from system.train.recorder import Recorder, SampleFn
 from system.train.schedule import Schedule
 from system.train.sums import StepSums, StepTotals, Wanted, over_ranks
-from system.train.telemetry import peak_flops, resident_mb
+from system.train.telemetry import resident_mb
 from system.train.torch_engine import rank_and_size
 
 

@@ -12,6 +12,7 @@ from system.data.index import read_rejected
 from system.recipe import Recipe
 from system.train.goodput import Account
 from system.train.launch import RunState
+from system.train.planned import compared
 from system.train.telemetry import read_metrics
 
 # Bad videos that a summary names; all of them are in quarantine.jsonl and beside the index.
@@ -19,7 +20,14 @@ NAMED = 20
 
 
 def write_summary(
-    recipe: Recipe, state: RunState, began: float, outputs: dict[str, str], spent: Account, *, told_to_stop: bool
+    recipe: Recipe,
+    state: RunState,
+    began: float,
+    outputs: dict[str, str],
+    spent: Account,
+    *,
+    told_to_stop: bool,
+    run_s: float | None = None,
 ) -> dict[str, Any]:
     """Write summary.json: how the run stands, in plain values.
 
@@ -30,6 +38,7 @@ def write_summary(
         outputs: places of what was written, by name.
         spent: where this job's time went.
         told_to_stop: the job was ended before the run's stop.
+        run_s: what all jobs of the run have taken, this one among them; default: what this one has.
     """
     folder = run_uri(recipe)
     try:
@@ -38,7 +47,7 @@ def write_summary(
         rows = []
     rejected = read_rejected(state.index.uri)
     seconds = [row["step_s"] for row in rows]
-    summary = {
+    summary: dict[str, Any] = {
         "run": recipe.run.name,
         "status": "complete" if state.complete else "stopped",
         "step": state.progress.step,
@@ -65,6 +74,8 @@ def write_summary(
         "motion_fallback": recipe.motion.fallback,
         "outputs": outputs,
     }
+    taken = summary["job_s"] if run_s is None else run_s
+    summary["plan"] = compared(folder, recipe, {**summary, "run_s": taken})
     storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())
     return summary
 

@@ -7,7 +7,6 @@ and every half minute. What a resumed run repeats is cut off first, so a step ap
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import threading
 import time
@@ -27,25 +26,6 @@ if TYPE_CHECKING:
 FLUSH_S = 30.0
 # Longest wait for a flush, seconds: storage gives up before that.
 FLUSH_LIMIT_S = 600.0
-
-# Peak rates of dense bf16 matrix products, FLOP/s, from the makers' data sheets; keys are parts of the device's name.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "V100": 125e12,
-}
-
-
-def peak_flops(device_name: str) -> float | None:
-    """Return a device's peak rate, or None if it is not known."""
-    for name, flops in PEAK_FLOPS.items():
-        if re.search(rf"\b{name}\b", device_name):
-            return flops
-    return None
 
 
 def resident_mb() -> float:

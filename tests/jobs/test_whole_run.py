@@ -12,7 +12,9 @@ import pytest
 from jobs import pretrain
 from system import storage
 from system.data.synthetic import moving_video
+from system.recipe import load_recipe
 from system.train.checkpoint import complete_steps, open_checkpoint
+from system.train.planned import write_plan
 from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
@@ -68,8 +70,11 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
         assert "starting: whole, motionmae on" in first.output
     reached = complete_steps(run)[-1]
     assert reached < 16
+    promise = {"clips_per_s": 1e6, "limit": "decode", "hours": 1e-6, "clips": 256, "worker": "2 x a dream"}
+    write_plan(run, load_recipe(RECIPES / "smoke.yaml", OVERRIDES), promise, {})
     with job("jobs.pretrain", *given) as second:
         told = second.wait()
+    assert "plan: 1e+06 clips/s on 2 x a dream, limited by decode; measured" in told
     assert f"resuming at step {reached}: whole" in told
     assert "complete: step 16 of 16, 256 clips" in told
     assert "Traceback" not in told
@@ -83,6 +88,8 @@ def check_folder(run: str) -> None:
     """Everything that the summary names is there, whole, and says the same."""
     summary = json.loads(storage.read(storage.join(run, "summary.json")))
     assert (summary["status"], summary["step"], summary["slots_skipped"]) == ("complete", 16, 0)
+    assert 0 < summary["plan"]["ratio"]["clips_per_s"] < 1 < summary["plan"]["ratio"]["hours"]
+    assert summary["plan"]["differs"] == {}
     rejected = {each["name"]: each["reason"] for each in summary["rejected_at_indexing"]}
     bad = rejected | summary["quarantined"]
     assert {"truncated.mp4", "empty.mp4", "text.mp4", "playlist.mp4", "damaged.mp4"} <= set(bad)

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from system import storage
 from system.errors import LeaseError
-from system.train.telemetry import Metrics, peak_flops, read_metrics, resident_mb
+from system.train.telemetry import Metrics, read_metrics, resident_mb
 
 
 def test_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
@@ -57,17 +55,6 @@ def test_tensorboards_files_lie_in_the_run_folder(tmp_path: Path) -> None:
     events.Reload()
     assert [(each.step, round(each.value, 3)) for each in events.Scalars("loss")] == [(0, 1.0), (1, 0.5), (2, 0.333)]
     assert events.Tags()["scalars"] == ["loss"]
-
-
-def test_peak_rates_are_known_by_the_devices_name() -> None:
-    assert peak_flops("NVIDIA H200") == 989e12
-    assert peak_flops("NVIDIA L40S") == pytest.approx(362e12)
-    assert peak_flops("NVIDIA L4") == 121e12
-    assert peak_flops("NVIDIA L40") is None
-    assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
-    assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
-    assert peak_flops("Tesla V100-SXM2-16GB") == 125e12
-    assert peak_flops("") is None
 
 
 def test_resident_memory_is_that_of_this_process() -> None:

@@ -1,0 +1,96 @@
+"""The probes on small generated videos: what they give, not how fast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from system.data.assemble import layout_for
+from system.data.dataset import ensure_index
+from system.data.index import Index, VideoRow
+from system.planning.data_probe import DataFound, probe_data, probe_masks
+from system.planning.reencode_probe import affordable, probe_reencoding, px_of
+from system.planning.records import Reencoded
+from system.planning.step_probe import STATE_BYTES, probe_step, state_bytes
+from system.recipe import Recipe
+from system.train.judging import build_model
+from tests.small import tiny_recipe
+
+CPU = torch.device("cpu")
+SHORT_S = 0.05
+
+
+def probed(recipe: Recipe) -> DataFound:
+    return probe_data(recipe, ensure_index(recipe), SHORT_S)[1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method.name=mgmae", "data.views=2"),
+        ("method.name=videomae", "method.decoder_mask=running_cell"),
+        ("method.name=motionmae",),  # wants frames more than the sampled ones
+        ("method.name=mam2", "method.codes=32"),  # its tokenizer is fitted when the run starts
+    ],
+)
+def test_every_methods_clips_are_decoded_masked_and_stepped_on(generated: Path, overrides: tuple[str, ...]) -> None:
+    recipe = tiny_recipe(generated, "run.name=probed", *overrides)
+    maker, data = probe_data(recipe, ensure_index(recipe), SHORT_S)
+    assert not data.bad
+    views = recipe.data.views
+    for rate in (data.storage(views), data.decode(views)):
+        assert rate.clips_per_s > 0 and rate.measured
+    masks, rows = probe_masks(recipe, maker, data.clips, "cpu", SHORT_S)
+    assert masks.clips_per_s > 0
+    assert len(rows["visible"]) == len(data.clips) * views
+    step = probe_step(recipe, rows, layout_for(recipe, 2), CPU, SHORT_S)
+    assert step.rate.clips_per_s > 0
+    assert step.device_bytes is None
+    assert step.stall_s > 0
+
+
+def test_the_bytes_of_a_checkpoint_are_counted_without_making_the_model(generated: Path) -> None:
+    recipe = tiny_recipe(generated)
+    made = build_model(recipe, CPU)
+    assert STATE_BYTES == 12
+    assert state_bytes(recipe) == 12 * sum(param.numel() for param in made.parameters())
+
+
+def test_videos_are_re_encoded_and_decoded_again(generated: Path) -> None:
+    recipe = tiny_recipe(generated)
+    found = probe_reencoding(recipe, probed(recipe).videos, 1.0)
+    assert isinstance(found, Reencoded)
+    assert found.videos >= 1
+    assert found.px_per_s > 0 and found.faster > 0 and found.bytes_ratio > 0
+
+
+def rows_of(generated: Path) -> list[VideoRow]:
+    index = Index(ensure_index(tiny_recipe(generated)))
+    return [index.row(number) for number in range(6)]
+
+
+def test_what_is_in_layers_already_is_not_re_encoded(generated: Path) -> None:
+    videos = [replace(row, layers=2) for row in rows_of(generated)]
+    told = probe_reencoding(tiny_recipe(generated, "data.stride=4"), videos, 1.0)
+    assert told == "the videos are in layers of the stride already"
+
+
+def test_a_stride_that_has_no_layers_is_said(generated: Path) -> None:
+    told = probe_reencoding(tiny_recipe(generated, "data.stride=1"), rows_of(generated), 1.0)
+    assert told == "layers are for data.stride of 2 to 17, the recipe has 1"
+
+
+def test_videos_are_chosen_that_are_re_encoded_in_the_time(generated: Path) -> None:
+    small = rows_of(generated)
+    film = replace(small[0], video_id=100, num_frames=180_000, width=1920, height=1080)
+    assert affordable([film, *small, *small], 1.0) == small[:4]
+    assert affordable([film], 1.0) == []
+    long = replace(small[0], num_frames=75_000_000 // (48 * 48))  # 75 million px, at 50 million in a second
+    assert px_of(long) == pytest.approx(75e6, rel=1e-3)
+    assert affordable([film, long], 1.0) == [long]
+    assert probe_reencoding(tiny_recipe(generated), [film], 1.0) == (
+        "the sampled videos are too long to re-encode one in 1 s; give more --seconds"
+    )
