@@ -12,8 +12,8 @@ from system.data.assemble import layout_for
 from system.data.dataset import ensure_index
 from system.data.index import Index, VideoRow
 from system.planning.data_probe import DataFound, probe_data, probe_masks
-from system.planning.reencode_probe import affordable, probe_reencoding, px_of
 from system.planning.records import Reencoded
+from system.planning.reencode_probe import affordable, probe_reencoding, px_of
 from system.planning.step_probe import STATE_BYTES, probe_step, state_bytes
 from system.recipe import Recipe
 from system.train.judging import build_model
