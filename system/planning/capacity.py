@@ -88,7 +88,9 @@ def cores_per_worker(speeds: Speeds, units: Units, margin: float) -> float:
 
 
 def balanced(speeds: Speeds, units: Units, margin: float) -> Units:
-    """Return the fewest units of every other stage with which the workers, as many as before, never wait."""
+    """Return the fewest units with which the workers, as many as before, never wait; read actors, which hold no core,
+    stay as many at least.
+    """
     wanted = units.workers * speeds.step * (1 + margin)
     masks = units.mask_actors
     if masks and speeds.mask is not None:
@@ -96,7 +98,7 @@ def balanced(speeds: Speeds, units: Units, margin: float) -> Units:
     decoders = ceil(units.workers * cores_per_worker(speeds, units, margin))
     return replace(
         units,
-        read_actors=max(1, ceil(wanted / speeds.storage)),
+        read_actors=max(units.read_actors, ceil(wanted / speeds.storage)),
         decode_actors=max(1, decoders),
         mask_actors=masks,
     )

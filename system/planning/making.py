@@ -161,6 +161,6 @@ def _assumed(recipe: Recipe, worker: Worker, cpu: str, asked: Asked) -> tuple[st
             f"preemptions come at random, {asked.preemptions_per_day:g} a day of any machine whose loss stops a step;"
             f" --restart-seconds={asked.restart_s:g} from each to the next step"
         )
-    if asked.prices.gpu_hour is None or asked.prices.cpu_hour is None:
-        lines.append("what has no price costs nothing, and GPU machines bring no cores with them")
+    if asked.prices != Prices():
+        lines.append("GPUs bring no cores with them: every core is counted; what has no price costs nothing")
     return tuple(lines)

@@ -8,11 +8,6 @@ from math import isfinite
 from system.planning.capacity import Reencoding, Units
 from system.planning.records import Checkpoints, Plan, Way
 
-# Above this share of the run's time the recipe's own interval is worth a word.
-NOTICEABLE = 0.01
-# Shorter times are told in minutes, hours.
-SHORT_H = 1.0
-
 
 def told(plan: Plan) -> list[str]:
     """Return all lines: the verdict, then the tables, then what is assumed."""
@@ -35,11 +30,11 @@ def verdict(plan: Plan) -> list[str]:
 
 
 def hours(value: float) -> str:
-    """Write hours as a person would: 35 min, 12.3 h, 41.7 days."""
+    """Write hours as a person would: 42 s, 35 min, 12.3 h."""
     if not isfinite(value):
         return "without end"
-    if value < SHORT_H:
-        return f"{60 * value:.3g} min"
+    if value < 1:
+        return f"{60 * value:.3g} min" if value >= 1 / 60 else f"{3600 * value:.3g} s"
     return f"{value:.3g} h" if value < 100 else f"{value:,.0f} h"
 
 
