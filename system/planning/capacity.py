@@ -88,8 +88,9 @@ def cores_per_worker(speeds: Speeds, units: Units, margin: float) -> float:
 
 
 def balanced(speeds: Speeds, units: Units, margin: float) -> Units:
-    """Return the fewest units with which the workers, as many as before, never wait; read actors, which hold no core,
-    stay as many at least.
+    """Return the fewest units with which the workers, as many as before, never wait.
+
+    Read actors hold no core, so they never become fewer.
     """
     wanted = units.workers * speeds.step * (1 + margin)
     masks = units.mask_actors
