@@ -95,14 +95,18 @@ def balanced(speeds: Speeds, units: Units, margin: float) -> Units:
     wanted = units.workers * speeds.step * (1 + margin)
     masks = units.mask_actors
     if masks and speeds.mask is not None:
-        masks = ceil(wanted / speeds.mask)
-    decoders = ceil(units.workers * cores_per_worker(speeds, units, margin))
+        masks = _whole(wanted / speeds.mask)
     return replace(
         units,
-        read_actors=max(units.read_actors, ceil(wanted / speeds.storage)),
-        decode_actors=max(1, decoders),
+        read_actors=max(units.read_actors, _whole(wanted / speeds.storage)),
+        decode_actors=_whole(units.workers * cores_per_worker(speeds, units, margin)),
         mask_actors=masks,
     )
+
+
+def _whole(count: float) -> int:
+    """Round up, but for what floating point adds."""
+    return max(1, ceil(count - 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ def probe_masks(
     make, beside = masker(recipe, device), masks_beside_decoding(recipe)
     with one_core(), threads(1):
         rows = _masked(recipe, maker, make, clips)  # a network is warm then
-        took, until = [], time.perf_counter() + seconds
+        took: list[float] = []
+        until = time.perf_counter() + seconds
         while not took or time.perf_counter() < until:
             began = time.perf_counter()
             rows = _masked(recipe, maker, make, clips)

@@ -99,7 +99,7 @@ def _core_s(recipe: Recipe, index: Index, seconds: float) -> float:
     """Return the seconds of a core for a clip, the mean over all videos of an index but the first."""
     count = index.num_videos
     maker = ClipMaker(EpochPlan(count, 0, index.group_videos, count), clip_spec(recipe), index, recipe.run.seed)
-    slots = [slot for slot in range(CLIPS * count) if maker.video_at(slot)]
+    slots = [slot for slot in range(CLIPS * count) if maker.video_at(slot, 0)]
     with decoding(recipe) as sandbox:
         found = decode_within(maker, [maker.choose(slot) for slot in slots], sandbox, seconds, turn=count - 1)
     return 1 / mean_rate(found.decode_s, recipe.data.views)[0]

@@ -76,7 +76,8 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
     probed = recipe.model_copy(update={"engine": plain})
     share = layout.clips_per_block * layout.blocks_per_rank
     fewer = min(recipe.train.micro_batch, layout.clips_per_block)
-    with threads(min(cores(), max(1, int(recipe.resources.cpus_per_worker)))):
+    used = min(cores(), max(1, int(recipe.resources.cpus_per_worker)))
+    with threads(used):
         try:
             step = OurStep(probed, _batch(rows, 1, device), frozen_networks(recipe, device))
             if device.type == "cpu":  # a micro-batch of a large model takes minutes
@@ -90,15 +91,14 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
                 " engine.activation_checkpointing=true"
             ) from error
         stall = _stall(step)
-    each, error = mean_rate(forward, fewer)
+    each, off = mean_rate(forward, fewer)
     turns = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
     whole = share / each + sum(update) / len(update)
-    where = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
-    )
-    how = f"{len(forward)} micro-batches of {fewer} on {where}; {turns} of them a step"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{used} threads of a CPU"
+    clips = recipe.train.micro_batch
+    how = f"{len(forward)} micro-batches of {fewer} clips on {where}; a step has {turns} of up to {clips}"
     most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return StepFound(Rate(share / whole, how, error), stall, state_bytes(recipe), most)
+    return StepFound(Rate(share / whole, how, off), stall, state_bytes(recipe), most)
 
 
 def _batch(rows: Batch, clips: int, device: torch.device) -> MicroBatch:

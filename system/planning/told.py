@@ -128,7 +128,7 @@ def _rate(value: float | None) -> str:
 
 def stage_table(plan: Plan) -> list[str]:
     """Return each stage: what a unit of it does, how many there are, and how that was found."""
-    rows = [("stage", "a unit", "clips/s of it", "units", "clips/s of all", "")]
+    rows: list[tuple[str, ...]] = [("stage", "a unit", "clips/s of it", "units", "clips/s of all", "")]
     for line in plan.stages:
         each = "?" if line.rate is None else _rate(line.rate.clips_per_s)
         if line.rate is not None and line.rate.error:
@@ -142,7 +142,7 @@ def stage_table(plan: Plan) -> list[str]:
 
 def way_table(plan: Plan) -> list[str]:
     """Return each way to run it."""
-    rows = [("", "decode cores", "limit", "clips/s", "hours", "GPU hours", "core hours", "cost")]
+    rows: list[tuple[str, ...]] = [("", "decode cores", "limit", "clips/s", "hours", "GPU hours", "core hours", "cost")]
     for way in plan.ways:
         price = "" if way.cost is None else f"{way.cost:,.2f}"
         amounts = [f"{value:,.4g}" if isfinite(value) else "-" for value in (way.hours, way.gpu_hours, way.core_hours)]

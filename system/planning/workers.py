@@ -88,7 +88,8 @@ def worker_of(recipe: Recipe, gpu: str | None, mfu: float | None, here: str | No
                 f"the recipe trains on GPUs (resources.use_gpu=true) and there is none here; say which with --gpu:"
                 f" {known()}"
             )
-        return Worker(f"{recipe.resources.cpus_per_worker:g} cores of a CPU", "cpu")
+        cores = recipe.resources.cpus_per_worker
+        return Worker("a CPU core" if cores == 1 else f"{cores:g} CPU cores", "cpu")
     if here is not None and accelerator_of(here) is accelerator and mfu is None:
         return Worker(here, "cuda")
     if recipe.engine.precision != "bf16":

@@ -72,9 +72,10 @@ def test_an_index_none_of_whose_videos_can_be_read_is_refused(tmp_path: Path, ca
     recipe = tiny_recipe(tmp_path, "data.uri=synthetic://moving?videos=3&frames=16&height=48&width=48")
     folder = Path(ensure_index(recipe)).parent
     build_index(str(folder), str(tmp_path / "own.parquet"))
-    for path in folder.glob("*.mp4"):
+    for path in folder.rglob("*.mp4"):
         path.write_bytes(b"no video\n" * 1000)
-    given = ["--recipe", SMOKE, *TINY, "--index", str(tmp_path / "own.parquet"), f"run.storage={tmp_path}"]
+    tiny = [each for each in TINY if not each.startswith("data.uri=")]
+    given = ["--recipe", SMOKE, *tiny, "--index", str(tmp_path / "own.parquet"), f"run.storage={tmp_path}"]
     assert code_of(*given, "--seconds", "1") == 2
     assert "DataError: none of 64 sampled videos can be decoded; the first: " in capsys.readouterr().err
 
@@ -96,7 +97,7 @@ def test_a_plan_is_told_written_and_kept_for_the_run(generated: Path, tmp_path: 
     assert code_of("--recipe", SMOKE, *TINY, *given, *flags) == 0
     told = capsys.readouterr().out
     for says in (
-        "planned: 128 clips, 8 epochs of 16 videos, on 2 x 1 cores of a CPU",
+        "planned: 128 clips, 8 epochs of 16 videos, on 2 x a CPU core",
         "limits the run",
         "each worker wants",
         "re-encoding",

@@ -44,10 +44,10 @@ def test_a_run_that_decoding_limits_is_told_so_and_what_would_balance_it() -> No
     plan = plan_of()
     now, balanced = plan.ways[:2]
     assert (plan.steps, plan.clips, plan.epochs) == (10_000, 20_480_000, 100)
-    assert (now.limit, now.clips_per_s) == ("decode", pytest.approx(3840))
+    assert (now.limit, round(now.clips_per_s, 6)) == ("decode", 3840)
     assert plan.cores_per_worker == pytest.approx(31.25)
     assert balanced.units.decode_actors == 250
-    assert (balanced.limit, balanced.clips_per_s) == ("step", pytest.approx(8000))
+    assert (balanced.limit, round(balanced.clips_per_s, 6)) == ("step", 8000)
     lines = told(plan)
     assert lines[1] == (
         "decode limits the run: it gives 3,840 clips/s, and the workers would take 8,000, so they wait 52% of the time"
@@ -98,7 +98,7 @@ def test_the_interval_of_checkpoints_follows_preemptions_and_is_no_shorter_than_
     # One an hour; each of 8 ranks copies 1 s and writes 200 MB in 2 s. Young: sqrt(2 x 3600) = 84.9 s.
     made = plan_of(wishes=replace(WISHES, preemptions_per_day=24.0)).checkpoints
     assert made is not None
-    assert (made.between_s, made.stall_s, made.write_s) == (3600, pytest.approx(1), pytest.approx(2))
+    assert (made.between_s, made.stall_s, made.write_s) == (3600, 1, 2)
     assert made.young_s == pytest.approx(84.85, abs=0.01)
     assert made.daly_s == pytest.approx(84.19, abs=0.01)  # 84.85 (1 + 0.011785 / 3 + 0.000139 / 9) - 1
     step = 2048 / 3840
