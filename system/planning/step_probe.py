@@ -90,7 +90,7 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
                 f" {torch.cuda.get_device_name(device)}; use {max(1, fewer // 2)}, or"
                 " engine.activation_checkpointing=true"
             ) from error
-        stall = _stall(step)
+        stall, size = _copied(step)
     each, off = mean_rate(forward, fewer)
     turns = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
     whole = share / each + sum(update) / len(update)
@@ -98,7 +98,7 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
     clips = recipe.train.micro_batch
     how = f"{len(forward)} micro-batches of {fewer} clips on {where}; a step has {turns} of up to {clips}"
     most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return StepFound(Rate(share / whole, how, off), stall, state_bytes(recipe), most)
+    return StepFound(Rate(share / whole, how, off), stall, size, most)
 
 
 def _batch(rows: Batch, clips: int, device: torch.device) -> MicroBatch:
@@ -143,11 +143,11 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _stall(step: OurStep) -> float:
-    """Return how long copying the training state to the host takes, its memory taken before as in a run."""
+def _copied(step: OurStep) -> tuple[float, int]:
+    """Return how long copying the training state to the host takes, its memory taken before as in a run; its bytes."""
     copy, fragments = HostCopy(), step.engine.fragments()
     copy.reserve(fragments)
-    return _seconds(lambda: copy.of(fragments))
+    return _seconds(lambda: copy.of(fragments)), sum(part.values.nbytes for part in fragments)
 
 
 def frozen_networks(recipe: Recipe, device: torch.device) -> Networks:
