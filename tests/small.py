@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,6 +11,7 @@ import torch
 from system.core.plan import StepLayout
 from system.data.assemble import StreamSpec, layout_for
 from system.data.dataset import ensure_index, run_uri
+from system.data.index import Index, IndexWriter
 from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
 from system.recipe import Recipe, load_recipe
 from tests.conftest import RECIPES, TINY
@@ -29,6 +32,16 @@ def fit_first(recipe: Recipe) -> None:
         )
         torch.manual_seed(0)
         save_tokenizer(Tokenizer(config), wanted.uri)
+
+
+def index_elsewhere(recipe: Recipe, where: Path, places: Mapping[int, Path]) -> str:
+    """Write the index of a recipe's videos anew, with some of them said to be other files; return its URI."""
+    rows, writer = Index(ensure_index(recipe)), IndexWriter(str(where), "videos that were moved")
+    for row in rows:
+        fields = {name: value for name, value in asdict(row).items() if name not in ("video_id", "duration_s")}
+        writer.add({**fields, "uri": str(places.get(row.video_id, row.uri))})
+    writer.close()
+    return writer.uri
 
 
 def stream_spec(recipe: Recipe, ranks: int, last_step: int | None = None) -> StreamSpec:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from system import storage
 from system.data.assemble import clip_bytes, clip_maker, limits_of
 from system.data.dataset import ensure_index
 from system.data.sample import decoded_sample, spread_slots
 from system.data.sandbox import Sandbox
-from system.data.sources import build_index
 from system.errors import DecodeError
-from tests.small import tiny_recipe
+from tests.small import index_elsewhere, tiny_recipe
 
 
 def test_slots_of_a_sample_are_one_of_each_equal_part_of_the_index() -> None:
@@ -27,14 +25,12 @@ def test_an_index_of_few_videos_gives_several_draws_of_each(videos: int) -> None
     assert sorted(spread_slots(videos, 50, seed=0)) == list(range(50))
 
 
-def test_a_sample_tells_the_outcome_of_every_clip_in_its_order(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, "data.uri=synthetic://moving?videos=4&frames=16&height=48&width=48")
-    folder = Path(ensure_index(recipe)).parent
-    own = str(tmp_path / "own.parquet")
-    build_index(str(folder), own)
-    maker = clip_maker(recipe, own)
+def test_a_sample_tells_the_outcome_of_every_clip_in_its_order(generated: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(generated)
+    whole = clip_maker(recipe, ensure_index(recipe))
+    gone = whole.choose(1).video_id
+    maker = clip_maker(recipe, index_elsewhere(recipe, tmp_path / "own.parquet", {gone: tmp_path / "gone.mp4"}))
     choices = [maker.choose(slot) for slot in range(4)]
-    storage.delete([choices[1].video.uri])
     sandbox = Sandbox(clip_bytes(recipe), limits_of(recipe))
     try:
         found = [

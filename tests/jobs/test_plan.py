@@ -13,11 +13,9 @@ import pytest
 from jobs import plan
 from jobs.cli import run
 from system import storage
-from system.data.dataset import ensure_index
-from system.data.sources import build_index
 from system.train.planned import compared
 from tests.conftest import RECIPES, REPOSITORY, TINY
-from tests.small import tiny_recipe
+from tests.small import index_elsewhere, tiny_recipe
 
 SMOKE, VITB = str(RECIPES / "smoke.yaml"), str(RECIPES / "videomae-vitb-k400.yaml")
 Output = pytest.CaptureFixture[str]
@@ -68,15 +66,13 @@ def test_mistakes_are_told_without_torch_and_ray() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "RecipeError"), done.stderr
 
 
-def test_an_index_none_of_whose_videos_can_be_read_is_refused(tmp_path: Path, capsys: Output) -> None:
-    recipe = tiny_recipe(tmp_path, "data.uri=synthetic://moving?videos=3&frames=16&height=48&width=48")
-    folder = Path(ensure_index(recipe)).parent
-    build_index(str(folder), str(tmp_path / "own.parquet"))
-    for path in folder.rglob("*.mp4"):
-        path.write_bytes(b"no video\n" * 1000)
+def test_an_index_none_of_whose_videos_can_be_read_is_refused(generated: Path, tmp_path: Path, capsys: Output) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_bytes(b"no video\n" * 1000)
+    index = index_elsewhere(tiny_recipe(generated), tmp_path / "own.parquet", dict.fromkeys(range(16), text))
     tiny = [each for each in TINY if not each.startswith("data.uri=")]
-    given = ["--recipe", SMOKE, *tiny, "--index", str(tmp_path / "own.parquet"), f"run.storage={tmp_path}"]
-    assert code_of(*given, "--seconds", "1") == 2
+    given = ["--recipe", SMOKE, *tiny, "--index", index, f"run.storage={tmp_path}", "--seconds", "1"]
+    assert code_of(*given) == 2
     assert "DataError: none of 64 sampled videos can be decoded; the first: " in capsys.readouterr().err
 
 
@@ -112,6 +108,7 @@ def test_a_plan_is_told_written_and_kept_for_the_run(generated: Path, tmp_path: 
     assert [stage["stage"] for stage in made["stages"]] == ["storage", "decode", "mask", "step"]
     assert all(stage["rate"]["clips_per_s"] > 0 for stage in made["stages"])
     assert made["checkpoints"]["every_steps"] >= 1
+    assert made["reencoded"]["videos"] >= 1 and made["reencoded"]["faster"] > 0
     recipe = tiny_recipe(generated, *given[1:])
     run_folder = storage.join(str(generated), "planned")
     assert [name for name in Path(run_folder).iterdir() if name.name.startswith(".plan-")] == []
@@ -123,6 +120,7 @@ def test_a_plan_is_told_written_and_kept_for_the_run(generated: Path, tmp_path: 
     assert found["differs"] == {}
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_here_is_reckoned_from_the_table(generated: Path, capsys: Output) -> None:
     given = [*TINY, f"run.storage={generated}", "resources.use_gpu=true", "engine.precision=bf16"]
     flags = ["--seconds", "1", "--gpu", "h100", "--mfu", "0.5", "--price-gpu-hour", "3"]
