@@ -162,7 +162,7 @@ def check_layout(recipe: Recipe) -> Finding:
         for layout in dict.fromkeys([found[0], found[-1]])
     ]
     few = most(recipe.resources.num_workers) - fewest(recipe.resources.num_workers) + 1 - len(found)
-    left_out = f"; {few} numbers between are left out for their padding" if few else ""
+    left_out = f"; {few} numbers between are left out: too much padding, or too few actors" if few else ""
     return Finding("step", f"{recipe.train.global_batch} clips {'; '.join(ways)}{left_out}")
 
 
