@@ -29,7 +29,6 @@ class HeldDecode:
 
     def __call__(self, spec: StreamSpec) -> Callable[[Batch], Batch]:
         stage, folder, cell = decode_stage(spec), Path(self.folder), spec.cell.index
-        stage.start()
 
         def held(batch: Batch) -> Batch:
             while cell == 1 and not (folder / "go").exists():
