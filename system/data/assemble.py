@@ -70,9 +70,8 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
     """Cut the recipe's step for a number of ranks.
 
     Raises:
-        RecipeError: if padding would waste more of a step than the recipe allows, or a stream would have no actors.
+        RecipeError: if padding would waste more of a step than the recipe allows.
     """
-    cells_for(recipe, num_ranks)
     views = recipe.data.views
     most = recipe.data.clips_per_block or max(1, min(MAX_BLOCK_CLIPS, MAX_BLOCK_BYTES // clip_bytes(recipe)))
     layout = step_layout(recipe.slots_per_step, views, num_ranks, most)
@@ -90,23 +89,14 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
 def cells_for(recipe: Recipe, num_ranks: int) -> tuple[Cell, ...]:
     """Return the cells of a number of ranks: each has a stream of its own, with actors of its own.
 
-    Raises:
-        RecipeError: if there are fewer actors of a stage than cells. Those that read hold no core: each cell has one.
+    Where a stage has fewer actors than there would be cells there are as many cells as actors. Those that read hold no
+    core: each cell has one.
     """
     resources = recipe.resources
-    cells = cells_of(num_ranks, resources.ranks_per_stream)
-    wanted = {"decode_actors": resources.decode_actors}
+    actors = fewest(resources.decode_actors)
     if not masks_beside_decoding(recipe):
-        wanted["mask.actors"] = resources.mask.actors
-    for name, actors in wanted.items():
-        if fewest(actors) < len(cells):
-            raise RecipeError(
-                f"resources.num_workers={num_ranks} in streams for resources.ranks_per_stream="
-                f"{resources.ranks_per_stream} are {len(cells)} streams, and each needs actors of its own, got"
-                f" resources.{name}={fewest(actors)}; use resources.{name}={len(cells)} or more, or"
-                f" resources.ranks_per_stream={num_ranks}"
-            )
-    return cells
+        actors = min(actors, fewest(resources.mask.actors))
+    return cells_of(num_ranks, max(resources.ranks_per_stream, -(-num_ranks // actors)))
 
 
 def share_of(actors: Counted, cell: Cell) -> Counted:

@@ -23,7 +23,6 @@ from system.data.assemble import (
 )
 from system.data.coordinating import coordinator_on
 from system.data.sharing import with_part
-from system.errors import RecipeError
 from system.recipe import Recipe, resume_conflicts
 from tests.small import tiny_recipe
 
@@ -108,18 +107,17 @@ def test_the_actors_of_a_stage_are_shared_out() -> None:
     assert [share_of(1, cell) for cell in cells] == [1, 1, 1]  # those that read hold no core
 
 
-def test_fewer_decode_actors_than_streams_are_refused_with_the_way_out() -> None:
-    recipe = recipe_of("resources.ranks_per_stream=2", "resources.decode_actors=1")
-    with pytest.raises(RecipeError, match=r"2 streams.*got resources.decode_actors=1; use resources.decode_actors=2"):
-        layout_for(recipe, 4)
-    assert layout_for(recipe, 2).num_ranks == 2
-
-
-def test_fewer_flow_actors_than_streams_are_refused_where_flow_is_a_stage() -> None:
+def test_there_are_no_more_streams_than_a_stage_has_actors() -> None:
     raft = ["method.name=mgmae", "motion.source=raft", "motion.weights=w.pth", "data.size=128"]
-    recipe = recipe_of("resources.ranks_per_stream=2", *raft)
-    with pytest.raises(RecipeError, match=r"resources.mask.actors=2"):
-        layout_for(recipe, 4)
+    for overrides, count in (
+        (["resources.decode_actors=1"], 1),
+        (["resources.decode_actors=[3,9]"], 3),
+        ([*raft, "resources.mask.actors=2"], 2),
+        (["resources.mask.actors=2"], 4),  # no stage of this recipe
+    ):
+        cells = cells_for(recipe_of("resources.ranks_per_stream=2", *overrides), 8)
+        assert len(cells) == count
+        assert sum(cell.size for cell in cells) == 8
 
 
 def test_a_stream_without_a_cell_serves_all_ranks() -> None:

@@ -11,6 +11,7 @@ from jobs import audit
 from system.data.dataset import run_uri
 from system.recipe import Recipe
 from system.train.checkpoint import latest
+from system.train.telemetry import read_metrics
 from tests.conftest import RECIPES, TINY
 from tests.jobs.processes import job
 from tests.small import tiny_recipe
@@ -52,6 +53,7 @@ def test_four_ranks_in_two_cells_train_what_four_ranks_of_one_stream_do(generate
     assert chain(cells) == chain(plain)
     one, other = newest(plain), newest(cells)
     assert all(torch.equal(one[key], other[key]) for key in one)
+    assert all(0 <= row["data_wait_ranks"] <= 1 for row in read_metrics(run_uri(cells)))
 
 
 @pytest.mark.long
