@@ -88,7 +88,7 @@ def test_all_streams_end_with_the_same_step() -> None:
 @pytest.mark.parametrize(("ranks", "most"), [(8, 4), (8, 2), (16, 4)])
 def test_cells_share_out_the_look_ahead_and_the_store_of_one_stream(ranks: int, most: int, more: list[str]) -> None:
     cells = recipe_of(f"resources.ranks_per_stream={most}", *more)
-    (one,) = specs(recipe_of(*more), ranks)
+    (one,) = specs(recipe_of("resources.ranks_per_stream=64", *more), ranks)
     found = [lookahead_of(cells, spec.cell) for spec in specs(cells, ranks)]
     assert sum(found) == lookahead_of(one.recipe, one.cell)
     assert capped_blocks(cells, ranks) == cap_of(one.recipe, one.cell)
