@@ -1,6 +1,6 @@
 """Measure what one executor of a stream sustains, and reckon how GPUs are fed: `python -m jobs.scale_probe`.
 
-    python -m jobs.scale_probe --ranks 8 --actors 8 16 --task-ms 100 --clips 1 32
+    python -m jobs.scale_probe --ranks 1 8 --actors 8 --task-ms 0 100 --block-mb 0.5 8
     python -m jobs.scale_probe --gpus 8,64,512,4096 [assumption=value ...]
 
 The first runs streams whose decoding sleeps; the second is arithmetic and runs nothing. docs/scale.md has both.
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--ranks", nargs="+", type=int, default=[1, 8], help="that the stream serves")
     options.add_argument("--actors", nargs="+", type=int, default=[8], help="decode actors, which sleep")
     options.add_argument("--task-ms", nargs="+", type=float, default=[50.0], help="that a block takes in one of them")
-    options.add_argument("--clips", nargs="+", type=int, default=[1, 8], help="of a block; a clip is 2.4 MB")
+    options.add_argument("--block-mb", nargs="+", type=float, default=[0.5], help="of a block; one of 32 clips has 77")
     options.add_argument("--seconds", type=float, default=SECONDS, help="that each is timed for")
     options.add_argument("--short", action="store_true", help="as little as shows that it runs; figures mean nothing")
     options.add_argument("--json", metavar="FILE", help="write the figures there")
@@ -95,8 +95,8 @@ def _measured(given: Any) -> dict[str, Any]:
     from system.benchmark.sustained import Load, store_for, sustain, sustained_table  # noqa: PLC0415
 
     loads = [
-        Load(ranks, actors, task_ms / 1e3, clips)
-        for clips, actors, ranks, task_ms in product(given.clips, given.actors, given.ranks, given.task_ms)
+        Load(ranks, actors, task_ms / 1e3, block_mb)
+        for block_mb, actors, ranks, task_ms in product(given.block_mb, given.actors, given.ranks, given.task_ms)
     ]
     machine = describe()
     say(told(machine))

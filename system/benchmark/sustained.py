@@ -29,9 +29,10 @@ TITLES = {
     "clock": "ray::Clock",
     "actors": "ray::MapWorker",
 }
-# Frames of a stand-in clip: as many as real ones, so that a clip is 2.4 MB.
-FRAMES = {"num_frames": 16, "size": 224}
-SMALL_FRAMES = {"num_frames": 4, "size": 64}
+# Frames of a stand-in clip: small ones, so that a block has any size. Above 100 kB a block lies in the object store, as
+# those of real runs do, and not in the coordinator.
+FRAMES = {"num_frames": 4, "size": 96}
+CLIP_MB = 4 * 96 * 96 * 3 / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,18 @@ class Load:
         ranks: that it serves.
         actors: that decode, by sleeping.
         task_s: of a block in one of them.
-        clips: of a block.
+        block_mb: of a block, MB; whole clips of 0.1 MB.
     """
 
     ranks: int
     actors: int
     task_s: float
-    clips: int
+    block_mb: float
+
+    @property
+    def clips(self) -> int:
+        """Clips of a block."""
+        return max(1, round(self.block_mb / CLIP_MB))
 
     @property
     def possible_s(self) -> float | None:
@@ -62,14 +68,12 @@ class Sustained:
 
     Attributes:
         load: of the stream.
-        block_mb: of a block, MB.
         blocks: that were timed.
         blocks_s: a second.
         cpu_ms: of each role in `TITLES`, for a block.
     """
 
     load: Load
-    block_mb: float
     blocks: int
     blocks_s: float
     cpu_ms: dict[str, float]
@@ -88,7 +92,7 @@ def recipe_for(load: Load, asked: Asked) -> Recipe:
     """Return the recipe of a stream with a load."""
     return small_recipe(
         asked,
-        data={"uri": LITTLE, "clips_per_block": load.clips, **(SMALL_FRAMES if asked.short else FRAMES)},
+        data={"uri": LITTLE, "clips_per_block": load.clips, **FRAMES},
         train={"global_batch": load.clips * load.ranks},
         resources={
             "decode_actors": load.actors,
@@ -189,7 +193,7 @@ def sustain(load: Load, seconds: float, asked: Asked) -> Sustained:
         ranks.until(before + load.ranks)
         blocks, took = ranks.taken - before, time.perf_counter() - began
         spent = {role: 1e3 * (after - used[role]) / blocks for role, after in _used().items()}
-    return Sustained(load, load.clips * clip_bytes(recipe) / 1e6, blocks, blocks / took, spent)
+    return Sustained(load, blocks, blocks / took, spent)
 
 
 def _used() -> dict[str, float]:
@@ -215,7 +219,7 @@ def sustained_table(found: Sequence[Sustained]) -> str:
                 str(load.ranks),
                 str(load.actors),
                 f"{1e3 * load.task_s:.0f} ms",
-                f"{each.block_mb:.1f} MB",
+                f"{load.clips * CLIP_MB:.1f} MB",
                 "" if possible is None else f"{possible:.0f}",
                 f"{each.blocks_s:.1f}",
                 *(f"{each.cpu_ms[role]:.1f} ms" for role in ("coordinator", "clock", "actors")),

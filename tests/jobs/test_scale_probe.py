@@ -41,10 +41,10 @@ def test_arguments_that_make_no_sense_are_refused_with_the_way_out(arguments: li
 
 @pytest.mark.ray
 def test_one_executor_is_measured(ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--short", "--ranks", "2", "--actors", "2", "--task-ms", "10", "--clips", "2", "--seconds", "1"]
+    given = ["--short", "--ranks", "2", "--actors", "2", "--task-ms", "10", "--block-mb", "0.2", "--seconds", "1"]
     assert scale_probe.main([*given, "--json", str(tmp_path / "probe.json")]) == 0
     (found,) = json.loads((tmp_path / "probe.json").read_text())["found"]
-    assert found["load"] == {"ranks": 2, "actors": 2, "task_s": 0.01, "clips": 2}
+    assert found["load"] == {"ranks": 2, "actors": 2, "task_s": 0.01, "block_mb": 0.2}
     assert 0 < found["blocks_s"] <= 200  # two actors, 10 ms each
     assert found["blocks"] >= 2
     assert found["most_s"] == 1e3 / found["cpu_ms"]["coordinator"]
