@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def assumptions(overrides: Sequence[str]) -> Assumed:
     Raises:
         RecipeError: if there is no such assumption, or its value is not a number above 0.
     """
-    known = {each.name: type(each.default) for each in fields(Assumed)}
+    known = {name: type(value) for name, value in asdict(Assumed()).items()}
     values: dict[str, Any] = {}
     for override in overrides:
         name, _, value = override.partition("=")

@@ -211,7 +211,7 @@ HEADER = ("ranks", "actors", "task", "block", "possible", "blocks/s", "coordinat
 
 def sustained_table(found: Sequence[Sustained]) -> str:
     """Return what was seen as columns: CPU time is for a block, `most` what one core for the coordinator allows."""
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for each in found:
         load, possible = each.load, each.load.possible_s
         rows.append(
