@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from system import storage
 from system.config import fewest, most
-from system.data.assemble import clip_bytes, clip_maker, flow_device, limits_of
+from system.core.plan import cells_of
+from system.data.assemble import cells_for, clip_bytes, clip_maker, flow_device, limits_of
 from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sample import decoded_sample
 from system.data.sandbox import Sandbox
@@ -154,12 +155,21 @@ def check_layout(recipe: Recipe) -> Finding:
     found = layouts(recipe)
     ways = [
         f"over {layout.num_ranks} workers: {layout.blocks_per_rank} x {layout.clips_per_block} clips each,"
-        f" padding {layout.padding:.0%}"
+        f" padding {layout.padding:.0%}{_streams(recipe, layout.num_ranks)}"
         for layout in dict.fromkeys([found[0], found[-1]])
     ]
     few = most(recipe.resources.num_workers) - fewest(recipe.resources.num_workers) + 1 - len(found)
     left_out = f"; {few} numbers between are left out for their padding" if few else ""
     return Finding("step", f"{recipe.train.global_batch} clips {'; '.join(ways)}{left_out}")
+
+
+def _streams(recipe: Recipe, ranks: int) -> str:
+    """Say how many streams serve so many ranks, where it is not one, and where there are too few actors for more."""
+    count, wanted = len(cells_for(recipe, ranks)), len(cells_of(ranks, recipe.resources.ranks_per_stream))
+    if wanted == 1:
+        return ""
+    few = f" (for resources.ranks_per_stream it would be {wanted}, but each needs actors of its own)"
+    return f", {count} stream{'s' * (count > 1)}{few if count < wanted else ''}"
 
 
 def gpu_asks(recipe: Recipe, *, gpu: bool) -> tuple[Ask | None, Ask | None]:

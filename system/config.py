@@ -35,15 +35,16 @@ def _range(value: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 # How many of a kind of process: so many, or [min, max].
-Actors = Annotated[int | tuple[int, int], AfterValidator(_range)]
+Counted = int | tuple[int, int]
+Actors = Annotated[Counted, AfterValidator(_range)]
 
 
-def fewest(count: int | tuple[int, int]) -> int:
+def fewest(count: Counted) -> int:
     """Return the smallest number of processes of a kind."""
     return count[0] if isinstance(count, tuple) else count
 
 
-def most(count: int | tuple[int, int]) -> int:
+def most(count: Counted) -> int:
     """Return the largest number of processes of a kind."""
     return count[1] if isinstance(count, tuple) else count
 
@@ -200,6 +201,11 @@ class ResourcesSection(Section):
         1, ge=1, description="Actors that fetch bytes, a block at a time with 16 requests in flight."
     )
     decode_actors: Actors = free(1, description="Actors that decode, one core each; or [min, max].")
+    ranks_per_stream: int = free(
+        8,
+        ge=1,
+        description="Workers that one Ray Data stream serves; more get further streams, which share the actors.",
+    )
     mask: MaskResources = Field(default_factory=MaskResources, description="Actors of motion.source=raft.")
     decode_resources: dict[str, float] = free({}, description="Custom resources of a decode actor, e.g. {decode: 1}.")
     worker_resources: dict[str, float] = free({}, description="Custom resources of a train worker, e.g. {train: 1}.")

@@ -33,8 +33,10 @@ RAY = {
     "system.benchmark.streaming",
     *(
         "system.data.clock",
+        "system.data.coordinating",
         "system.data.draining",
         "system.data.pipeline",
+        "system.data.sharing",
         "system.train.streams",
         "system.train.worker",
         "system.train.launch",

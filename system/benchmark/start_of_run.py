@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from system.chaos.processes import PROC, below, everyone
+from system.chaos.processes import below, cpu_s, everyone
 from system.data.dataset import ensure_index, run_uri
 from system.recipe import load_recipe
 from system.train.attempts import Shift, train
@@ -48,7 +48,7 @@ class Watch:
             )
             if seen["title"] != title:
                 seen |= {"title": title, "ready": now}
-            seen["cpu_s"] = max(seen["cpu_s"], _cpu_s(each.pid))
+            seen["cpu_s"] = max(seen["cpu_s"], cpu_s(each.pid))
 
     def stop(self, since: float) -> list[dict[str, Any]]:
         """Return the processes of the job; times in seconds since then."""
@@ -64,14 +64,6 @@ class Watch:
             }
             for each in sorted(ours, key=lambda each: float(each["born"]))
         ]
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def main(recipe_file: str, folder: str, name: str) -> None:

@@ -46,6 +46,8 @@ def session(cpus: int, store_bytes: int) -> Iterator[None]:
         return
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    # Ray warns when it has started four times as many processes as may start at once, which is one a core.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(cpus))
     folder = tempfile.mkdtemp(prefix="tb", dir="/tmp")  # short: paths of sockets have 107 characters
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(

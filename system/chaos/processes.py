@@ -16,6 +16,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,15 @@ def end_all(within_s: float = 10.0) -> list[Process]:
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.1)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used; 0 if it has ended."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

@@ -164,6 +164,60 @@ class StepLayout:
         return BlockSlots(number, step, start, stop, self.slots_per_block - (stop - start))
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The ranks that one stream serves: neighbours, of as many cells as there are streams.
+
+    Which blocks a rank gets does not depend on the cells: rank r of n takes r, r + n, ... Of the endless row of blocks
+    a cell's stream carries those of its ranks, and counts them on its own: 0, 1, ...
+
+    Args:
+        index: of the cell.
+        count: of all cells.
+        num_ranks: ranks of all cells.
+    """
+
+    index: int
+    count: int
+    num_ranks: int
+
+    @property
+    def first(self) -> int:
+        """The cell's first rank."""
+        return self.index * self.num_ranks // self.count
+
+    @property
+    def size(self) -> int:
+        """Ranks of the cell; cells differ by one at most."""
+        return (self.index + 1) * self.num_ranks // self.count - self.first
+
+    @property
+    def largest(self) -> int:
+        """Ranks of the largest cell."""
+        return -(-self.num_ranks // self.count)
+
+    def number(self, own: int) -> int:
+        """Return the endless number of a block that is the cell's own number `own`."""
+        turn, place = divmod(own, self.size)
+        return turn * self.num_ranks + self.first + place
+
+    def before(self, number: int) -> int:
+        """Return how many of the cell's blocks come before an endless number: for one of them, its own number."""
+        turn, rank = divmod(number, self.num_ranks)
+        return turn * self.size + min(max(rank - self.first, 0), self.size)
+
+    def share(self, amount: int) -> int:
+        """Return the cell's part of a number of things that the cells share: at least one, all of them together."""
+        rest = max(0, amount - self.count)
+        return 1 + (self.index + 1) * rest // self.count - self.index * rest // self.count
+
+
+def cells_of(num_ranks: int, most: int) -> tuple[Cell, ...]:
+    """Put ranks into as few cells of at most `most` ranks as there can be, of equal size but for one rank."""
+    count = -(-num_ranks // most)
+    return tuple(Cell(index, count, num_ranks) for index in range(count))
+
+
 def step_layout(slots_per_step: int, views: int, num_ranks: int, max_clips: int = 48) -> StepLayout:
     """Cut a step into equal blocks of at most `max_clips` clips, with as little padding as that allows.
 

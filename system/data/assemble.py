@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from system.config import most
-from system.core.plan import EpochPlan, StepLayout, fitting_ranks, step_layout
+from system.config import Counted, fewest, most
+from system.core.plan import Cell, EpochPlan, StepLayout, cells_of, fitting_ranks, step_layout
 from system.data.clips import ClipMaker, ClipSpec
 from system.data.columns import Batch, StageSpec, decode_spec, mask_spec, read_spec
 from system.data.index import Index
@@ -35,14 +35,6 @@ LOOKAHEAD_PER_DECODER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """The ranks that one stream serves: cell `index` of `count`; it takes the blocks index, index + count, ..."""
-
-    index: int = 0
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """What a stream is made of.
 
@@ -52,7 +44,7 @@ class StreamSpec:
         layout: how a step is cut for the ranks there are.
         last_step: the stream ends before this step.
         known_bad: videos in quarantine: id -> (code, reason).
-        cell: which ranks it serves.
+        only: the ranks that it serves, where several streams share them; None: it serves all.
     """
 
     recipe: Recipe
@@ -60,7 +52,12 @@ class StreamSpec:
     layout: StepLayout
     last_step: int
     known_bad: dict[int, tuple[str, str]] = field(default_factory=dict)
-    cell: Cell = Cell()
+    only: Cell | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """The ranks that it serves."""
+        return self.only or Cell(0, 1, self.layout.num_ranks)
 
 
 def clip_bytes(recipe: Recipe) -> int:
@@ -89,40 +86,71 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
     return layout
 
 
+def cells_for(recipe: Recipe, num_ranks: int) -> tuple[Cell, ...]:
+    """Return the cells of a number of ranks: each has a stream of its own, with actors of its own.
+
+    Where a stage has fewer actors than there would be cells there are as many cells as actors. Those that read hold no
+    core: each cell has one.
+    """
+    resources = recipe.resources
+    actors = fewest(resources.decode_actors)
+    if not masks_beside_decoding(recipe):
+        actors = min(actors, fewest(resources.mask.actors))
+    return cells_of(num_ranks, max(resources.ranks_per_stream, -(-num_ranks // actors)))
+
+
+def share_of(actors: Counted, cell: Cell) -> Counted:
+    """Return a cell's part of the actors of a stage."""
+    if isinstance(actors, tuple):
+        return cell.share(actors[0]), cell.share(actors[1])
+    return cell.share(actors)
+
+
 def stream_blocks(spec: StreamSpec, from_step: int, max_blocks: int) -> range:
-    """Return the numbers of a stream's blocks: whole steps, at least one, at most `max_blocks`; one cell's share."""
+    """Return the blocks of a stream, by its cell's own count: whole steps, at least one, at most `max_blocks`.
+
+    The streams of all cells end with the same step.
+    """
     layout, cell = spec.layout, spec.cell
-    steps = max(1, max_blocks * cell.count // layout.blocks_per_step)
+    steps = max(1, max_blocks // (cell.largest * layout.blocks_per_rank))
     stop = min(spec.last_step, from_step + steps)
-    return range(layout.first_block(from_step) + cell.index, layout.first_block(stop), cell.count)
+    return range(cell.before(layout.first_block(from_step)), cell.before(layout.first_block(stop)))
 
 
-def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
-    """Return how many blocks may be read ahead of the trainers, by the recipe and at least the fewest that flow.
+def lookahead_of(recipe: Recipe, cell: Cell) -> int:
+    """Return how many blocks of a cell may be read ahead of its trainers, at least the fewest that flow.
 
     A rank gets a block when its next one is there, and `equal=True` deals out a round of blocks when it is whole: two
     rounds must pass the gate before the clock first moves. In exact order a block that takes long holds up those
     behind it; what the other actors make meanwhile has to fit into the look-ahead, or they stand still.
     """
-    decoders = most(recipe.resources.decode_actors)
-    own = recipe.data.lookahead or max(LOOKAHEAD_PER_RANK * num_ranks, LOOKAHEAD_PER_DECODER * decoders)
-    return max(own, 2 * num_ranks + 1)
+    decoders = cell.share(most(recipe.resources.decode_actors))
+    if recipe.data.lookahead:
+        own = cell.share(recipe.data.lookahead)
+    else:
+        own = max(LOOKAHEAD_PER_RANK * cell.size, LOOKAHEAD_PER_DECODER * decoders)
+    return max(own, 2 * cell.size + 1)
 
 
-def capped_blocks(recipe: Recipe, num_ranks: int) -> int:
-    """Return how many blocks' worth of the object store a stream may take.
+def cap_of(recipe: Recipe, cell: Cell) -> int:
+    """Return how many blocks' worth of the object store a cell's stream may take.
 
     The gates let `data.lookahead` blocks pass. Ray takes off what the ranks have fetched ahead and reserves half of the
     rest in equal parts for all operators, the source and the one that cuts block numbers among them, which hold next
     to nothing; so the operators that hold blocks get less than half. With a cap that is only as large as what is held,
     decoding is stopped while the trainers wait for it.
     """
-    return 3 * lookahead_blocks(recipe, num_ranks) + 2 * num_ranks
+    return 3 * lookahead_of(recipe, cell) + 2 * cell.size
+
+
+def capped_blocks(recipe: Recipe, num_ranks: int) -> int:
+    """Return how many blocks' worth of the object store the streams of all cells may take."""
+    return sum(cap_of(recipe, cell) for cell in cells_for(recipe, num_ranks))
 
 
 def lookahead(spec: StreamSpec) -> int:
     """Return how many blocks may be read ahead of a stream's trainers."""
-    return lookahead_blocks(spec.recipe, spec.layout.num_ranks)
+    return lookahead_of(spec.recipe, spec.cell)
 
 
 def plan_for(recipe: Recipe, index: Index) -> EpochPlan:

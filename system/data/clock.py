@@ -1,4 +1,9 @@
-"""Where the trainers are: the one actor of a run that its gates, its workers and its driver all talk to."""
+"""Where the trainers are: the actor that a stream's gates, its workers and the driver all talk to.
+
+A run has one. Where its ranks are several cells each cell has one more, for the gates of its stream: a block costs a
+clock milliseconds, and a block that is lost in one stream must not open the gates of another. A cell's clock passes on
+what it hears of phases and places, so the run's clock knows of everybody.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,8 @@ STARVED_S = 8.0
 SILENT_S = 30.0
 # How often that is looked at.
 LOOK_S = 2.0
+# A cell's clock gathers what it hears for so long before it passes it on, seconds.
+GATHER_S = 1.0
 
 # Ray's own annotations lose the type of what comes back.
 untyped_ray: Any = ray
@@ -75,9 +82,14 @@ class Clock:
 
     An asyncio actor without a CPU. `stream` counts the streams of the run; who asks on behalf of an older one is let
     through, since nobody will read what it makes.
+
+    Args:
+        above: the run's clock, for that of a cell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, above: ClockHandle | None = None) -> None:
+        self._above, self._unsaid, self._saying = above, list[PhaseReport](), False
+        self._of_cells: list[ClockHandle] = []
         self._stream = 0
         self._block = 0
         self._step = 0
@@ -88,6 +100,14 @@ class Clock:
         self._stalls, self._moved_at = 0, time.monotonic()
         self._reports: dict[tuple[str, str], tuple[PhaseReport, float]] = {}
         self._at_hang: dict[tuple[str, str], Told] | None = None
+
+    async def keep(self, clocks: list[ClockHandle]) -> None:
+        """Take down the clocks of the cells, in their order; none: this one serves the only stream."""
+        self._of_cells = clocks
+
+    async def of_cell(self, index: int) -> ClockHandle | None:
+        """Return the clock of a cell; None: it is this one."""
+        return self._of_cells[index] if self._of_cells else None
 
     async def open(self, step: int, block: int) -> int:
         """Begin a new stream at a step's first block; return its number."""
@@ -162,7 +182,29 @@ class Clock:
         return self._progress
 
     async def report(self, report: PhaseReport) -> None:
-        """Take down what a rank or an actor of a stage is doing."""
+        """Take down what a rank or an actor of a stage is doing, and pass it on: a hang at once, else with others."""
+        self._take_down(report)
+        if self._above is None:
+            return
+        self._unsaid.append(report)
+        if report.level == "hang":
+            self._pass_on()
+        elif not self._saying:
+            self._saying = True
+            asyncio.get_running_loop().call_later(GATHER_S, self._pass_on)
+
+    async def report_all(self, reports: list[PhaseReport]) -> None:
+        """Take down what a cell's clock has heard."""
+        for report in reports:
+            self._take_down(report)
+
+    def _pass_on(self) -> None:
+        self._saying = False
+        if self._above is not None and self._unsaid:
+            self._above.report_all.remote(self._unsaid)
+            self._unsaid = []
+
+    def _take_down(self, report: PhaseReport) -> None:
         key, now = (report.role, report.name), time.monotonic()
         known = self._reports.get(key)
         # Ray keeps no order among the calls of an asyncio actor: the end of a block may come before its begin.
@@ -187,6 +229,8 @@ class Clock:
     async def landed(self, place: Place) -> None:
         """Take down where a process landed."""
         self._places[place.role, place.name] = place
+        if self._above is not None:
+            self._above.landed.remote(place)
 
     async def places(self) -> list[Place]:
         """Return where the processes landed that have said so."""
@@ -203,9 +247,23 @@ def pass_gate(clock: ClockHandle, stream: int, block: int, ahead: int) -> None:
         pass
 
 
-def make_clock() -> ClockHandle:
-    """Start a clock on the driver's node: it lives as long as the driver, whatever other nodes do."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
-    handle: ClockHandle = untyped_ray.remote(**options)(Clock).remote()
+def make_clock(above: ClockHandle | None = None, node_id: str | None = None) -> ClockHandle:
+    """Start a clock, which lives as long as the process that starts it.
+
+    Args:
+        above: the run's clock, for that of a cell.
+        node_id: machine on which it lives; default: this one. So the run's is on the driver's, whatever others do.
+    """
+    there = NodeAffinitySchedulingStrategy(node_id or ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": there}
+    handle: ClockHandle = untyped_ray.remote(**options)(Clock).remote(above)
     return handle
+
+
+def clock_of(clock: ClockHandle, cell: int) -> ClockHandle:
+    """Return the clock of a cell's stream, from the run's: where there is one stream alone, the run's.
+
+    Raises:
+        StreamFault: if the run's clock does not answer.
+    """
+    return wait_for(clock.of_cell.remote(cell), "the run's clock to name that of a cell") or clock

@@ -2,6 +2,9 @@
 
     block numbers -> repartition -> read -> decode (+ mask) -> [mask] -> split over the ranks
 
+Beyond `resources.ranks_per_stream` ranks there are several such streams, one for each cell of ranks. They share the
+plan, and the recipe's actors and look-ahead; each has its own executor, clock, gates and part of the store.
+
 Order is exact: one block is one rank's share of a step or an equal part of it, `preserve_order` is on, and the number
 of rows that leave a stage follows from the number that enter it. So rank r's sequence is a function of the plan alone,
 through retries, lost actors and lost nodes.
@@ -26,23 +29,28 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOption
 from ray.data.block import BlockMetadata
 
 from system.collection import paused
+from system.config import Counted, fewest, most
+from system.core.plan import Cell
 from system.data.assemble import (
     Makers,
     StreamSpec,
-    capped_blocks,
+    cap_of,
     clip_bytes,
     flow_device,
     lookahead,
     mask_stage,
     masks_beside_decoding,
+    share_of,
     stage_specs,
     stream_blocks,
 )
 from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
+from system.data.coordinating import coordinator_on
 from system.data.draining import WorkToTheEnd
 from system.data.placing import Place, Role, device_kind
 from system.data.reports import PhaseReport, Teller, block_name, block_of
+from system.data.sharing import STREAMS, ShareMachines
 from system.data.trimming import TrimStatistics
 from system.recipe import Recipe
 
@@ -81,6 +89,7 @@ class BlockNumbers(Datasource):
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """Return one task for each chunk of numbers; they run one after the other."""
+        cell = self._spec.cell
         stream, step = wait_for(self._clock.start.remote(), "the run's clock to say where a stream starts")
         numbers = stream_blocks(self._spec, step, self._max_blocks)
         schema = pa.schema([("stream", pa.int64()), ("block", pa.int64())])
@@ -88,19 +97,19 @@ class BlockNumbers(Datasource):
         for first in range(0, len(numbers), CHUNK):
             chunk = numbers[first : first + CHUNK]
             metadata = BlockMetadata(num_rows=len(chunk), size_bytes=16 * len(chunk), input_files=None, exec_stats=None)
-            tasks.append(ReadTask(_Chunk(self._clock, stream, chunk), metadata, schema=schema))
+            tasks.append(ReadTask(_Chunk(self._clock, stream, cell, chunk), metadata, schema=schema))
         return tasks
 
 
 class _Chunk:
     """One read task: waits until the trainers are near, then gives its numbers."""
 
-    def __init__(self, clock: ClockHandle, stream: int, numbers: range) -> None:
-        self._clock, self._stream, self._numbers = clock, stream, numbers
+    def __init__(self, clock: ClockHandle, stream: int, cell: Cell, numbers: range) -> None:
+        self._clock, self._stream, self._cell, self._numbers = clock, stream, cell, numbers
 
     def __call__(self) -> list[pa.Table]:
-        pass_gate(self._clock, self._stream, self._numbers[0], CHUNK * self._numbers.step // 2)
-        blocks = np.asarray(self._numbers, np.int64)
+        pass_gate(self._clock, self._stream, self._numbers[0], CHUNK // 2)
+        blocks = np.array([self._cell.number(own) for own in self._numbers], np.int64)
         return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
 
 
@@ -110,8 +119,8 @@ class _Work:
     A message costs both sides a millisecond, and nobody asks who makes a block that is there in a moment.
     """
 
-    def __init__(self, role: Teller, clock: ClockHandle) -> None:
-        self._role, self._clock = role, clock
+    def __init__(self, role: Teller, clock: ClockHandle, cell: Cell) -> None:
+        self._role, self._clock, self._cell = role, clock, cell.index
         self._name = (ray.get_runtime_context().get_actor_id() or "")[:8]
 
     @contextmanager
@@ -120,7 +129,8 @@ class _Work:
 
         def tell() -> None:
             told.set()
-            self._clock.report.remote(PhaseReport(self._role, self._name, "work", block, since_s=TELL_S))
+            report = PhaseReport(self._role, self._name, "work", block, since_s=TELL_S, cell=self._cell)
+            self._clock.report.remote(report)
 
         timer = threading.Timer(TELL_S, tell)
         timer.daemon = True
@@ -131,17 +141,17 @@ class _Work:
             timer.cancel()
             timer.join()  # so that the end is not told before the work
             if told.is_set():
-                self._clock.report.remote(PhaseReport(self._role, self._name, None))
+                self._clock.report.remote(PhaseReport(self._role, self._name, None, cell=self._cell))
 
 
 class _Read:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
-        self._clock, self._ahead, self._layout = clock, lookahead(spec), spec.layout
-        self._stage, self._work = makers.read(spec), _Work("read", clock)
+        self._clock, self._ahead, self._layout, self._cell = clock, lookahead(spec), spec.layout, spec.cell
+        self._stage, self._work = makers.read(spec), _Work("read", clock, spec.cell)
 
     def __call__(self, batch: Batch) -> Batch:
         (stream,), (block,) = batch["stream"].tolist(), batch["block"].tolist()
-        pass_gate(self._clock, stream, block, self._ahead)
+        pass_gate(self._clock, stream, self._cell.before(block), self._ahead)
         with self._work.on(block_name(self._layout, block)):
             return self._stage({"block": batch["block"]})
 
@@ -149,7 +159,8 @@ class _Read:
 class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
         with paused():
-            self._stage, self._work, self._layout = makers.decode(spec), _Work("decode", clock), spec.layout
+            self._stage, self._layout = makers.decode(spec), spec.layout
+            self._work = _Work("decode", clock, spec.cell)
             if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
                 import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 
@@ -167,15 +178,16 @@ class _Mask:
         insists = "motion.device=cuda" if spec.recipe.motion.device == "cuda" else None
         device = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
         clock.landed.remote(my_place("flow", ray.get_runtime_context().get_actor_id() or "", device))
-        self._stage, self._work, self._layout = mask_stage(spec, device), _Work("mask", clock), spec.layout
+        self._stage, self._layout = mask_stage(spec, device), spec.layout
+        self._work = _Work("mask", clock, spec.cell)
 
     def __call__(self, batch: Batch) -> Batch:
         with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):
             return self._stage(batch)
 
 
-def _pool(size: int | tuple[int, int]) -> ActorPoolStrategy:
-    low, high = size if isinstance(size, tuple) else (size, size)
+def _pool(size: Counted) -> ActorPoolStrategy:
+    low, high = fewest(size), most(size)
     # Two tasks per actor: one at work and one whose block is being fetched.
     return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
@@ -185,11 +197,11 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = No
 
     Args:
         spec: what the stream is made of.
-        clock: the run's clock.
+        clock: of the run, or of the cell where there are several.
         makers: make the stages that read and decode, where it is not the stream's own that are wanted.
     """
     makers = makers or Makers()
-    recipe, resources = spec.recipe, spec.recipe.resources
+    recipe, resources, cell = spec.recipe, spec.recipe.resources, spec.cell
     check_chain(stage_specs(recipe))
     _configure(recipe, spec)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
@@ -198,14 +210,14 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = No
         _Read,
         fn_constructor_args=(spec, clock, makers),
         batch_size=1,
-        compute=_pool(resources.read_actors),
+        compute=_pool(share_of(resources.read_actors, cell)),
         num_cpus=0,
     )
     stream = stream.map_batches(
         _Decode,
         fn_constructor_args=(spec, clock, makers),
         batch_size=spec.layout.slots_per_block,
-        compute=_pool(resources.decode_actors),
+        compute=_pool(share_of(resources.decode_actors, cell)),
         num_cpus=1,
         resources=resources.decode_resources or None,
     )
@@ -215,7 +227,7 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = No
             _Mask,
             fn_constructor_args=(spec, clock),
             batch_size=spec.layout.clips_per_block,
-            compute=_pool(resources.mask.actors),
+            compute=_pool(share_of(resources.mask.actors, cell)),
             num_cpus=0 if on_gpus else 1,
             num_gpus=resources.mask.gpus_per_actor if on_gpus else None,
             accelerator_type=resources.mask.accelerator,
@@ -232,7 +244,8 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    callbacks += [each for each in (TrimStatistics, WorkToTheEnd) if each not in callbacks]
+    callbacks += [each for each in (TrimStatistics, WorkToTheEnd, ShareMachines) if each not in callbacks]
+    context.set_config(STREAMS, spec.cell.count)
 
 
 def _target_bytes(spec: StreamSpec) -> int:
@@ -245,11 +258,18 @@ def execution_options(recipe: Recipe, spec: StreamSpec) -> ExecutionOptions:
     # Ray reckons with a target's size for each task whose output it does not know yet; a cap of less than a few of
     # those stops a stream of tiny blocks for good.
     block = _target_bytes(spec) // 2
-    blocks = -(-capped_blocks(recipe, spec.layout.num_ranks) // spec.cell.count)
-    limits = ExecutionResources.for_limits(object_store_memory=max(blocks, 4) * block)
+    blocks = max(cap_of(recipe, spec.cell), 4)
+    limits = ExecutionResources.for_limits(object_store_memory=blocks * block)
     return ExecutionOptions(preserve_order=True, resource_limits=limits)
 
 
-def split(stream: Dataset, num_ranks: int) -> list[DataIterator]:
-    """Deal a stream's blocks out to ranks in turn: rank r takes blocks r, r + n, ..."""
-    return stream.streaming_split(num_ranks, equal=True)
+def split(stream: Dataset, num_ranks: int, node_id: str | None = None) -> list[DataIterator]:
+    """Deal a stream's blocks out to ranks in turn: rank r takes blocks r, r + n, ...
+
+    Args:
+        stream: of one cell.
+        num_ranks: of the cell.
+        node_id: machine on which the stream's coordinator is to live; default: this one.
+    """
+    with coordinator_on(node_id):
+        return stream.streaming_split(num_ranks, equal=True)

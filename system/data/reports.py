@@ -32,6 +32,7 @@ class PhaseReport:
         level: `slow` when that is longer than usual, `hang` when it was too long and the process ends for it.
         stacks: where its stacks are kept, for a hang.
         told_at: seconds since 1970 by the process's own clock, which puts its reports in order.
+        cell: of the rank, or of the stream whose actor it is.
     """
 
     role: Teller
@@ -43,6 +44,7 @@ class PhaseReport:
     level: Literal["well", "slow", "hang"] = "well"
     stacks: str = ""
     told_at: float = field(default_factory=time.time)
+    cell: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def _works(told: Told) -> str:
 def _makers(waiting: Told, reports: Sequence[Told]) -> str:
     """Say who works on the block that a rank waits for, or who else may hold it up."""
     block = waiting.report.what
-    actors = [told for told in reports if told.report.role != "rank"]
+    actors = [told for told in reports if told.report.role != "rank" and told.report.cell == waiting.report.cell]
     mine = [told for told in actors if told.report.what == block]
     if mine:
         return _works(min(mine, key=lambda told: told.lasted_s))  # an older one was lost, its block given to another

@@ -94,7 +94,7 @@ class Loop:
             wanted = totals.wanted
             checkpoint_s = self._keep(progress, totals)
             self._seconds.step(progress.step - 1, wait_s, checkpoint_s)
-            values |= self._times(time.monotonic() - began - checkpoint_s, wait_s, checkpoint_s)
+            values |= self._times(time.monotonic() - began - checkpoint_s, (wait_s, totals.wait_s), checkpoint_s)
             self._hooks.on_step(progress, values)
             self._refuse_streak(progress)
             self._refuse_bad(progress)
@@ -224,12 +224,13 @@ class Loop:
         # One exactly, and NaN where the loss is not finite: a gradient that looks sound does not come of such a loss.
         self._engine.backward(loss * (1 + 0 * loss.detach()), last=last)
 
-    def _times(self, step_s: float, wait_s: float, checkpoint_s: float) -> dict[str, Any]:
-        """Return what metrics.jsonl says about a step's time."""
+    def _times(self, step_s: float, waits_s: tuple[float, float], checkpoint_s: float) -> dict[str, Any]:
+        """Return what metrics.jsonl says about a step's time; waits for blocks: this rank's, and the mean of all."""
         return {
             "clips_per_s": self._recipe.train.global_batch / step_s,
             "step_s": step_s,
-            "data_wait": wait_s / step_s,
+            "data_wait": waits_s[0] / step_s,
+            "data_wait_ranks": waits_s[1] / step_s,
             "checkpoint_s": checkpoint_s,
             "mfu": self._step_flops / step_s / (self._peak * self._layout.num_ranks) if self._peak else None,
             "rss_mb": resident_mb(),

@@ -15,8 +15,8 @@ import ray.data
 import ray.train
 from ray.train import DataConfig
 
-from system.data.assemble import StreamSpec, layout_for
-from system.data.clock import ClockHandle, wait_for
+from system.data.assemble import StreamSpec, cells_for, layout_for
+from system.data.clock import ClockHandle, make_clock, wait_for
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.data.pipeline import clip_stream, execution_options, split
@@ -58,19 +58,30 @@ class ClipDataConfig(DataConfig):
         worker_node_ids: list[str] | None,
         **kwargs: Any,
     ) -> list[dict[str, DataIterator]]:
-        """Return one iterator a rank. Called at each start of the worker group; the dataset given is a stand-in."""
+        """Return one iterator a rank. Called at each start of the worker group; the dataset given is a stand-in.
+
+        With several cells, each one's coordinator and clock live where its first rank does: all of them would be too
+        much for one machine, and the group does not outlive that machine anyway.
+        """
         recipe, clock = self._job.recipe, self._job.clock
         found = checkpoint.latest(run_uri(recipe))
         progress = progress_from(found.state["progress"]).at_start() if found else Progress()
         layout = layout_for(recipe, world_size)
         index = Index(self._job.index_uri)
         stop = schedule_of(recipe, index.num_videos).stop
-        spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
-        first = layout.first_block(progress.step)
-        wait_for(clock.open.remote(progress.step, first), "the run's clock to open the first stream")
-        stream = clip_stream(spec, clock)
-        stream.context.execution_options = execution_options(recipe, spec)
-        return [{STREAM: iterator} for iterator in split(stream, world_size)]
+        cells = cells_for(recipe, world_size)
+        nodes = [worker_node_ids[cell.first] if worker_node_ids and len(cells) > 1 else None for cell in cells]
+        clocks = [make_clock(clock, node) for node in nodes] if len(cells) > 1 else []
+        wait_for(clock.keep.remote(clocks), "the run's clock to hear of the cells' clocks")
+        iterators: list[DataIterator] = []
+        for cell, node, own in zip(cells, nodes, clocks or [clock], strict=True):
+            spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine), cell)
+            first = cell.before(layout.first_block(progress.step))
+            wait_for(own.open.remote(progress.step, first), "the run's clock to open the first stream")
+            stream = clip_stream(spec, own)
+            stream.context.execution_options = execution_options(recipe, spec)
+            iterators += split(stream, cell.size, node)
+        return [{STREAM: iterator} for iterator in iterators]
 
 
 def stand_in() -> Dataset:

@@ -71,6 +71,7 @@ class StepTotals:
         notes: of all ranks, in the order of their slots.
         written: ranks that have written their part of the checkpoint under way.
         wanted: what the driver wants.
+        wait_s: that a rank has waited for its blocks, the mean over all: one may wait for a stream that others do not.
     """
 
     values: dict[str, float]
@@ -78,6 +79,7 @@ class StepTotals:
     notes: list[Note]
     written: int
     wanted: Wanted
+    wait_s: float
 
 
 def over_ranks(sums: StepSums, slots: int, *, written: bool, wanted: Wanted) -> StepTotals:
@@ -91,12 +93,13 @@ def over_ranks(sums: StepSums, slots: int, *, written: bool, wanted: Wanted) -> 
     """
     names = sorted(sums.parts)
     counts = [sums.fallback, sums.substituted, sums.skipped, len(sums.notes), written, wanted == "save"]
-    tail = torch.tensor([*map(float, counts), wanted == "stop"], dtype=torch.float64, device=sums.device)
+    last = [float(wanted == "stop"), sums.wait_s, 1.0]
+    tail = torch.tensor([*map(float, counts), *last], dtype=torch.float64, device=sums.device)
     flat = torch.cat([torch.stack([sums.loss, sums.clips, *(sums.parts[name] for name in names)]).double(), tail])
     if dist.is_initialized():
         dist.all_reduce(flat)
     loss, clips, *rest = flat.tolist()
-    *parts, fallback, substituted, skipped, num_notes, all_written, save, stop = rest
+    *parts, fallback, substituted, skipped, num_notes, all_written, save, stop, wait_s, ranks = rest
     mean = 1 / clips if clips else float("nan")
     values = {"loss": loss * mean, "fallback": fallback, "substituted": substituted, "skipped": skipped}
     if len(names) > 1:
@@ -112,6 +115,7 @@ def over_ranks(sums: StepSums, slots: int, *, written: bool, wanted: Wanted) -> 
         _all_notes(sums.notes) if num_notes else [],
         int(all_written),
         "stop" if stop else "save" if save else "",
+        wait_s / ranks,
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 
 from system.collection import resume
-from system.data.assemble import layout_for
-from system.data.clock import ClockHandle, Wish, wait_for
+from system.data.assemble import cells_for, layout_for
+from system.data.clock import ClockHandle, Wish, clock_of, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.pipeline import my_gpus, my_place
@@ -74,7 +75,7 @@ class _Stream:
             yield from self._begun
 
 
-def _blocks(stream: _Stream, clock: ClockHandle, rank: int, steps: _Steps) -> Iterator[Batch]:
+def _blocks(stream: _Stream, clock: ClockHandle, steps: _Steps) -> Iterator[Batch]:
     """Yield this rank's blocks; when a stream has given its last one, the next stream follows at the next step."""
     while True:
         taken = 0
@@ -83,22 +84,24 @@ def _blocks(stream: _Stream, clock: ClockHandle, rank: int, steps: _Steps) -> It
             yield block
         if not taken:
             raise StreamFault(f"a stream for step {steps.next} gave no block")
-        if rank == 0:  # all ranks wait for each other at the next stream's start, so one may say where it begins
+        if steps.leads:  # a cell's ranks wait for each other at the next stream's start: one may say where it begins
             wait_for(clock.open.remote(steps.next, steps.first_block()), "the run's clock to open the next stream")
 
 
 class _Steps:
-    """Which step is next, for the start of the next stream."""
+    """Which step is next, for the start of the next stream, and this rank's cell, in whose count blocks are told."""
 
-    def __init__(self, recipe: Recipe, size: int, step: int) -> None:
+    def __init__(self, recipe: Recipe, rank: int, size: int) -> None:
         self._layout = layout_for(recipe, size)
-        self.next = step
+        (self.cell,) = (cell for cell in cells_for(recipe, size) if cell.first <= rank < cell.first + cell.size)
+        self.leads = rank == self.cell.first
+        self.next = 0
 
     def done(self, values: Values) -> None:
         self.next = int(values["step"]) + 1
 
     def first_block(self) -> int:
-        return self._layout.first_block(self.next)
+        return self.cell.before(self._layout.first_block(self.next))
 
 
 class _Wishes:
@@ -136,32 +139,37 @@ def train_worker(job: Job) -> None:
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
     # The stream's processes start while this one imports networks, and reads and decodes while it builds them.
     stream = _Stream(ray.train.get_dataset_shard(STREAM))
-    _, from_step = wait_for(job.clock.start.remote(), "the run's clock to say where the stream starts")
-    steps = _Steps(job.recipe, size, from_step)
+    steps = _Steps(job.recipe, rank, size)
+    clock = clock_of(job.clock, steps.cell.index)
+    _, from_step = wait_for(clock.start.remote(), "the run's clock to say where the stream starts")
+    steps.next = from_step
     imported()
     from system.train.session import Watchers, train_rank  # noqa: PLC0415  networks take seconds to import
 
     resume()
 
     def on_block(number: int) -> None:
-        if rank == 0:
-            job.clock.advance.remote(number)
+        if steps.leads:
+            clock.advance.remote(steps.cell.before(number + 1) - 1)
 
     def on_step(values: Values) -> None:
         steps.done(values)
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
+        if steps.leads and clock is not job.clock:
+            clock.advance.remote(steps.first_block())
 
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
-    edges = Edges(job.clock.report.remote, partial(keep_stacks, run_uri(job.recipe)))
+    tell = lambda report: clock.report.remote(replace(report, cell=steps.cell.index))  # noqa: E731
+    edges = Edges(tell, partial(keep_stacks, run_uri(job.recipe)))
     with Watchdog(rank, patience_for(job.recipe.resources.worker_timeout_s), edges) as watchdog:
         train_rank(
             job.recipe,
             job.index_uri,
             from_step,
-            lambda: _blocks(stream, job.clock, rank, steps),
+            lambda: _blocks(stream, clock, steps),
             Watchers(on_block, on_step, wishes.take if wishes else lambda: "", watchdog.at),
             device,
             job.terms,

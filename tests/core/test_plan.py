@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from system.core.plan import EpochPlan, fitting_ranks, step_layout
+from system.core.plan import EpochPlan, cells_of, fitting_ranks, step_layout
 
 
 @pytest.mark.parametrize("num_videos", [1, 7, 64, 2048, 2049, 10_000])
@@ -74,6 +74,39 @@ def test_worker_counts_that_fit_are_near_the_one_that_does_not() -> None:
     assert 8 in fits
     assert 11 not in fits
     assert all(1 - 16 / (-(-16 // ranks) * ranks) <= 0.25 for ranks in fits)
+
+
+RANKS_AND_MOST = [(1, 64), (4, 2), (5, 2), (7, 3), (8, 8), (9, 8), (65, 64), (512, 64)]
+
+
+@pytest.mark.parametrize(("ranks", "most"), RANKS_AND_MOST)
+def test_cells_hold_every_rank_once_and_their_sizes_differ_by_one_at_most(ranks: int, most: int) -> None:
+    cells = cells_of(ranks, most)
+    assert [rank for cell in cells for rank in range(cell.first, cell.first + cell.size)] == list(range(ranks))
+    sizes = {cell.size for cell in cells}
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+    assert {cell.largest for cell in cells} == {max(sizes)}
+    assert len(cells) == -(-ranks // most)
+
+
+@pytest.mark.parametrize(("ranks", "most"), RANKS_AND_MOST)
+def test_dealing_out_a_cells_blocks_gives_each_rank_what_one_stream_would(ranks: int, most: int) -> None:
+    for cell in cells_of(ranks, most):
+        own = range(cell.before(3 * ranks), cell.before(8 * ranks))
+        for place in range(cell.size):
+            dealt = [cell.number(number) for number in own[place :: cell.size]]
+            assert dealt == list(range(3 * ranks + cell.first + place, 8 * ranks, ranks))
+        assert [cell.before(cell.number(number)) for number in own] == list(own)
+
+
+@pytest.mark.parametrize("amount", [1, 2, 3, 8, 100])
+def test_what_cells_share_is_shared_out_whole_and_none_of_them_is_left_without(amount: int) -> None:
+    for ranks, most in RANKS_AND_MOST[:-1]:
+        shares = [cell.share(amount) for cell in cells_of(ranks, most)]
+        assert min(shares) >= 1
+        assert sum(shares) == max(amount, len(shares))
+        assert max(shares) - min(shares) <= 1
 
 
 def test_an_empty_plan_is_refused() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.checks import check_lease, short_of, wanted_resources
+from jobs.checks import check_layout, check_lease, short_of, wanted_resources
 from system import storage
 from system.recipe import Recipe, load_recipe
 from system.train.launch import flow_cpus
@@ -31,6 +31,15 @@ def test_flow_beside_decoding_takes_nothing() -> None:
     beside = recipe("motion.source=dis", "resources.mask.gpus_per_actor=0")
     assert wanted_resources(beside, gpu=True) == {"CPU": 2 * 4 + 2, "GPU": 2}
     assert wanted_resources(recipe("motion.source=dis"), gpu=True) == wanted_resources(beside, gpu=True)
+
+
+def test_how_many_streams_serve_the_workers_is_told_and_whether_actors_are_too_few_for_more() -> None:
+    beside = ["motion.source=dis", "resources.mask.gpus_per_actor=0", "train.global_batch=1536"]
+    assert "stream" not in check_layout(recipe(*beside, "resources.num_workers=8")).says
+    many = [*beside, "resources.num_workers=24", "resources.decode_actors=3"]
+    assert check_layout(recipe(*many)).says.endswith("padding 0%, 3 streams")
+    few = check_layout(recipe(*many, "resources.decode_actors=2")).says
+    assert "2 streams (for resources.ranks_per_stream it would be 3, but each needs actors of its own)" in few
 
 
 def test_every_resource_that_is_short_is_told() -> None:

@@ -7,13 +7,15 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import ray
 
-from system.data.assemble import Makers, StreamSpec
-from system.data.clock import Clock, wait_for
+from system.core.plan import Cell
+from system.data.assemble import Makers, StreamSpec, cells_for
+from system.data.clock import Clock, ClockHandle, wait_for
 from system.data.columns import Batch
 from system.data.pipeline import clip_stream, execution_options, split
 from system.data.reports import PhaseReport
@@ -25,8 +27,8 @@ Seen = tuple[int, tuple[int, ...], tuple[int, ...], int, int]
 class RecordingClock(Clock):
     """Remembers how far its gates have let readers go, and what it was told."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, above: ClockHandle | None = None) -> None:
+        super().__init__(above)
         self._furthest = 0
         self._heard: list[PhaseReport] = []
 
@@ -49,8 +51,8 @@ class RecordingClock(Clock):
 
 
 @contextmanager
-def recording_clock() -> Iterator[Any]:
-    handle = ray.remote(num_cpus=0, max_concurrency=10_000)(RecordingClock).remote()  # type: ignore[call-overload]
+def recording_clock(above: ClockHandle | None = None) -> Iterator[Any]:
+    handle = ray.remote(num_cpus=0, max_concurrency=10_000)(RecordingClock).remote(above)  # type: ignore[call-overload]
     try:
         yield handle
     finally:
@@ -67,6 +69,15 @@ def seen(block: Batch) -> Seen:
     )
 
 
+def opened(spec: StreamSpec, clock: ClockHandle, from_step: int, makers: Makers | None) -> list[Any]:
+    """Open the stream of one cell, and return the part of it of each of the cell's ranks."""
+    cell = spec.cell
+    wait_for(clock.open.remote(from_step, cell.before(spec.layout.first_block(from_step))))
+    stream = clip_stream(spec, clock, makers)
+    stream.context.execution_options = execution_options(spec.recipe, spec)
+    return list(split(stream, cell.size))
+
+
 def take(
     spec: StreamSpec,
     clock: Any,
@@ -74,37 +85,42 @@ def take(
     from_step: int = 0,
     makers: Makers | None = None,
 ) -> None:
-    """Open a stream and take it with one thread a rank.
+    """Open the streams of the recipe's cells and take them with one thread a rank.
 
     Args:
         spec: of the stream.
-        clock: of the run.
+        clock: of the run; where there are several cells, theirs.
         each: called with (rank, number of this rank's block, block); returns whether the rank goes on.
         from_step: where it starts.
         makers: of its stages, where it is not its own that are wanted.
     """
-    wait_for(clock.open.remote(from_step, spec.layout.first_block(from_step)))
-    stream = clip_stream(spec, clock, makers)
-    stream.context.execution_options = execution_options(spec.recipe, spec)
+    layout, first = spec.layout, spec.layout.first_block(from_step)
+    clocks = clock if isinstance(clock, list) else [clock]
+    cells = dict(zip(cells_for(spec.recipe, layout.num_ranks), clocks, strict=True))
     errors: list[BaseException] = []
 
-    def rank(number: int, iterator: Any) -> None:
+    def rank(number: int, cell: Cell, iterator: Any) -> None:
         try:
             for taken, block in enumerate(iterator.iter_batches(batch_size=None, batch_format="numpy")):
-                if number == 0:
-                    clock.advance.remote(spec.layout.first_block(from_step) + (taken + 1) * spec.layout.num_ranks - 1)
+                if number == cell.first:
+                    cells[cell].advance.remote(cell.before(first + (taken + 1) * layout.num_ranks) - 1)
                 if not each(number, taken, block):
                     return
         except BaseException as error:  # noqa: BLE001  shown by the test
             errors.append(error)
 
-    shards = split(stream, spec.layout.num_ranks)
-    threads = [threading.Thread(target=rank, args=pair) for pair in enumerate(shards)]
+    shards = [
+        (number, cell, shard)
+        for cell, own in cells.items()
+        for number, shard in enumerate(opened(replace(spec, only=cell), own, from_step, makers), cell.first)
+    ]
+    threads = [threading.Thread(target=rank, args=each) for each in shards]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for(clock.open.remote(0, 0))  # whoever still waits for this stream's trainers need not
+    for own in clocks:
+        wait_for(own.open.remote(0, 0))  # whoever still waits for these streams' trainers need not
     _wait_for_prefetchers()
     if errors:
         raise errors[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from system.data import clock as clock_module
 from system.data.clock import Clock
+from system.data.placing import Place
 from system.data.reports import PhaseReport
 
 
@@ -18,6 +20,48 @@ async def passes(clock: Clock, stream: int, block: int, ahead: int) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+class Above:
+    """Stands where a handle of the run's clock does: calls of it arrive."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.report_all = SimpleNamespace(remote=lambda *given: asyncio.ensure_future(clock.report_all(*given)))
+        self.landed = SimpleNamespace(remote=lambda *given: asyncio.ensure_future(clock.landed(*given)))
+
+
+def test_a_cells_clock_passes_on_what_it_hears_a_hang_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "GATHER_S", 0.05)
+
+    async def scene() -> None:
+        run = Clock()
+        cell = Clock(Above(run))
+        await cell.report(PhaseReport("rank", "2", "data", "block 6 of step 1", 1, cell=1))
+        await cell.report(PhaseReport("decode", "a1b2", "work", "block 6 of step 1", cell=1))
+        assert await run.reports() == []
+        await asyncio.sleep(0.2)
+        assert [told.report for told in await run.reports()] == [told.report for told in await cell.reports()]
+        await cell.report(PhaseReport("decode", "a1b2", None, cell=1))
+        await cell.report(PhaseReport("rank", "2", "data", "block 6 of step 1", 1, 900.0, "hang", cell=1))
+        await asyncio.sleep(0)
+        assert [(told.report.name, told.report.level) for told in await run.reports()] == [("2", "hang")]
+        await cell.landed(Place("flow", "a1b2", "10.0.0.1", "node", ("0",), "cuda"))
+        await asyncio.sleep(0)
+        assert await run.places() == await cell.places() != []
+
+    asyncio.run(scene())
+
+
+def test_the_runs_clock_knows_those_of_the_cells_and_serves_an_only_stream_itself() -> None:
+    async def scene() -> None:
+        clock = Clock()
+        assert await clock.of_cell(0) is None
+        await clock.keep(["first", "second"])
+        assert await clock.of_cell(1) == "second"
+        await clock.keep([])
+        assert await clock.of_cell(0) is None
+
+    asyncio.run(scene())
 
 
 def test_a_gate_opens_when_the_trainers_come_near() -> None:

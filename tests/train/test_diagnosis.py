@@ -47,6 +47,11 @@ def test_an_actor_that_is_stuck_at_another_block_is_named() -> None:
     assert line.endswith(f"{BLOCK}, but decode actor a1b2 has worked on block 26 of step 13 for 94 s")
 
 
+def test_an_actor_of_another_stream_holds_up_no_block_of_this_one() -> None:
+    (line,) = diagnosis([rank(2, "data", BLOCK, cell=1), decoder("a1b2", "block 26 of step 13", 94)])
+    assert line.endswith(f"no actor says that it works on {BLOCK}")
+
+
 def test_a_rank_that_says_nothing_more_is_silent() -> None:
     (line,) = diagnosis([meets(0), rank(1, "compute", "step 12", since_s=2, age_s=93)])
     assert line == (

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from system.train import group
-from system.train.worker import _Stream
+from system.train.worker import _Steps, _Stream
+from tests.small import tiny_recipe
 
 
 class Shard:
@@ -67,3 +68,13 @@ def test_an_import_that_fails_behind_a_start_holds_nobody_up(monkeypatch: pytest
     group.imported()
     assert group._behind is not None
     assert not group._behind.is_alive()
+
+
+def test_the_first_rank_of_each_cell_speaks_for_it_in_the_cells_own_count() -> None:
+    recipe = tiny_recipe("nowhere", "resources.ranks_per_stream=2", "resources.decode_actors=2")
+    steps = [_Steps(recipe, rank, 4) for rank in range(4)]
+    assert [each.leads for each in steps] == [True, False, True, False]
+    assert [each.cell.index for each in steps] == [0, 0, 1, 1]
+    for each in steps:
+        each.done({"step": 4})
+        assert each.first_block() == 5 * 2
