@@ -189,6 +189,16 @@ class Book:
         """Where the job's time went until now."""
         return account(self._began, time.time(), self._attempts)
 
+    @property
+    def attempts(self) -> int:
+        """Attempts of the job until now."""
+        return len(self._attempts)
+
+    @property
+    def whole(self) -> Account:
+        """Where the time of all of the run's jobs went until now."""
+        return summed([*(each.account for each in self._before.values()), self.account])
+
     def write(self) -> Account:
         """Write the record, and return the account in it."""
         self._written = time.time()
@@ -205,6 +215,5 @@ class Book:
         now = self.write()
         told = [told_goodput("this job", now)]
         if self._before:
-            every = [*(each.account for each in self._before.values()), now]
-            told.append(told_goodput(f"the run's {len(every)} jobs", summed(every)))
+            told.append(told_goodput(f"the run's {1 + len(self._before)} jobs", self.whole))
         return told

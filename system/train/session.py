@@ -35,6 +35,7 @@ from system.train.loop import Loop
 from system.train.progress import Progress, progress_from
 from system.train.saving import Books, Keeper, RunFacts
 from system.train.schedule import schedule_of
+from system.train.standing import Standing
 from system.train.sums import Wanted
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size
@@ -105,9 +106,10 @@ def train_rank(
     state = {**_state(recipe, index, size), "frozen": digests}
     made = _made(recipe, size, terms.generation)
     facts = RunFacts(folder, shapes, state, layout.slots_per_step, made, fenced)
-    keeper = _keeper(recipe, facts, engine, index, metrics, checkpoint)
+    standing = Standing(size, from_step)
+    keeper = _keeper(recipe, facts, engine, _books(folder, index, metrics, standing), checkpoint)
     on_device = {name: module.to(device) for name, module in frozen.items()}
-    on_step = _telling(recipe, schedule.stop, metrics, watchers)
+    on_step = _telling(recipe, schedule.stop, metrics, standing, watchers)
     hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
     try:
         return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
@@ -137,7 +139,7 @@ def _engine(
 
 
 def _telling(
-    recipe: Recipe, stop: int, metrics: Metrics | None, watchers: Watchers
+    recipe: Recipe, stop: int, metrics: Metrics | None, standing: Standing, watchers: Watchers
 ) -> Callable[[Progress, Values], None]:
     """Return what is called after each step: it logs the steps that are to be logged, and tells all."""
 
@@ -145,21 +147,26 @@ def _telling(
         logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, stop)
         if metrics is not None and logged:
             metrics.write({key: value for key, value in values.items() if key != "seconds"})
-        watchers.on_step(values)
+        watchers.on_step({**values, "standing": standing.after(after)} if metrics is not None else values)
 
     return on_step
 
 
-def _keeper(
-    recipe: Recipe,
-    facts: RunFacts,
-    engine: Engine,
-    index: Index,
-    metrics: Metrics | None,
-    checkpoint: Checkpoint | None,
-) -> Keeper:
-    """Make what keeps a start's checkpoints; rank 0 keeps metrics and the list of bad videos with them."""
-    books = Books(metrics.flush, QuarantineFile(facts.run, index).write) if metrics is not None else Books()
+def _books(folder: str, index: Index, metrics: Metrics | None, standing: Standing) -> Books:
+    """Return what rank 0 keeps with the checkpoints, metrics and the list of bad videos; the others: nothing."""
+    if metrics is None:
+        return Books()
+    quarantine = QuarantineFile(folder, index)
+
+    def after(progress: Progress) -> None:
+        standing.kept(progress)
+        quarantine.write(progress)
+
+    return Books(metrics.flush, after)
+
+
+def _keeper(recipe: Recipe, facts: RunFacts, engine: Engine, books: Books, checkpoint: Checkpoint | None) -> Keeper:
+    """Make what keeps a start's checkpoints."""
     last = checkpoint.ledger if checkpoint else None
     return Keeper(facts, recipe.checkpoint, engine.fragments, books, last, recipe.resources.worker_timeout_s)
 

@@ -23,6 +23,7 @@ from system.data.dataset import run_uri
 from system.data.pipeline import my_gpus, my_place
 from system.data.placing import device_kind
 from system.errors import StreamFault
+from system.monitoring.export import Exporter
 from system.recipe import Recipe
 from system.train.group import imported
 from system.train.streams import STREAM, Job
@@ -147,8 +148,13 @@ def train_worker(job: Job) -> None:
         if rank == 0:
             job.clock.advance.remote(number)
 
+    exporter = Exporter(run=job.recipe.run.name, rank=str(rank))
+
     def on_step(values: Values) -> None:
         steps.done(values)
+        # Of each rank: in rank 0's own numbers another one that starves is a slow sum over ranks.
+        exporter.add("tubelet_rank_steps", 1)
+        exporter.add("tubelet_rank_data_wait_seconds", values["data_wait"] * values["step_s"])
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
 
