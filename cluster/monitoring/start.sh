@@ -5,7 +5,7 @@
 #
 # Prometheus: http://127.0.0.1:9090, Grafana: http://127.0.0.1:3000. Loopback alone: from a laptop, through SSH. Ctrl-C
 # ends both. Without Grafana, Prometheus starts alone. PROMETHEUS and GRAFANA name programs that are not on the PATH,
-# PROMETHEUS_PORT and GRAFANA_PORT other ports (then the URL in grafana/provisioning changes, too).
+# PROMETHEUS_PORT and GRAFANA_PORT other ports.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,8 +20,12 @@ if ! command -v "$prometheus" >/dev/null; then
 fi
 
 started=()
-trap 'for each in "${started[@]}"; do kill "$each" 2>/dev/null || true; done; wait' EXIT
-trap 'exit 0' INT TERM # leaves the loop below, and through EXIT
+end() {
+    kill "${started[@]}" 2>/dev/null || true
+    wait
+}
+trap end EXIT
+trap 'exit 0' INT TERM # and so through `end`
 
 "$prometheus" --config.file="$here/prometheus.yaml" --storage.tsdb.path="$data/prometheus" \
     --web.listen-address="127.0.0.1:${PROMETHEUS_PORT:-9090}" --log.level=warn &
@@ -42,6 +46,7 @@ if command -v "$grafana" >/dev/null; then
         GF_ANALYTICS_CHECK_FOR_UPDATES=false \
         GF_LOG_LEVEL=warn \
         TUBELET_DASHBOARDS="$here/grafana/dashboards" \
+        TUBELET_PROMETHEUS="http://127.0.0.1:${PROMETHEUS_PORT:-9090}" \
         "$grafana" server --homepath "$home" &
     started+=($!)
     echo "Grafana: http://127.0.0.1:${GRAFANA_PORT:-3000}"

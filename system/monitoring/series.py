@@ -126,7 +126,8 @@ _WORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "group_left"
 
 def names_in(expression: str) -> set[str]:
     """Return the series that a PromQL expression reads: its names that are no functions, labels or words."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", expression)
+    bare = re.sub(r'"[^"]*"', "", expression)  # first: a text may hold brackets
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
     bare = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
     found = re.findall(r"(?<![\w$])([a-zA-Z_:][\w:]*)(?!\w)(?!\s*\()", bare)
     return {name for name in found if name not in _WORDS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from system import storage
+from system import logs, storage
 from system.core.plan import StepLayout
 from system.data.assemble import flow_device, layout_for, masks_beside_decoding
 from system.data.columns import Batch
@@ -114,6 +115,7 @@ def train_rank(
     try:
         return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
     except Exception as error:
+        logs.log(f"training ends: {error}", logging.ERROR, error=type(error).__name__)
         try:
             keeper.settle()
         except Exception as late:  # noqa: BLE001  what ended the training is what counts
@@ -144,9 +146,12 @@ def _telling(
     """Return what is called after each step: it logs the steps that are to be logged, and tells all."""
 
     def on_step(after: Progress, values: Values) -> None:
+        logs.at(step=after.step)
         logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, stop)
         if metrics is not None and logged:
             metrics.write({key: value for key, value in values.items() if key != "seconds"})
+        if logged:
+            logs.log(f"step {values['step']}: loss {values['loss']:.4f}, data wait {values['data_wait']:.1%}", **values)
         watchers.on_step({**values, "standing": standing.after(after)} if metrics is not None else values)
 
     return on_step
@@ -160,6 +165,7 @@ def _books(folder: str, index: Index, metrics: Metrics | None, standing: Standin
 
     def after(progress: Progress) -> None:
         standing.kept(progress)
+        logs.log(f"checkpoint {progress.step} is committed", checkpoint=progress.step)
         quarantine.write(progress)
 
     return Books(metrics.flush, after)
@@ -243,6 +249,7 @@ class QuarantineFile:
         for video_id in [video_id for video_id in bad if video_id not in self._lines]:
             row, (code, reason) = self._index.row(video_id), progress.quarantine[video_id]
             values = {"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}
+            logs.log(f"{row.name} cannot be read: {reason}", logging.WARNING, video_id=video_id, code=code)
             self._lines[video_id] = json.dumps(values)
         self._lines = {video_id: self._lines[video_id] for video_id in bad}
         storage.write(self._uri, "".join(f"{line}\n" for line in self._lines.values()).encode())

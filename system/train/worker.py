@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
+from system import logs
 from system.collection import resume
 from system.data.assemble import layout_for
 from system.data.clock import ClockHandle, Wish, wait_for
@@ -134,6 +135,8 @@ def train_worker(job: Job) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
+    style = logs.style_of(job.recipe.telemetry.logs)
+    logs.log_to_stderr(logs.Context(style, job.recipe.run.name, "rank", rank, job.terms.generation))
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
     # The stream's processes start while this one imports networks, and reads and decodes while it builds them.
     stream = _Stream(ray.train.get_dataset_shard(STREAM))
@@ -161,6 +164,8 @@ def train_worker(job: Job) -> None:
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
+    logs.at(step=from_step)
+    logs.log(f"rank {rank} of {size} starts at step {from_step} on {device}", ranks=size, device=str(device))
     edges = Edges(job.clock.report.remote, partial(keep_stacks, run_uri(job.recipe)))
     with Watchdog(rank, patience_for(job.recipe.resources.worker_timeout_s), edges) as watchdog:
         train_rank(
