@@ -1,4 +1,4 @@
-"""Make the Grafana dashboard, the alert rules and the tables of docs/monitoring.md anew: `python -m jobs.monitoring`."""
+"""Make dashboard, alert rules and the tables of docs/monitoring.md anew: `python -m jobs.monitoring`."""
 
 from __future__ import annotations
 

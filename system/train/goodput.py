@@ -111,6 +111,11 @@ def summed(accounts: Sequence[Account]) -> Account:
     )
 
 
+def cost_of(account: Account, price_per_hour: float) -> float:
+    """Return what the time of a job or a run has cost, in the currency of the price."""
+    return price_per_hour * account.whole / 3_600_000
+
+
 def told_goodput(name: str, account: Account) -> str:
     """Return the line that says where the time went."""
     whole = max(1, account.whole)

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 
 # Rows that are kept for a service that does not answer.
 KEPT = 10_000
+# How long it goes on after its input has ended, seconds; the driver waits for less (trackers.py).
+LAST_S = 60.0
 PROJECT = "tubelet"
 # MLflow's limits: parameters of a call, and characters of a value.
 PARAMS, PARAM_CHARS = 100, 500
@@ -61,12 +64,20 @@ def serve(lines: Iterable[str], make: Callable[[dict[str, Any]], Tracker], say: 
             _give(tracker, waiting)
         except Exception as error:  # noqa: BLE001  whatever it is, the run goes on, and it is tried again
             _tell(error, said, say)
+    _leave_soon()
     if tracker is not None:
         try:
             _give(tracker, waiting)
             tracker.end(status)
         except Exception as error:  # noqa: BLE001
             _tell(error, said, say)
+
+
+def _leave_soon() -> None:
+    """End this process in a while, whatever a library still waits for: nobody is left who would end it."""
+    timer = threading.Timer(LAST_S, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 def _give(tracker: Tracker, waiting: deque[dict[str, Any]]) -> None:

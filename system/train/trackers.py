@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,8 @@ class Child:
         try:
             self._process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with suppress(ProcessLookupError):  # the libraries' own processes as well
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._say(f"{self._name}: it has not taken everything, and is not waited for; metrics.jsonl has it all")
         if self._dropped:

@@ -11,7 +11,7 @@ from typing import Any
 from system.monitoring.export import Sink
 from system.monitoring.series import CODES
 from system.recipe import Recipe
-from system.train.goodput import Account, Book
+from system.train.goodput import Account, Book, cost_of
 from system.train.launch import RunState
 
 # How often numbers are given to Ray, which sends them off every ten seconds and forgets gauges after twenty.
@@ -89,11 +89,6 @@ _OF_STANDING = {
 }
 
 
-def price_of(account: Account, price_per_hour: float) -> float:
-    """Return what a job's or a run's time has cost, in the currency of the price."""
-    return price_per_hour * account.whole / 3_600_000
-
-
 def _share(account: Account) -> float:
     return account.parts["compute"] / max(1, account.whole)
 
@@ -120,7 +115,7 @@ def readings(facts: Facts, values: Mapping[str, Any], at: Moment) -> list[Readin
     ]
     if facts.price_per_hour is not None:
         found.append(Reading("tubelet_price_per_hour", facts.price_per_hour))
-        found.append(Reading("tubelet_cost", price_of(at.run, facts.price_per_hour)))
+        found.append(Reading("tubelet_cost", cost_of(at.run, facts.price_per_hour)))
     return found + (_told(values, at) if values else [])
 
 
