@@ -107,11 +107,9 @@ SERIES = {series.name: series for series in _DECLARED}
 # What Ray itself exports and the dashboard shows; a test looks for each of them in the installed version.
 RAYS = (
     "ray_data_operator_queued_blocks",
-    "ray_data_num_external_inqueue_blocks",
     "ray_data_num_tasks_running",
     "ray_data_num_alive_actors",
     "ray_data_current_bytes",
-    "ray_data_rows_task_outputs_generated",
     "ray_node_cpu_utilization",
     "ray_node_gpus_utilization",
     "ray_node_gram_used",

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,20 +64,12 @@ def serve(lines: Iterable[str], make: Callable[[dict[str, Any]], Tracker], say: 
             _give(tracker, waiting)
         except Exception as error:  # noqa: BLE001  whatever it is, the run goes on, and it is tried again
             _tell(error, said, say)
-    _leave_soon()
     if tracker is not None:
         try:
             _give(tracker, waiting)
             tracker.end(status)
         except Exception as error:  # noqa: BLE001
             _tell(error, said, say)
-
-
-def _leave_soon() -> None:
-    """End this process in a while, whatever a library still waits for: nobody is left who would end it."""
-    timer = threading.Timer(LAST_S, os._exit, [1])
-    timer.daemon = True
-    timer.start()
 
 
 def _give(tracker: Tracker, waiting: deque[dict[str, Any]]) -> None:
@@ -183,6 +175,14 @@ class MLflow:
         self._client.set_terminated(self._id, {"complete": "FINISHED", "stopped": "KILLED"}.get(status, "FAILED"))
 
 
+def _messages() -> Iterator[str]:
+    """Yield what the driver sends; after that this process ends in a while, whatever a library still waits for."""
+    yield from sys.stdin
+    timer = threading.Timer(LAST_S, os._exit, [1])
+    timer.daemon = True
+    timer.start()
+
+
 def _say(line: str) -> None:
     sys.__stdout__.write(line.replace("\n", " ") + "\n")  # type: ignore[union-attr]
     sys.__stdout__.flush()  # type: ignore[union-attr]
@@ -197,7 +197,7 @@ def main(name: str) -> None:
         "wandb": lambda first: WandB(first, _say),
         "mlflow": MLflow,
     }
-    serve(sys.stdin, makers[name], _say)
+    serve(_messages(), makers[name], _say)
 
 
 if __name__ == "__main__":
