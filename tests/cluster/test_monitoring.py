@@ -6,10 +6,16 @@ where it is installed (tests/monitoring/test_alerts.py), the rest is held to wha
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pytest
 import yaml
 
 from system.monitoring.files import made
@@ -78,3 +84,48 @@ def test_prometheus_reaches_the_port_of_the_metrics_and_no_other() -> None:
     assert monitor["spec"]["selector"] == policy["spec"]["podSelector"]
     assert [each["port"] for each in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
     assert {each["metadata"]["namespace"] for each in KUBERNETES} == {"tubelet"}
+
+
+def start(folder: Path, *programs: str) -> subprocess.Popen[str]:
+    """Start start.sh with stand-ins for programs, which write down what they were started with and that they ended."""
+    for name in programs:
+        stand_in = folder / name
+        stand_in.write_text(
+            f'#!/bin/bash\necho "$*" > {folder}/{name}.args\n'
+            f"trap 'touch {folder}/{name}.ended; exit' TERM\nwhile true; do sleep 0.05; done\n"
+        )
+        stand_in.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "PROMETHEUS": str(folder / "prometheus"),
+        "GRAFANA": str(folder / "grafana"),
+    }
+    command = ["bash", str(CLUSTER / "monitoring/start.sh"), str(folder / "data")]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until_there(*files: Path) -> None:
+    end = time.monotonic() + 30
+    while not all(file.is_file() and file.read_text() for file in files):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("programs", [("prometheus", "grafana"), ("prometheus",)])
+def test_the_script_starts_what_is_installed_and_ends_it_with_itself(tmp_path: Path, programs: tuple[str, ...]) -> None:
+    script = start(tmp_path, *programs)
+    until_there(*(tmp_path / f"{name}.args" for name in programs))
+    script.send_signal(signal.SIGTERM)
+    told, _ = script.communicate(timeout=30)
+    assert script.returncode == 0
+    assert all((tmp_path / f"{name}.ended").exists() for name in programs)
+    assert ("Prometheus alone" in told) == ("grafana" not in programs)
+    assert f"--config.file={CLUSTER}/monitoring/prometheus.yaml" in (tmp_path / "prometheus.args").read_text()
+
+
+def test_the_script_says_what_is_missing(tmp_path: Path) -> None:
+    script = start(tmp_path)
+    told, _ = script.communicate(timeout=30)
+    assert script.returncode == 2
+    assert "is not installed" in told
