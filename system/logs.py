@@ -44,8 +44,9 @@ class Context:
 
     def fields(self) -> dict[str, Any]:
         """Return what a record says."""
-        found = {"run": self.run, "role": self.role, "rank": self.rank, "attempt": self.attempt, "step": self.step}
-        return {name: value for name, value in found.items() if value not in ("", None)}
+        found: dict[str, Any] = {"run": self.run or None, "role": self.role, "rank": self.rank}
+        found |= {"attempt": self.attempt or None, "step": self.step if self.step >= 0 else None}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class _Process:

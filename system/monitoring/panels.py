@@ -7,9 +7,11 @@ from typing import Literal
 
 from system.monitoring.series import SERIES
 
-# Of our series, and of Ray's about the run's stream, which is named after it: NAME_ID_EXECUTION.
+# Of our series, and of Ray's about the run's stream, which is named after it: NAME_ID_EXECUTION. Before reading there
+# are but numbers of blocks.
 RUN = '{run=~"$run"}'
-STREAM = '{dataset=~"(${run:regex})_[0-9a-f]+_[0-9]+"}'
+STREAM = '{dataset=~"(${run:regex})_[0-9A-Za-z]+_[0-9]+", operator=~".*(_Read|_Decode|_Mask).*|split.*"}'
+QUEUES = STREAM.replace("_Read|", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Queue before each stage",
                 "short",
-                ((f"sum by (operator) (ray_data_operator_queued_blocks{STREAM})", "{{operator}}"),),
-                about="Blocks that wait for it. A full one: the stage is the slow one; all empty: the source is.",
+                ((f"sum by (operator) (ray_data_operator_queued_blocks{QUEUES})", "{{operator}}"),),
+                about="Blocks that wait for it; `split`: for the trainers. The stage behind a long one is the slow one.",
             ),
             Panel(
                 "Actors and tasks of each stage",

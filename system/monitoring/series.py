@@ -73,7 +73,7 @@ _DECLARED = (
     Series(
         "tubelet_slots_fallback", "slots", "Of these, the ones whose motion is from the fallback (motion.fallback)."
     ),
-    Series("tubelet_checkpoint_step", "steps", "Steps that the newest checkpoint of this start holds; -1: none yet."),
+    Series("tubelet_checkpoint_step", "steps", "Steps that the newest checkpoint holds; 0: none yet."),
     Series("tubelet_checkpoint_age_seconds", "s", "Since the newest checkpoint was committed, or since the start."),
     Series("tubelet_checkpoint_every_steps", "steps", "checkpoint.every_steps."),
     Series("tubelet_job_seconds", "s", "Where this job's time went; the parts add up to all of it.", ("run", "part")),

@@ -110,6 +110,7 @@ class WandB:
             self._run = wandb.init(resume="allow", settings=settings, **common)
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             say(f"{error}; what it would get is kept in {folder / 'wandb'}, for `wandb sync`")
+            wandb.teardown()  # or its service still holds the run
             self._run = wandb.init(mode="offline", settings=settings, **common)
         # A resumed run repeats steps; W&B's own steps only rise.
         self._run.define_metric("step")
@@ -138,6 +139,8 @@ class MLflow:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         if "MLFLOW_TRACKING_URI" not in os.environ:
             os.environ["MLFLOW_TRACKING_URI"] = f"file:{Path(first['folder']) / 'mlruns'}"
+            # MLflow asks for consent: its files get no new features. Its database needs the whole of it.
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         import mlflow  # noqa: PLC0415  an extra
 
         self._client = mlflow.MlflowClient()

@@ -99,7 +99,8 @@ def closed_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is not installed")
-def test_mlflow_keeps_one_run_for_all_jobs_of_a_run(tmp_path: Path) -> None:
+def test_mlflow_keeps_one_run_for_all_jobs_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     import mlflow
 
     first = {**FIRST, "folder": str(tmp_path)}
