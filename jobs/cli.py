@@ -108,6 +108,11 @@ class ProgressLine:
             self._told = time.monotonic()
             print(logs.told(line, **fields), flush=True)
 
+    def between(self, line: str) -> None:
+        """Tell a line that is not about progress."""
+        self.end()
+        say(line)
+
     def end(self) -> None:
         """Leave the line."""
         if self._open:

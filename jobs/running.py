@@ -167,13 +167,17 @@ def run_to_end(
         with _heeding_sigterm() as stop:
             if preflight:
                 after_connecting(recipe, say, fixed=here)
-            try:
-                ending = _train(recipe, state, Shift(book, lease, stop, stop_grace_s(os.environ)))
-            except BaseException:
-                for line in book.lines():
-                    say(line)
-                raise
-            return _close(recipe, index_uri, began, book, ending)
+            shift = Shift(book, lease, stop, stop_grace_s(os.environ))
+            line = ProgressLine()
+            # Around the closing, too: a service that does not answer delays neither summary nor picture.
+            with Trackers(recipe, line.between) as trackers:
+                try:
+                    ending = _train(recipe, state, shift, line, trackers)
+                except BaseException:
+                    for told in book.lines():
+                        say(told)
+                    raise
+                return _close(recipe, index_uri, began, book, ending)
 
 
 def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: Ending) -> dict[str, Any]:
@@ -200,16 +204,9 @@ def _opening(recipe: Recipe, state: RunState) -> str:
     )
 
 
-def _train(recipe: Recipe, state: RunState, shift: Shift) -> Ending:
-    line = ProgressLine()
+def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, trackers: Trackers) -> Ending:
     shown = -1
-
-    def tell(text: str) -> None:
-        line.end()
-        say(text)
-
-    exporter, trackers = Exporter(run=recipe.run.name), Trackers(recipe, tell)
-    watch = Watch(recipe, state, shift.book, exporter, tell)
+    watch = Watch(recipe, state, shift.book, Exporter(run=recipe.run.name), line.between)
 
     def show(values: dict[str, Any], schedule: Schedule) -> None:
         nonlocal shown
@@ -220,13 +217,13 @@ def _train(recipe: Recipe, state: RunState, shift: Shift) -> Ending:
             watch.saw(values)
             trackers.saw(values)
 
-    with trackers, watch:
+    with watch:
         try:
-            ending = train(recipe, state, say=tell, show=show, shift=shift)
-            trackers.ended("stopped" if ending == "stopped" else "complete")
-            return ending
+            ending = train(recipe, state, say=line.between, show=show, shift=shift)
         finally:
             line.end()
+    trackers.ended("stopped" if ending == "stopped" else "complete")
+    return ending
 
 
 def _outputs(state: RunState, folder: str) -> dict[str, str]:

@@ -125,7 +125,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Queue before each stage",
                 "short",
                 ((f"sum by (operator) (ray_data_operator_queued_blocks{QUEUES})", "{{operator}}"),),
-                about="Blocks that wait for it; `split`: for the trainers. The stage behind a long one is the slow one.",
+                about="Blocks that wait for it; `split`: for the trainers. The stage behind a long queue is slow.",
             ),
             Panel(
                 "Actors and tasks of each stage",

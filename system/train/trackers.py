@@ -31,8 +31,8 @@ from system.recipe import Recipe
 Say = Callable[[str], None]
 # Rows that wait for a tracker; the oldest are dropped.
 WAITING = 1000
-# How long the end of a run waits for all of its trackers, seconds.
-LAST_S = 20.0
+# How long the end of a job waits for all of its trackers, seconds; one that is told to stop has little time.
+LAST_S, STOPPED_S = 20.0, 3.0
 # The run's name among those of a tracker's project: it is the same for all jobs of a run.
 IDENTITY = "trackers.json"
 
@@ -143,6 +143,7 @@ class Trackers:
         self._recipe, self._say = recipe, say
         self._children: list[Child] = []
         self._next = 0
+        self._last_s = STOPPED_S  # until it is done: an error, too, is to be told soon
 
     def __enter__(self) -> Trackers:
         wanted = self._recipe.telemetry.trackers
@@ -156,7 +157,7 @@ class Trackers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        until = time.monotonic() + LAST_S
+        until = time.monotonic() + self._last_s
         for child in self._children:
             child.end(until)
 
@@ -185,5 +186,6 @@ class Trackers:
 
     def ended(self, status: str) -> None:
         """Say how the job ended: `complete`, `stopped` or `failed`."""
+        self._last_s = LAST_S if status == "complete" else STOPPED_S
         for child in self._children:
             child.put({"end": status})
