@@ -134,7 +134,7 @@ def test_wandb_without_a_key_keeps_its_files_for_later(tmp_path: Path) -> None:
     assert b"loss" in file.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long  # W&B gives up after 30 s
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `wandb` is not installed")
 def test_wandb_that_does_not_answer_keeps_its_files_for_later(tmp_path: Path) -> None:
     said = run_child(
