@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from system.data.dataset import SYNTHETIC, run_uri
 from system.data.sample import decoded_sample
 from system.data.sandbox import Sandbox
 from system.data.sources import candidates
-from system.errors import ClusterError, DataError, DecodeError, StorageFault
+from system.errors import ClusterError, DataError, DecodeError, RecipeError, StorageFault
 from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
@@ -261,9 +262,25 @@ def check_frozen(recipe: Recipe) -> Finding:
     return Finding("targets", f"the {' and the '.join(names)} can be loaded" if names else "need no network")
 
 
+def check_trackers(recipe: Recipe) -> Finding:
+    """See whether the libraries of the trackers are installed where the job runs.
+
+    Raises:
+        RecipeError: names the one that is not.
+    """
+    for name in recipe.telemetry.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(
+                f"telemetry.trackers={name} needs its library, which is not installed here: pip install"
+                f" 'tubelet[{name}]', or leave it out"
+            )
+    return Finding("trackers", ", ".join(recipe.telemetry.trackers) or "none")
+
+
 def before_connecting(recipe: Recipe, say: Say) -> None:
     """Run the checks that need no cluster."""
     check_layout(recipe)
+    check_trackers(recipe)
     check_data(recipe)
     check_storage(recipe)
     check_motion_weights(recipe)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from system import logs
 from system.errors import TubeletError
 
 # What is no terminal gets a progress line every so often, seconds; TUBELET_PROGRESS_S says otherwise.
@@ -26,7 +28,7 @@ STOPPED = 128 + signal.SIGTERM
 
 def say(line: str) -> None:
     """Tell the user a line."""
-    print(line, flush=True)
+    print(logs.told(line), flush=True)
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,21 +69,23 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a job and turn its errors into a sentence and an exit code."""
+    logs.begin(logs.Context(logs.style_of("auto")))
     try:
         with _sigterm_unwinds():
             code = main(sys.argv[1:] if arguments is None else arguments)
     except TubeletError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sentence = logs.told(f"{type(error).__name__}: {error}", logging.ERROR, error=type(error).__name__)
+        print(sentence, file=sys.stderr, flush=True)
         if os.environ.get("TUBELET_TRACEBACK"):
             traceback.print_exc()
         code = error.exit_code
     except SystemExit as ended:
         if ended.code not in (STOPPED, int(signal.SIGTERM)):  # Ray's own handler exits with the signal's number
             raise
-        print("stopped by SIGTERM", file=sys.stderr, flush=True)
+        print(logs.told("stopped by SIGTERM", logging.WARNING), file=sys.stderr, flush=True)
         code = STOPPED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+        print(logs.told("interrupted", logging.WARNING), file=sys.stderr, flush=True)
         code = 130
     sys.exit(code)
 
@@ -90,19 +94,24 @@ class ProgressLine:
     """One line that is written over on a terminal, and a plain line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
+        self._terminal = sys.stdout.isatty() and logs.context().style == "text"
         self._every_s = float(os.environ.get("TUBELET_PROGRESS_S") or PLAIN_EVERY_S)
         self._told, self._open = 0.0, False
 
-    def show(self, line: str, *, last: bool = False) -> None:
-        """Show the newest state."""
+    def show(self, line: str, *, last: bool = False, **fields: Any) -> None:
+        """Show the newest state; the fields are for who reads records."""
         if self._terminal:
             width = os.get_terminal_size().columns - 1
             print("\r" + line[:width].ljust(width), end="\n" if last else "", flush=True)
             self._open = not last
         elif last or time.monotonic() - self._told > self._every_s:
             self._told = time.monotonic()
-            print(line, flush=True)
+            print(logs.told(line, **fields), flush=True)
+
+    def between(self, line: str) -> None:
+        """Tell a line that is not about progress."""
+        self.end()
+        say(line)
 
     def end(self) -> None:
         """Leave the line."""

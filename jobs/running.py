@@ -14,9 +14,10 @@ from typing import Any
 
 from jobs.checks import Say, after_connecting, before_connecting
 from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
-from system import storage
+from system import logs, storage
 from system.data.dataset import check_rejected, ensure_index, run_uri
 from system.data.index import Index
+from system.monitoring.export import Exporter
 from system.recipe import Recipe
 from system.train.attempts import Ending, Shift, train
 from system.train.checkpoint import open_checkpoint
@@ -28,6 +29,8 @@ from system.train.manifest import step_uri
 from system.train.planned import told_plan
 from system.train.schedule import Schedule
 from system.train.summary import write_summary
+from system.train.trackers import Trackers
+from system.train.watch import Watch
 
 # Set by Ray in the driver of a submitted job.
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -37,6 +40,8 @@ RAYS_STOP_WAIT_S = 3.0
 # How long a job may take to stop where nobody says it, and what it needs of the time after its workers' end, seconds.
 GRACE_S = 60.0
 AFTERWARDS_S = 5.0
+# What a record of progress holds of the newest values of metrics.jsonl.
+PROGRESS = ("loss", "clips_per_s", "data_wait", "step_s", "grad_norm", "lr")
 
 
 def settled(recipe: Recipe, say: Say) -> Recipe:
@@ -67,6 +72,8 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
             "data": recipe.data.model_copy(update={"uri": uri}),
             "motion": motion.model_copy(update={"weights": weights}),
             "train": recipe.train.model_copy(update={"init_from": start}),
+            # The workers do not have this process's environment.
+            "telemetry": recipe.telemetry.model_copy(update={"logs": logs.style_of(recipe.telemetry.logs)}),
         }
     )
 
@@ -135,6 +142,7 @@ def run_to_end(
         LeaseError: if another job holds the run.
     """
     began = time.time()
+    logs.begin(logs.Context(logs.style_of(recipe.telemetry.logs), recipe.run.name))
     recipe = settled(recipe, say)
     warning = short_stop(os.environ)
     if warning:
@@ -160,13 +168,17 @@ def run_to_end(
         with _heeding_sigterm() as stop:
             if preflight:
                 after_connecting(recipe, say, fixed=here)
-            try:
-                ending = _train(recipe, state, Shift(book, lease, stop, stop_grace_s(os.environ)))
-            except BaseException:
-                for line in book.lines():
-                    say(line)
-                raise
-            return _close(recipe, index_uri, began, book, ending)
+            shift = Shift(book, lease, stop, stop_grace_s(os.environ))
+            line = ProgressLine()
+            # Around the closing, too: a service that does not answer delays neither summary nor picture.
+            with Trackers(recipe, line.between) as trackers:
+                try:
+                    ending = _train(recipe, state, shift, line, trackers)
+                except BaseException:
+                    for told in book.lines():
+                        say(told)
+                    raise
+                return _close(recipe, index_uri, began, book, ending)
 
 
 def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: Ending) -> dict[str, Any]:
@@ -174,11 +186,12 @@ def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: End
     folder, told_to_stop = run_uri(recipe), ending == "stopped"
     state = open_run(recipe, index_uri, say)
     outputs = _outputs(state, folder)
-    summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=told_to_stop, run_s=book.run_s)
+    told: dict[str, Any] = {"whole": book.whole, "told_to_stop": told_to_stop}
+    summary = write_summary(recipe, state, began, outputs, book.account, **told)
     if not told_to_stop:
         # After the summary: whatever the picture meets, the run is done and says so.
         outputs |= _picture(recipe, state)
-        summary = write_summary(recipe, state, began, outputs, book.account, told_to_stop=False, run_s=book.run_s)
+        summary = write_summary(recipe, state, began, outputs, book.account, **told)
     for line in [*_closing(summary), *book.lines(), *told_plan(summary["plan"])]:
         say(line)
     return summary
@@ -192,24 +205,27 @@ def _opening(recipe: Recipe, state: RunState) -> str:
     )
 
 
-def _train(recipe: Recipe, state: RunState, shift: Shift) -> Ending:
-    line = ProgressLine()
+def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, trackers: Trackers) -> Ending:
     shown = -1
+    watch = Watch(recipe, state, shift.book, Exporter(run=recipe.run.name), line.between)
 
     def show(values: dict[str, Any], schedule: Schedule) -> None:
         nonlocal shown
         if values["step"] != shown:
             shown = values["step"]
-            line.show(training_line(values, schedule.total))
+            logs.at(step=shown + 1)
+            fields: dict[str, Any] = {name: values.get(name) for name in PROGRESS}
+            line.show(training_line(values, schedule.total), **fields)
+            watch.saw(values)
+            trackers.saw(values)
 
-    def tell(text: str) -> None:
-        line.end()
-        say(text)
-
-    try:
-        return train(recipe, state, say=tell, show=show, shift=shift)
-    finally:
-        line.end()
+    with watch:
+        try:
+            ending = train(recipe, state, say=line.between, show=show, shift=shift)
+        finally:
+            line.end()
+    trackers.ended("stopped" if ending == "stopped" else "complete")
+    return ending
 
 
 def _outputs(state: RunState, folder: str) -> dict[str, str]:
@@ -253,6 +269,11 @@ def _closing(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"loss {summary['loss_first']:.4f} -> {summary['loss_last']:.4f}   {summary['clips_per_s']:.1f} clips/s"
             f"   data wait {summary['data_wait']:.1%}"
+        )
+    if summary["cost"] is not None:
+        cost = summary["cost"]
+        lines.append(
+            f"cost at {cost['price_per_hour']:g} an hour: {cost['job']:.2f} of this job, {cost['run']:.2f} in all"
         )
     if summary["told_to_stop"]:
         lines.append("stopped by SIGTERM; the same command goes on from here")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobs.cli import STOPPED, ProgressLine, parser, recipe_arguments, run, say
 from system.errors import RecipeError, RunError
+from system.logs import heard
 from system.recipe import load_recipe
 from system.submit.order import check_address, make_order, submission_id, told_storage
 
@@ -77,6 +78,7 @@ class _View:
 
     def line(self, text: str) -> None:
         """Show a line of the job's."""
+        text = heard(text)  # telemetry.logs=json: records are for machines
         if PROGRESS.match(text):
             self._progress.show(text)
         else:
@@ -121,7 +123,7 @@ def _told_end(job: str, seen: Seen) -> int:
 
 def _tell_status(cluster: Dashboard, job: str) -> int:
     seen = cluster.status(job)
-    lines = cluster.words(job).splitlines()
+    lines = [heard(line) for line in cluster.words(job).splitlines()]
     progress = next((line for line in reversed(lines) if PROGRESS.match(line)), None)
     say("\n".join(filter(None, [f"{job}: {seen.status}", seen.message if seen.ended else None, progress])))
     return 0

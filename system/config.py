@@ -244,3 +244,12 @@ class TelemetrySection(Section):
     log_every_steps: int = free(10, ge=1)
     tensorboard: bool = free(True)
     picture_clips: int = free(4, ge=0, le=16, description="Clips on the picture at the end; 0: no picture.")
+    price_per_hour: float | None = free(
+        None, ge=0, description="Of all that the run holds, in any currency: its cost is then exported and summed up."
+    )
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = free(
+        (), description="Services that get the logged steps as well; keys and addresses are taken of the environment."
+    )
+    logs: Literal["auto", "text", "json"] = free(
+        "auto", description="How lines are written; `auto`: as TUBELET_LOGS says, else as text."
+    )

@@ -24,13 +24,14 @@ LAYERS = (
     ("system.methods",),
     ("system.motion", "system.models"),
     ("system.core", "system.range_file", "system.seekable"),
-    ("system.storage", "system.config", "system.lazy", "system.collection"),
+    ("system.storage", "system.config", "system.lazy", "system.collection", "system.logs", "system.monitoring"),
     ("system.errors", "system"),
 )
 RAY = {
     "system.submit.client",
     "system.chaos.cluster",
     "system.benchmark.streaming",
+    "system.monitoring.export",
     *(
         "system.data.clock",
         "system.data.coordinating",

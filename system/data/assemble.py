@@ -148,6 +148,11 @@ def capped_blocks(recipe: Recipe, num_ranks: int) -> int:
     return sum(cap_of(recipe, cell) for cell in cells_for(recipe, num_ranks))
 
 
+def lookahead_blocks(recipe: Recipe, num_ranks: int) -> int:
+    """Return how many blocks may be read ahead of the trainers by all streams of a number of ranks."""
+    return sum(lookahead_of(recipe, cell) for cell in cells_for(recipe, num_ranks))
+
+
 def lookahead(spec: StreamSpec) -> int:
     """Return how many blocks may be read ahead of a stream's trainers."""
     return lookahead_of(spec.recipe, spec.cell)

@@ -17,6 +17,7 @@ have come near its end; and a read actor waits until its block is within `data.l
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ from system.data.placing import Place, Role, device_kind
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.sharing import STREAMS, ShareMachines
 from system.data.trimming import TrimStatistics
+from system.monitoring.export import Exporter
 from system.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -116,16 +118,18 @@ class _Chunk:
 class _Work:
     """Tells the clock which block an actor works on, if that takes a while, and its end: two messages, no answer.
 
-    A message costs both sides a millisecond, and nobody asks who makes a block that is there in a moment.
+    A message costs both sides a millisecond, and nobody asks who makes a block that is there in a moment. How long the
+    work took is counted and exported.
     """
 
-    def __init__(self, role: Teller, clock: ClockHandle, cell: Cell) -> None:
-        self._role, self._clock, self._cell = role, clock, cell.index
+    def __init__(self, role: Teller, clock: ClockHandle, spec: StreamSpec) -> None:
+        self._role, self._clock, self._cell = role, clock, spec.cell.index
+        self._exporter = Exporter(run=spec.recipe.run.name, stage=role)
         self._name = (ray.get_runtime_context().get_actor_id() or "")[:8]
 
     @contextmanager
     def on(self, block: str) -> Iterator[None]:
-        told = threading.Event()
+        told, began = threading.Event(), time.monotonic()
 
         def tell() -> None:
             told.set()
@@ -142,12 +146,14 @@ class _Work:
             timer.join()  # so that the end is not told before the work
             if told.is_set():
                 self._clock.report.remote(PhaseReport(self._role, self._name, None, cell=self._cell))
+            self._exporter.add("tubelet_stage_busy_seconds", time.monotonic() - began)
+            self._exporter.add("tubelet_stage_blocks", 1)
 
 
 class _Read:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
         self._clock, self._ahead, self._layout, self._cell = clock, lookahead(spec), spec.layout, spec.cell
-        self._stage, self._work = makers.read(spec), _Work("read", clock, spec.cell)
+        self._stage, self._work = makers.read(spec), _Work("read", clock, spec)
 
     def __call__(self, batch: Batch) -> Batch:
         (stream,), (block,) = batch["stream"].tolist(), batch["block"].tolist()
@@ -160,7 +166,7 @@ class _Decode:
     def __init__(self, spec: StreamSpec, clock: ClockHandle, makers: Makers) -> None:
         with paused():
             self._stage, self._layout = makers.decode(spec), spec.layout
-            self._work = _Work("decode", clock, spec.cell)
+            self._work = _Work("decode", clock, spec)
             if spec.recipe.needs_motion and masks_beside_decoding(spec.recipe):  # no other mask wants torch
                 import torch  # noqa: PLC0415  a second, and half a gigabyte of each actor
 
@@ -179,7 +185,7 @@ class _Mask:
         device = device_kind(my_gpus(), sees_cuda=torch.cuda.is_available(), insists=insists)
         clock.landed.remote(my_place("flow", ray.get_runtime_context().get_actor_id() or "", device))
         self._stage, self._layout = mask_stage(spec, device), spec.layout
-        self._work = _Work("mask", clock, spec.cell)
+        self._work = _Work("mask", clock, spec)
 
     def __call__(self, batch: Batch) -> Batch:
         with self._work.on(block_of(self._layout, int(batch["step"][0]), int(batch["slot"][0]))):
@@ -233,6 +239,7 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = No
             accelerator_type=resources.mask.accelerator,
         )
     made: Dataset = stream
+    made.set_name(recipe.run.name)  # the label of what Ray exports about it
     return made
 
 

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import ray
 
+from system import logs
 from system.config import fewest, most
 from system.data.clock import ClockHandle, make_clock
 from system.data.dataset import run_uri
@@ -214,6 +215,7 @@ class _Attempts:
         claim, book = self._shift.claim, self._shift.book
         self._there = {machine.node_id for machine in machines()}
         terms = Terms(claim.next_generation() if claim else 0, read_skips(self._run), book.reached)
+        logs.at(attempt=terms.generation)
         fit = Fit(Job(self._recipe, self._state.index.uri, clock, terms), ranks, gpu=self._gpu)
         while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
             self._look(seen, ranks)

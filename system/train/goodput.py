@@ -111,6 +111,11 @@ def summed(accounts: Sequence[Account]) -> Account:
     )
 
 
+def cost_of(account: Account, price_per_hour: float) -> float:
+    """Return what the time of a job or a run has cost, in the currency of the price."""
+    return price_per_hour * account.whole / 3_600_000
+
+
 def told_goodput(name: str, account: Account) -> str:
     """Return the line that says where the time went."""
     whole = max(1, account.whole)
@@ -190,9 +195,14 @@ class Book:
         return account(self._began, time.time(), self._attempts)
 
     @property
-    def run_s(self) -> float:
-        """What all jobs of the run have taken until now, seconds."""
-        return sum(each.whole for each in [*(record.account for record in self._before.values()), self.account]) / 1000
+    def attempts(self) -> int:
+        """Attempts of the job until now."""
+        return len(self._attempts)
+
+    @property
+    def whole(self) -> Account:
+        """Where the time of all of the run's jobs went until now."""
+        return summed([*(each.account for each in self._before.values()), self.account])
 
     def write(self) -> Account:
         """Write the record, and return the account in it."""
@@ -210,6 +220,5 @@ class Book:
         now = self.write()
         told = [told_goodput("this job", now)]
         if self._before:
-            every = [*(each.account for each in self._before.values()), now]
-            told.append(told_goodput(f"the run's {len(every)} jobs", summed(every)))
+            told.append(told_goodput(f"the run's {1 + len(self._before)} jobs", self.whole))
         return told

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from system import storage
+from system import logs, storage
 from system.core.plan import StepLayout
 from system.data.assemble import flow_device, layout_for, masks_beside_decoding
 from system.data.columns import Batch
@@ -35,6 +36,7 @@ from system.train.loop import Loop
 from system.train.progress import Progress, progress_from
 from system.train.saving import Books, Keeper, RunFacts
 from system.train.schedule import schedule_of
+from system.train.standing import Standing
 from system.train.sums import Wanted
 from system.train.telemetry import Metrics
 from system.train.torch_engine import rank_and_size
@@ -105,13 +107,15 @@ def train_rank(
     state = {**_state(recipe, index, size), "frozen": digests}
     made = _made(recipe, size, terms.generation)
     facts = RunFacts(folder, shapes, state, layout.slots_per_step, made, fenced)
-    keeper = _keeper(recipe, facts, engine, index, metrics, checkpoint)
+    standing = Standing(size, from_step)
+    keeper = _keeper(recipe, facts, engine, _books(folder, index, metrics, standing), checkpoint)
     on_device = {name: module.to(device) for name, module in frozen.items()}
-    on_step = _telling(recipe, schedule.stop, metrics, watchers)
+    on_step = _telling(recipe, schedule.stop, metrics, standing, watchers)
     hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
     try:
         return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
     except Exception as error:
+        logs.log(f"training ends: {error}", logging.ERROR, error=type(error).__name__)
         try:
             keeper.settle()
         except Exception as late:  # noqa: BLE001  what ended the training is what counts
@@ -137,29 +141,38 @@ def _engine(
 
 
 def _telling(
-    recipe: Recipe, stop: int, metrics: Metrics | None, watchers: Watchers
+    recipe: Recipe, stop: int, metrics: Metrics | None, standing: Standing, watchers: Watchers
 ) -> Callable[[Progress, Values], None]:
     """Return what is called after each step: it logs the steps that are to be logged, and tells all."""
 
     def on_step(after: Progress, values: Values) -> None:
+        logs.at(step=after.step)
         logged = after.step % recipe.telemetry.log_every_steps == 0 or after.step in (1, stop)
         if metrics is not None and logged:
             metrics.write({key: value for key, value in values.items() if key != "seconds"})
-        watchers.on_step(values)
+        if logged:
+            logs.log(f"step {values['step']}: loss {values['loss']:.4f}, data wait {values['data_wait']:.1%}", **values)
+        watchers.on_step({**values, "standing": standing.after(after)} if metrics is not None else values)
 
     return on_step
 
 
-def _keeper(
-    recipe: Recipe,
-    facts: RunFacts,
-    engine: Engine,
-    index: Index,
-    metrics: Metrics | None,
-    checkpoint: Checkpoint | None,
-) -> Keeper:
-    """Make what keeps a start's checkpoints; rank 0 keeps metrics and the list of bad videos with them."""
-    books = Books(metrics.flush, QuarantineFile(facts.run, index).write) if metrics is not None else Books()
+def _books(folder: str, index: Index, metrics: Metrics | None, standing: Standing) -> Books:
+    """Return what rank 0 keeps with the checkpoints, metrics and the list of bad videos; the others: nothing."""
+    if metrics is None:
+        return Books()
+    quarantine = QuarantineFile(folder, index)
+
+    def after(progress: Progress) -> None:
+        standing.kept(progress)
+        logs.log(f"checkpoint {progress.step} is committed", checkpoint=progress.step)
+        quarantine.write(progress)
+
+    return Books(metrics.flush, after)
+
+
+def _keeper(recipe: Recipe, facts: RunFacts, engine: Engine, books: Books, checkpoint: Checkpoint | None) -> Keeper:
+    """Make what keeps a start's checkpoints."""
     last = checkpoint.ledger if checkpoint else None
     return Keeper(facts, recipe.checkpoint, engine.fragments, books, last, recipe.resources.worker_timeout_s)
 
@@ -236,6 +249,7 @@ class QuarantineFile:
         for video_id in [video_id for video_id in bad if video_id not in self._lines]:
             row, (code, reason) = self._index.row(video_id), progress.quarantine[video_id]
             values = {"video_id": video_id, "uri": row.uri, "name": row.name, "code": code, "reason": reason}
+            logs.log(f"{row.name} cannot be read: {reason}", logging.WARNING, video_id=video_id, code=code)
             self._lines[video_id] = json.dumps(values)
         self._lines = {video_id: self._lines[video_id] for video_id in bad}
         storage.write(self._uri, "".join(f"{line}\n" for line in self._lines.values()).encode())

@@ -10,7 +10,7 @@ from system import storage
 from system.data.dataset import run_uri
 from system.data.index import read_rejected
 from system.recipe import Recipe
-from system.train.goodput import Account
+from system.train.goodput import Account, cost_of
 from system.train.launch import RunState
 from system.train.planned import compared
 from system.train.telemetry import read_metrics
@@ -27,7 +27,7 @@ def write_summary(
     spent: Account,
     *,
     told_to_stop: bool,
-    run_s: float | None = None,
+    whole: Account | None = None,
 ) -> dict[str, Any]:
     """Write summary.json: how the run stands, in plain values.
 
@@ -38,7 +38,7 @@ def write_summary(
         outputs: places of what was written, by name.
         spent: where this job's time went.
         told_to_stop: the job was ended before the run's stop.
-        run_s: what all jobs of the run have taken, this one among them; default: what this one has.
+        whole: where the time of all jobs of the run went; default: there was this one.
     """
     folder = run_uri(recipe)
     try:
@@ -60,6 +60,7 @@ def write_summary(
         "data_wait": _mean([row["data_wait"] for row in rows[1:]] or [0.0]),
         "job_s": time.time() - began,
         "told_to_stop": told_to_stop,
+        "cost": _cost(recipe, spent, whole or spent),
         "goodput_ms": {"whole": spent.whole, **spent.parts, "idle_was": dict(spent.idle)},
         "rejected_at_indexing": [{"name": bad.name, "reason": bad.reason} for bad in rejected[:NAMED]],
         "num_rejected_at_indexing": len(rejected),
@@ -74,10 +75,16 @@ def write_summary(
         "motion_fallback": recipe.motion.fallback,
         "outputs": outputs,
     }
-    taken = summary["job_s"] if run_s is None else run_s
-    summary["plan"] = compared(folder, recipe, {**summary, "run_s": taken})
+    summary["plan"] = compared(folder, recipe, {**summary, "run_s": (whole or spent).whole / 1000})
     storage.write(storage.join(folder, "summary.json"), json.dumps(summary, indent=1).encode())
     return summary
+
+
+def _cost(recipe: Recipe, job: Account, run: Account) -> dict[str, float] | None:
+    price = recipe.telemetry.price_per_hour
+    if price is None:
+        return None
+    return {"price_per_hour": price, "job": cost_of(job, price), "run": cost_of(run, price)}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
+from system import logs
 from system.collection import resume
 from system.data.assemble import cells_for, layout_for
 from system.data.clock import ClockHandle, Wish, clock_of, wait_for
@@ -24,6 +25,7 @@ from system.data.dataset import run_uri
 from system.data.pipeline import my_gpus, my_place
 from system.data.placing import device_kind
 from system.errors import StreamFault
+from system.monitoring.export import Exporter
 from system.recipe import Recipe
 from system.train.group import imported
 from system.train.streams import STREAM, Job
@@ -136,6 +138,8 @@ def train_worker(job: Job) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
+    style = logs.style_of(job.recipe.telemetry.logs)
+    logs.log_to_stderr(logs.Context(style, job.recipe.run.name, "rank", rank, job.terms.generation))
     torch.set_num_threads(max(1, int(job.recipe.resources.cpus_per_worker)))
     # The stream's processes start while this one imports networks, and reads and decodes while it builds them.
     stream = _Stream(ray.train.get_dataset_shard(STREAM))
@@ -152,8 +156,13 @@ def train_worker(job: Job) -> None:
         if steps.leads:
             clock.advance.remote(steps.cell.before(number + 1) - 1)
 
+    exporter = Exporter(run=job.recipe.run.name, rank=str(rank))
+
     def on_step(values: Values) -> None:
         steps.done(values)
+        # Of each rank: in rank 0's own numbers another one that starves is a slow sum over ranks.
+        exporter.add("tubelet_rank_steps", 1)
+        exporter.add("tubelet_rank_data_wait_seconds", values["data_wait"] * values["step_s"])
         if rank == 0:
             job.clock.advance.remote(steps.first_block(), values)
         if steps.leads and clock is not job.clock:
@@ -162,6 +171,8 @@ def train_worker(job: Job) -> None:
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
     job.clock.landed.remote(my_place("trainers", str(rank), device.type))
+    logs.at(step=from_step)
+    logs.log(f"rank {rank} of {size} starts at step {from_step} on {device}", ranks=size, device=str(device))
     tell = lambda report: clock.report.remote(replace(report, cell=steps.cell.index))  # noqa: E731
     edges = Edges(tell, partial(keep_stacks, run_uri(job.recipe)))
     with Watchdog(rank, patience_for(job.recipe.resources.worker_timeout_s), edges) as watchdog:

@@ -23,6 +23,7 @@ from tests.cluster.files import CLUSTER, ROOT, read, rename, slurm_machines
 
 SCRIPT = CLUSTER / "slurm/pretrain.sbatch"
 SHELL = {"sky.yaml": read("sky.yaml")["run"], "slurm/pretrain.sbatch": SCRIPT.read_text()}
+SHELL["monitoring/start.sh"] = (CLUSTER / "monitoring/start.sh").read_text()
 # Of sbatch, the long forms that the script may use.
 SBATCH = {
     *("job-name", "partition", "nodes", "ntasks-per-node", "cpus-per-task", "mem", "time", "signal", "requeue"),

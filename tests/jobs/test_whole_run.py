@@ -12,6 +12,7 @@ import pytest
 from jobs import pretrain
 from system import storage
 from system.data.synthetic import moving_video
+from system.monitoring.series import RAYS, SERIES
 from system.recipe import load_recipe
 from system.train.checkpoint import complete_steps, open_checkpoint
 from system.train.planned import write_plan
@@ -19,6 +20,7 @@ from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
 from tests.jobs.processes import job
+from tests.jobs.scraped import OFTEN, Scraper
 from tests.jobs.test_arguments import Output, code_of
 
 pytestmark = pytest.mark.ray
@@ -31,6 +33,7 @@ OVERRIDES = [
     "train.steps=16",
     "telemetry.tensorboard=true",
     "data.max_bad_ratio=0.5",
+    "telemetry.price_per_hour=20",
     # A fifth frame is decoded, and half of the hidden tokens are predicted.
     "method.name=motionmae",
     "method.decoder_mask=running_cell",
@@ -72,8 +75,9 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     assert reached < 16
     promise = {"clips_per_s": 1e6, "limit": "decode", "hours": 1e-6, "clips": 256, "worker": "2 x a dream"}
     write_plan(run, load_recipe(RECIPES / "smoke.yaml", OVERRIDES), promise, {})
-    with job("jobs.pretrain", *given) as second:
+    with job("jobs.pretrain", *given, **OFTEN) as second, Scraper(second.process.pid) as scraper:
         told = second.wait()
+    check_numbers(scraper, reached)
     assert "plan: 1e+06 clips/s on 2 x a dream, limited by decode; measured" in told
     assert f"resuming at step {reached}: whole" in told
     assert "complete: step 16 of 16, 256 clips" in told
@@ -82,6 +86,21 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     check_folder(run)
     assert code_of(pretrain.main, *given) == 0
     assert "the run whole is complete" in capsys.readouterr().out
+
+
+def check_numbers(scraper: Scraper, reached: int) -> None:
+    """Every series that the dashboard and the alerts read had a value while the run went on."""
+    not_here = {"ray_tubelet_mfu_ratio", "ray_node_gpus_utilization", "ray_node_gram_used"}  # no GPU
+    wanted = {*(series.exported for series in SERIES.values()), *RAYS} - not_here
+    assert not {name for name in wanted if not scraper.newest[name]}
+    for series in SERIES.values():
+        if series.exported not in not_here:
+            assert set(scraper.of(series.exported, "run")) == {"whole"}, series.name
+    assert reached < scraper.of("ray_tubelet_step", "run")["whole"] <= 16
+    assert set(scraper.of("ray_tubelet_rank_steps_total", "rank")) == {"0", "1"}
+    assert set(scraper.of("ray_tubelet_stage_blocks_total", "stage")) == {"read", "decode"}
+    assert sum(scraper.of("ray_tubelet_decode_errors", "code").values()) > 0, "damaged.mp4 is among the videos"
+    assert any(name.startswith("whole_") for name in scraper.of("ray_data_operator_queued_blocks", "dataset"))
 
 
 def check_folder(run: str) -> None:
@@ -94,6 +113,7 @@ def check_folder(run: str) -> None:
     bad = rejected | summary["quarantined"]
     assert {"truncated.mp4", "empty.mp4", "text.mp4", "playlist.mp4", "damaged.mp4"} <= set(bad)
     assert all(bad.values())
+    assert summary["cost"]["run"] > summary["cost"]["job"] > 0
     assert not {name for name in bad if name.startswith("moving")}
     real = {path.name for path in REAL_VIDEOS.glob("*.m*")} if REAL_VIDEOS.is_dir() else set()
     assert not real & set(bad)

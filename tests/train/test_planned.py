@@ -92,7 +92,9 @@ def test_the_summary_of_a_run_holds_the_comparison(generated: Path) -> None:
     metrics.close()
     write_plan(run_uri(recipe), recipe, PROMISE, {})
     state = open_run(recipe, ensure_index(recipe), print)
-    summary = write_summary(recipe, state, 0.0, {}, account(0.0, 1.0, []), told_to_stop=False, run_s=9.0)
+    summary = write_summary(
+        recipe, state, 0.0, {}, account(0.0, 1.0, []), told_to_stop=False, whole=account(0.0, 9.0, [])
+    )
     assert summary["clips_per_s"] == 32  # 16 clips in half a second
     assert summary["plan"]["ratio"]["clips_per_s"] == pytest.approx(0.8)
     assert summary["plan"]["measured"]["hours"] == pytest.approx(9 / 3600)

@@ -1,0 +1,195 @@
+"""What the driver exports of a run: gauges, made of the trainers' last word and of the book of the job's time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from system.monitoring.export import Sink
+from system.monitoring.series import CODES
+from system.recipe import Recipe
+from system.train.goodput import Account, Book, cost_of
+from system.train.launch import RunState
+
+# How often numbers are given to Ray, which sends them off every ten seconds and forgets gauges after twenty.
+EVERY_S = 5.0
+# Trainers that have been silent for so many steps, and seconds, have no throughput.
+SILENT_STEPS, SILENT_S = 3, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A gauge's value: of a series, and of one of its labels besides the run where it has more."""
+
+    name: str
+    value: float
+    label: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change during a job.
+
+    Attributes:
+        steps: of the whole run.
+        videos: of the index.
+        every_steps: from checkpoint to checkpoint.
+        bad_limit: data.max_bad_ratio.
+        price_per_hour: None: not given.
+    """
+
+    steps: int
+    videos: int
+    every_steps: int
+    bad_limit: float
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the driver knows at one time.
+
+    Attributes:
+        now: seconds since 1970.
+        silent_s: since the trainers' last word.
+        unkept_s: since the newest checkpoint.
+        attempts: of this job.
+        job: where its time went.
+        run: the same of all jobs of the run.
+    """
+
+    now: float
+    silent_s: float
+    unkept_s: float
+    attempts: int
+    job: Account
+    run: Account
+
+
+# Values of metrics.jsonl by the series that they are.
+_OF_STEPS = {
+    "tubelet_step_seconds": "step_s",
+    "tubelet_data_wait_ratio": "data_wait",
+    "tubelet_loss": "loss",
+    "tubelet_grad_norm": "grad_norm",
+    "tubelet_learning_rate": "lr",
+    "tubelet_mfu_ratio": "mfu",
+}
+_OF_STANDING = {
+    "tubelet_ranks": "ranks",
+    "tubelet_checkpoint_step": "checkpoint",
+    "tubelet_bad_ratio": "bad_ratio",
+    "tubelet_slots": "slots",
+    "tubelet_slots_substituted": "substituted",
+    "tubelet_slots_skipped": "skipped",
+    "tubelet_slots_fallback": "fallback",
+}
+
+
+def _share(account: Account) -> float:
+    return account.parts["compute"] / max(1, account.whole)
+
+
+def readings(facts: Facts, values: Mapping[str, Any], at: Moment) -> list[Reading]:
+    """Return the gauges of a moment.
+
+    Args:
+        facts: of the job.
+        values: the trainers' last word, with `standing`; empty before their first step.
+        at: what else is known.
+    """
+    found = [
+        Reading("tubelet_steps_planned", facts.steps),
+        Reading("tubelet_videos", facts.videos),
+        Reading("tubelet_bad_ratio_limit", facts.bad_limit),
+        Reading("tubelet_checkpoint_every_steps", facts.every_steps),
+        Reading("tubelet_silence_seconds", at.silent_s),
+        Reading("tubelet_checkpoint_age_seconds", at.unkept_s),
+        Reading("tubelet_attempts", at.attempts),
+        *(Reading("tubelet_job_seconds", ms / 1000, ("part", part)) for part, ms in at.job.parts.items()),
+        Reading("tubelet_goodput_ratio", _share(at.job)),
+        Reading("tubelet_run_goodput_ratio", _share(at.run)),
+    ]
+    if facts.price_per_hour is not None:
+        found.append(Reading("tubelet_price_per_hour", facts.price_per_hour))
+        found.append(Reading("tubelet_cost", cost_of(at.run, facts.price_per_hour)))
+    return found + (_told(values, at) if values else [])
+
+
+def _told(values: Mapping[str, Any], at: Moment) -> list[Reading]:
+    """Return the gauges of the trainers' last word."""
+    standing: Mapping[str, Any] = values.get("standing", {})
+    stands = at.silent_s > max(SILENT_S, SILENT_STEPS * values["step_s"])
+    errors: Mapping[str, int] = standing.get("errors", {})
+    return [
+        Reading("tubelet_step", values["step"] + 1),
+        Reading("tubelet_clips_per_second", 0.0 if stands else values["clips_per_s"]),
+        Reading("tubelet_trainer_memory_bytes", values["rss_mb"] * 2**20),
+        *(Reading(name, values[key]) for name, key in _OF_STEPS.items() if values.get(key) is not None),
+        *(Reading(name, standing[key]) for name, key in _OF_STANDING.items() if key in standing),
+        Reading("tubelet_quarantined_videos", sum(errors.values())),
+        # Also those that have not happened: a series that begins at 3 has not risen.
+        *(Reading("tubelet_decode_errors", errors.get(code, 0), ("code", code)) for code in {*CODES, *errors}),
+    ]
+
+
+class Watch:
+    """The driver's part: a thread that gives the gauges to a sink, as long as a job trains.
+
+    Args:
+        recipe: of the run.
+        state: from `open_run`.
+        book: of the job's time.
+        sink: takes them.
+        say: takes a line for the user, if the sink breaks.
+    """
+
+    def __init__(self, recipe: Recipe, state: RunState, book: Book, sink: Sink, say: Callable[[str], None]) -> None:
+        self._facts = Facts(
+            state.schedule.total,
+            state.index.num_videos,
+            recipe.checkpoint.every_steps,
+            recipe.data.max_bad_ratio,
+            recipe.telemetry.price_per_hour,
+        )
+        self._book, self._sink, self._say = book, sink, say
+        self._values: Mapping[str, Any] = {}
+        self._kept, self._kept_at = state.progress.step, time.time()
+        self._told_at = time.time()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def saw(self, values: Mapping[str, Any]) -> None:
+        """Take the trainers' newest values."""
+        self._values, self._told_at = values, values.get("told_at", time.time())
+        kept = values.get("standing", {}).get("checkpoint", self._kept)
+        if kept != self._kept:
+            self._kept, self._kept_at = kept, time.time()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                ended = self._end.wait(EVERY_S)
+                self.export()
+                if ended:
+                    return
+        except Exception as error:  # noqa: BLE001  numbers that nobody gets are no reason to end a run
+            self._say(f"no more metrics are exported: {error}")
+
+    def export(self) -> None:
+        """Give the gauges of now to the sink."""
+        now, book = time.time(), self._book
+        moment = Moment(now, now - self._told_at, now - self._kept_at, book.attempts, book.account, book.whole)
+        for reading in readings(self._facts, self._values, moment):
+            self._sink.set(reading.name, reading.value, **dict([reading.label] if reading.label else []))
