@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.cli import STOPPED, ProgressLine, parser, recipe_arguments, run, say
+from system.access import send_token
 from system.errors import RecipeError, RunError
 from system.recipe import load_recipe
-from system.submit.order import check_address, make_order, submission_id, told_storage
+from system.submit.order import check_address, elsewhere, make_order, submission_id, told_storage
 
 if TYPE_CHECKING:
     from system.submit.client import Dashboard
@@ -35,8 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     recipe = load_recipe(given.recipe, given.overrides, told=told)
     order = make_order(recipe, given.recipe, given.overrides, Path(given.folder))
     address = check_address(address, os.environ)
-    from system.submit.client import Dashboard  # noqa: PLC0415  a second, and mistakes are told before it
+    send_token(os.environ)
+    from system.submit.client import Dashboard, refuse_open  # noqa: PLC0415  a second, and mistakes are told before it
 
+    if elsewhere(address):
+        refuse_open(address)
     cluster = Dashboard(address)
     newest = cluster.newest(order.name)
     job = submission_id(order.name, newest)

@@ -17,6 +17,7 @@ import ray
 import torch
 from ray._private import internal_api
 
+from system.access import make_token
 from system.benchmark.stand_in import CountDecode
 from system.benchmark.timing import Stopwatch
 from system.data.assemble import Makers, StreamSpec, lookahead
@@ -46,6 +47,7 @@ def session(cpus: int, store_bytes: int) -> Iterator[None]:
         return
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    make_token(os.environ)
     folder = tempfile.mkdtemp(prefix="tb", dir="/tmp")  # short: paths of sockets have 107 characters
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(

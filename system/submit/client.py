@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,25 @@ T = TypeVar("T")
 ANSWER_S = 60.0
 UPLOAD_S = 600.0
 SILENCE_S = 60.0
+# Longest wait for a dashboard's answer to a stranger, seconds.
+STRANGER_S = 10.0
+
+
+def refuse_open(address: str) -> None:
+    """Refuse a cluster that lists its jobs to somebody who sends no token: anybody there could submit, or be it.
+
+    Raises:
+        ClusterError: if it does. One that does not answer is left to whoever speaks to it next.
+    """
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=STRANGER_S):
+            pass
+    except (OSError, ValueError):  # 401 is one of these
+        return
+    raise ClusterError(
+        f"{address} takes jobs from anybody: it asks for no token. Start it with RAY_AUTH_MODE=token, as the files in"
+        " cluster/ do, and keep its dashboard to its own machine; then submit through a tunnel (docs/clusters.md)"
+    )
 
 
 class _Timely(JobSubmissionClient):
