@@ -63,7 +63,9 @@ def imported(path: Path) -> set[str]:
 
 
 def keyword(call: ast.Call, name: str) -> object:
-    return next((each.value.value for each in call.keywords if each.arg == name and isinstance(each.value, ast.Constant)), None)
+    return next(
+        (each.value.value for each in call.keywords if each.arg == name and isinstance(each.value, ast.Constant)), None
+    )
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
@@ -92,7 +94,11 @@ def test_recipes_are_read_by_a_loader_that_makes_plain_values() -> None:
 
 
 def test_no_switch_by_which_a_library_unpickles_is_on() -> None:
-    switches = ("RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA", "AUTOLOAD_EXTENSION_TYPE", "TORCH_FORCE_NO_WEIGHTS_ONLY")
+    switches = (
+        "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
+        "AUTOLOAD_EXTENSION_TYPE",
+        "TORCH_FORCE_NO_WEIGHTS_ONLY",
+    )
     for _, path in modules():
         assert not any(switch in path.read_text() for switch in switches)
 
