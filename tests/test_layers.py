@@ -24,7 +24,7 @@ LAYERS = (
     ("system.methods",),
     ("system.motion", "system.models"),
     ("system.core", "system.range_file", "system.seekable"),
-    ("system.storage", "system.config", "system.lazy", "system.collection"),
+    ("system.storage", "system.config", "system.lazy", "system.collection", "system.access", "system.secret_words"),
     ("system.errors", "system"),
 )
 RAY = {
