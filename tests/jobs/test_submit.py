@@ -31,7 +31,7 @@ STEPS = 400
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WANDB_API_KEY", "HF_TOKEN")
 SECRETS += ("MLFLOW_TRACKING_PASSWORD", "GOOGLE_API_KEY")
 # Files of a checkout that hold them.
-FILES = (".env", ".env.local", "mine.pem", "mine.key", ".aws/credentials", "jobs/auth_token")
+FILES = (".env", ".env.local", "store.env", "mine.pem", "mine.key", ".aws/credentials", "jobs/auth_token")
 
 
 def planted(where: str) -> dict[str, str]:
