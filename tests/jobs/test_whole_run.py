@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from math import isfinite
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobs import pretrain
@@ -16,7 +18,7 @@ from system.train.checkpoint import complete_steps, open_checkpoint
 from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
-from tests.jobs.processes import job
+from tests.jobs.processes import job, title
 from tests.jobs.test_arguments import Output, code_of
 
 pytestmark = pytest.mark.ray
@@ -68,7 +70,11 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
         assert "starting: whole, motionmae on" in first.output
     reached = complete_steps(run)[-1]
     assert reached < 16
-    with job("jobs.pretrain", *given) as second:
+    home = tmp_path / "home"
+    home.mkdir()
+    with job("jobs.pretrain", *given, HOME=str(home), RAY_AUTH_MODE=None) as second:
+        second.until(lambda: "step " in second.output)
+        check_token(home, second.process.pid)
         told = second.wait()
     assert f"resuming at step {reached}: whole" in told
     assert "complete: step 16 of 16, 256 clips" in told
@@ -77,6 +83,15 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     check_folder(run)
     assert code_of(pretrain.main, *given) == 0
     assert "the run whole is complete" in capsys.readouterr().out
+
+
+def check_token(home: Path, driver: int) -> None:
+    """A cluster that is started where nobody said anything about tokens asks for one that its user alone can read."""
+    path = home / ".ray" / "auth_token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    ray = [each for each in psutil.Process(driver).children(recursive=True) if "raylet" in title(each)]
+    assert ray
+    assert all(each.environ()["RAY_AUTH_MODE"] == "token" for each in ray)
 
 
 def check_folder(run: str) -> None:
