@@ -105,11 +105,13 @@ def dashboard(status: int) -> Iterator[str]:
 
 
 def test_a_dashboard_that_answers_strangers_is_refused_and_one_that_asks_for_a_token_is_not() -> None:
-    from system.submit.client import refuse_open
+    from system.submit.client import check_open
 
-    with dashboard(200) as address, pytest.raises(ClusterError, match="asks for no token"):
-        refuse_open(address)
+    with dashboard(200) as address:
+        with pytest.raises(ClusterError, match="asks for no token"):
+            check_open(address, elsewhere=True)
+        assert "asks for no token" in (check_open(address, elsewhere=False) or "")
     for status in (401, 403, 503):
         with dashboard(status) as address:
-            refuse_open(address)
-    refuse_open(address)  # gone: whoever speaks to it next says so
+            assert check_open(address, elsewhere=True) is None
+    assert check_open(address, elsewhere=True) is None  # gone: whoever speaks to it next says so

@@ -27,21 +27,33 @@ SILENCE_S = 60.0
 STRANGER_S = 10.0
 
 
-def refuse_open(address: str) -> None:
-    """Refuse a cluster that lists its jobs to somebody who sends no token: anybody there could submit, or be it.
+def is_open(address: str) -> bool:
+    """Say whether a dashboard lists its jobs to somebody who sends no token: anybody who reaches it could submit.
 
-    Raises:
-        ClusterError: if it does. One that does not answer is left to whoever speaks to it next.
+    One that does not answer is left to whoever speaks to it next.
     """
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=STRANGER_S):
-            pass
+            return True
     except (OSError, ValueError):  # 401 is one of these
-        return
-    raise ClusterError(
-        f"{address} takes jobs from anybody: it asks for no token. Start it with RAY_AUTH_MODE=token, as the files in"
-        " cluster/ do, and keep its dashboard to its own machine; then submit through a tunnel (docs/clusters.md)"
-    )
+        return False
+
+
+def check_open(address: str, *, elsewhere: bool) -> str | None:
+    """Refuse a cluster that takes jobs from anybody on its network; return a warning for one on this machine.
+
+    Raises:
+        ClusterError: if it is not on this machine and asks for no token.
+    """
+    if not is_open(address):
+        return None
+    what = f"{address} takes jobs from anybody who reaches it: it asks for no token"
+    if elsewhere:
+        raise ClusterError(
+            f"{what}. Start it with RAY_AUTH_MODE=token, as the files in cluster/ do, and keep its dashboard to its own"
+            " machine; then submit through a tunnel (docs/clusters.md)"
+        )
+    return f"{what} (docs/security.md)"
 
 
 class _Timely(JobSubmissionClient):

@@ -122,6 +122,13 @@ def elsewhere(address: str) -> bool:
     return not is_loopback(urlsplit(address).hostname or "")
 
 
+def told_clear_text(address: str) -> str | None:
+    """Return the warning for a dashboard to which the token goes for others to read; None: it does not."""
+    if not elsewhere(address) or urlsplit(address).scheme == "https":
+        return None
+    return f"the token goes to {address} in clear text: a tunnel to it does not show it (docs/clusters.md)"
+
+
 def told_storage(recipe: Recipe) -> str | None:
     """Return the warning for a run whose folder only one machine of the cluster would have; None: all see it."""
     where = recipe.run.storage
