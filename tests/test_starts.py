@@ -29,9 +29,9 @@ HEADS = [path for path in FILES if "ray start --head" in path.read_text() and pa
 KUBERAY = [path for path in FILES if re.search(r"^kind: Ray", path.read_text(), re.MULTILINE)]
 
 
-def found(path: Path) -> list[tuple[str, ast.Call, ast.AST]]:
+def found(path: Path) -> list[tuple[str, ast.Call, ast.FunctionDef]]:
     """Return the starts in a file with the functions that they stand in."""
-    out = []
+    out: list[tuple[str, ast.Call, ast.FunctionDef]] = []
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef):
             calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]

@@ -95,7 +95,9 @@ def noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tupl
     caches = (utils.resource_cache, utils.client_cache, config._get_subnets_or_die)
     with mock_aws():
         session = boto3.Session(region_name="us-west-2")
-        ec2 = session.client("ec2")
+        ec2, iam = session.client("ec2"), session.client("iam")
+        for name in ("tubelet-head", "tubelet-worker"):
+            iam.create_instance_profile(InstanceProfileName=name)
         group = ec2.create_security_group(GroupName="tubelet-cluster", Description="tubelet")["GroupId"]
         rule = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
         ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
@@ -147,8 +149,9 @@ def tags(kind: str, group: str) -> dict[str, str]:
 def test_who_calls_ray_up_and_the_head_have_the_rights_of_what_ray_calls_and_no_others(
     noted: list[tuple[str, dict[str, Any]]],
 ) -> None:
-    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+    from ray.autoscaler._private.aws import node_provider
 
+    AWSNodeProvider: Any = node_provider.AWSNodeProvider  # noqa: N806  untyped
     config = AWSNodeProvider.fillout_available_node_types_resources(check_ray_up(read("aws.yaml")))
     config = AWSNodeProvider.bootstrap_config(config)
     types = config["available_node_types"]

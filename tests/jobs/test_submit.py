@@ -28,8 +28,10 @@ from tests.conftest import REPOSITORY, TINY
 
 STEPS = 400
 # Variables that hold secrets on laptops and machines.
-SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WANDB_API_KEY", "HF_TOKEN")
-SECRETS += ("MLFLOW_TRACKING_PASSWORD", "GOOGLE_API_KEY")
+SECRETS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("WANDB_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "GOOGLE_API_KEY"),
+)
 # Files of a checkout that hold them.
 FILES = (".env", ".env.local", "store.env", "mine.pem", "mine.key", ".aws/credentials", "jobs/auth_token")
 
