@@ -16,13 +16,13 @@ import yaml
 from tests.cluster.files import CLUSTER, FILES, ROOT
 from tests.test_layers import modules
 
-# Calls that start Ray here, or lead to a cluster; and the modules that may.
-STARTS = {"ray.init", "Cluster", "JobSubmissionClient"}
+# Calls that start Ray here, or lead to a cluster (`_Timely` is a JobSubmissionClient); and the modules that may.
+STARTS = {"ray.init", "Cluster", "JobSubmissionClient", "_Timely"}
 KNOWN = {
     ("system.train.launch", "ray.init"),
     ("system.benchmark.streaming", "ray.init"),
     ("system.chaos.cluster", "Cluster"),
-    ("system.submit.client", "JobSubmissionClient"),
+    ("system.submit.client", "_Timely"),
 }
 # Files that start heads, and those that have one started.
 HEADS = [path for path in FILES if "ray start --head" in path.read_text() and path.suffix != ".md"]
