@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The venv's python runs everything; `uv run` would make each Ray worker start through uv.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: setup demo test test-fast test-long lint format lock clean
+.PHONY: setup demo test test-fast test-long lint format lock audit clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,10 @@ $(STAMP): requirements.lock
 lock:
 	.uv/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	    --extra dev pyproject.toml -o requirements.lock
+
+# Asks a service for known advisories of what is locked; says NOT AUDITED where none answers.
+audit: setup
+	$(PY) .ci/audit.py
 
 demo: setup
 	$(PY) -m jobs.demo $(if $(VIDEOS),--videos "$(VIDEOS)")
@@ -40,14 +44,14 @@ test-long: setup
 	$(PY) -m pytest -m long -s
 
 lint: setup
-	$(VENV)/bin/ruff format --check system jobs tests
-	$(VENV)/bin/ruff check system jobs tests
+	$(VENV)/bin/ruff format --check system jobs tests .ci
+	$(VENV)/bin/ruff check system jobs tests .ci
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell system jobs tests docs cluster README.md
 
 format: setup
-	$(VENV)/bin/ruff format system jobs tests
-	$(VENV)/bin/ruff check --fix system jobs tests
+	$(VENV)/bin/ruff format system jobs tests .ci
+	$(VENV)/bin/ruff check --fix system jobs tests .ci
 
 clean:
 	rm -rf $(VENV) .uv runs

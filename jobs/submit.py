@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.cli import STOPPED, ProgressLine, parser, recipe_arguments, run, say
+from system.access import send_token
 from system.errors import RecipeError, RunError
 from system.logs import heard
 from system.recipe import load_recipe
-from system.submit.order import check_address, make_order, submission_id, told_storage
+from system.submit.order import check_address, elsewhere, make_order, submission_id, told_clear_text, told_storage
 
 if TYPE_CHECKING:
     from system.submit.client import Dashboard
@@ -36,8 +37,10 @@ def main(arguments: Sequence[str]) -> int:
     recipe = load_recipe(given.recipe, given.overrides, told=told)
     order = make_order(recipe, given.recipe, given.overrides, Path(given.folder))
     address = check_address(address, os.environ)
-    from system.submit.client import Dashboard  # noqa: PLC0415  a second, and mistakes are told before it
+    send_token(os.environ)
+    from system.submit.client import Dashboard, check_open  # noqa: PLC0415  a second, and mistakes are told before it
 
+    open_to_all = check_open(address, elsewhere=elsewhere(address))
     cluster = Dashboard(address)
     newest = cluster.newest(order.name)
     job = submission_id(order.name, newest)
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             return _tell_status(cluster, job)
         if given.stop:
             return _stop(cluster, job)
-    for line in [*told, *filter(None, [told_storage(recipe)])]:
+    for line in [*told, *filter(None, [told_storage(recipe), told_clear_text(address), open_to_all])]:
         say(line)
     job, new = cluster.submit(order)
     say(f"{'submitted' if new else 'under way, and followed from its beginning'}: {job} at {address}")

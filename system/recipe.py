@@ -35,6 +35,7 @@ from system.models.sizes import shapes
 from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
 from system.recipe_words import in_our_words
+from system.secret_words import refuse_secrets
 
 
 class Recipe(Section):
@@ -176,8 +177,9 @@ def recipe_from(tree: Mapping[str, Any], where: str) -> Recipe:
     """Check a tree of plain values.
 
     Raises:
-        RecipeError: with every problem, in our words.
+        RecipeError: with every problem, in our words; or if it holds a secret.
     """
+    refuse_secrets(tree, where)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

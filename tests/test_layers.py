@@ -24,7 +24,16 @@ LAYERS = (
     ("system.methods",),
     ("system.motion", "system.models"),
     ("system.core", "system.range_file", "system.seekable"),
-    ("system.storage", "system.config", "system.lazy", "system.collection", "system.logs", "system.monitoring"),
+    (
+        "system.storage",
+        "system.config",
+        "system.lazy",
+        "system.collection",
+        "system.logs",
+        "system.monitoring",
+        "system.access",
+        "system.secret_words",
+    ),
     ("system.errors", "system"),
 )
 RAY = {

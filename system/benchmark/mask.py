@@ -24,8 +24,8 @@ from system.benchmark.stages import Asked
 from system.benchmark.timing import interleaved, one_core
 from system.benchmark.torch_work import finished, threads
 from system.config import MotionSection
-from system.core.clip import TokenGrid, token_grid
-from system.core.masks import Noise, num_visible
+from system.core.clip import TokenGrid, slot_visible, token_grid
+from system.core.masks import Noise
 from system.core.warp import drawn_places
 from system.methods.mgmae import MGMAE, MGMAEOptions
 from system.motion.base import MotionSource, motion_source
@@ -63,7 +63,7 @@ class Work:
 
     def places(self) -> list[NDArray[np.int64]]:
         """Return the places that each clip's mask starts from."""
-        drawn = drawn_places(self.noise, num_visible(self.grid.places, MGMAEOptions().mask_ratio))
+        drawn = drawn_places(self.noise, slot_visible(self.grid.places, MGMAEOptions().mask_ratio))
         return [np.flatnonzero(row) for row in drawn]
 
 

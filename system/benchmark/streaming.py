@@ -17,6 +17,7 @@ import ray
 import torch
 from ray._private import internal_api
 
+from system.access import make_token
 from system.benchmark.stand_in import CountDecode
 from system.benchmark.timing import Stopwatch
 from system.data.assemble import Makers, StreamSpec, lookahead
@@ -48,6 +49,7 @@ def session(cpus: int, store_bytes: int) -> Iterator[None]:
         os.environ.setdefault(key, value)
     # Ray warns when it has started four times as many processes as may start at once, which is one a core.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(cpus))
+    make_token(os.environ)
     folder = tempfile.mkdtemp(prefix="tb", dir="/tmp")  # short: paths of sockets have 107 characters
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(

@@ -107,3 +107,12 @@ def extra_numbers(start: int, video_frames: int, last: int, extra: Sequence[int]
         extra: offsets from the first frame, original frames.
     """
     return tuple(start + offset if start + offset < video_frames else last for offset in extra)
+
+
+def slot_visible(places: int, mask_ratio: float) -> int:
+    """Return the tokens of a slot that stay visible: `places - int(places * mask_ratio)`.
+
+    The rule of VideoMAE (20 of 196 at 0.9), used for every method so that they see equally much. int, not round: as the
+    reference implementation counts.
+    """
+    return places - int(places * mask_ratio)

@@ -10,19 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from system.core.clip import TokenGrid
+from system.core.clip import TokenGrid, slot_visible
 
 Noise = NDArray[np.float32]
 Visible = NDArray[np.bool_]
-
-
-def num_visible(places: int, mask_ratio: float) -> int:
-    """Return the tokens of a slot that stay visible: `places - int(places * mask_ratio)`.
-
-    The rule of VideoMAE (20 of 196 at 0.9), used for every method so that they see equally much. int, not round: as the
-    reference implementation counts.
-    """
-    return places - int(places * mask_ratio)
 
 
 def check_noise(noise: Noise, grid: TokenGrid) -> None:
@@ -62,7 +53,7 @@ def tube_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
         ValueError: if `noise` does not fit the grid.
     """
     check_noise(noise, grid)
-    shown = smallest(noise[:, 0], num_visible(grid.places, mask_ratio))
+    shown = smallest(noise[:, 0], slot_visible(grid.places, mask_ratio))
     return np.tile(shown, (1, grid.slots))
 
 
@@ -81,7 +72,7 @@ def random_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
         ValueError: if `noise` does not fit the grid.
     """
     check_noise(noise, grid)
-    return smallest(noise, num_visible(grid.places, mask_ratio)).reshape(len(noise), grid.tokens)
+    return smallest(noise, slot_visible(grid.places, mask_ratio)).reshape(len(noise), grid.tokens)
 
 
 def running_cell(phase: NDArray[np.int64], grid: TokenGrid) -> Visible:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from system.config import ModelSection
-from system.core.clip import TokenGrid
+from system.core.clip import TokenGrid, slot_visible
 from system.core.pairs import FramePair, pairs_toward
 from system.lazy import lazy
 from system.methods.base import Method
@@ -74,7 +74,7 @@ def visible_places(options: CarriedMaskOptions, grid: TokenGrid) -> int:
     if _like_release(options)[1]:
         # In floating point and cut, as the released code counts: 196 * (1 - 0.9) = 19.59... -> 19.
         return int(grid.places * (1 - options.mask_ratio))
-    return masks.num_visible(grid.places, options.mask_ratio)
+    return slot_visible(grid.places, options.mask_ratio)
 
 
 def num_visible(options: CarriedMaskOptions, grid: TokenGrid) -> int:
@@ -102,7 +102,7 @@ def carried_pairs(options: CarriedMaskOptions, num_frames: int) -> tuple[FramePa
 def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: CarriedMaskOptions) -> Visible:
     """Draw places in the base frame, carry their map along the flow, and show the top tokens of every slot."""
     assert flow is not None, "a method that names frame pairs is given their flow"
-    drawn = warp.drawn_places(noise, masks.num_visible(grid.places, options.mask_ratio))
+    drawn = warp.drawn_places(noise, slot_visible(grid.places, options.mask_ratio))
     if _on_cells(flow, grid, options):
         return _cell_mask(drawn, flow, grid, options)
     flow = warp.on_pixels(flow, grid.height, grid.width)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from system.config import ModelSection, Ratio
-from system.core.clip import TokenGrid
+from system.core.clip import TokenGrid, slot_visible
 from system.lazy import lazy
 from system.methods.base import Clips, Method, MethodOptions
 from system.models.sizes import pretraining_flops, shapes
@@ -71,7 +71,7 @@ def check_decoder_mask(options: PixelOptions, grid: TokenGrid, _model: ModelSect
 
 def num_visible(options: DrawnMask, grid: TokenGrid) -> int:
     """Count the visible tokens of a clip: 160 of 1,568 at a ratio of 0.9."""
-    return grid.slots * masks.num_visible(grid.places, options.mask_ratio)
+    return grid.slots * slot_visible(grid.places, options.mask_ratio)
 
 
 def mask(noise: Noise, _flow: Tensor | None, grid: TokenGrid, options: DrawnMask) -> Visible:

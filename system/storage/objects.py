@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from system.secret_words import without_user
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -17,4 +19,5 @@ class ObjectInfo:
 
 def endpoint() -> str:
     """Return the S3 endpoint that is spoken to, for messages."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
+    given = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return without_user(given) if given else "AWS's own endpoint"

@@ -30,6 +30,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from system.errors import DataError, StorageFault, TubeletError
+from system.secret_words import has_user, without_user
 from system.storage.errors import MissingError, UnsupportedError
 from system.storage.objects import endpoint
 from system.storage.retry import is_passing
@@ -86,7 +87,16 @@ _BROKEN = (
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Return bucket and key of a URI."""
+    """Return bucket and key of a URI.
+
+    Raises:
+        DataError: if it names no bucket, or a user or a key, which is not repeated, for messages are stored.
+    """
+    if has_user(uri):
+        raise DataError(
+            f"{without_user(uri)} was given with something before an @: an S3 URI is s3://bucket/key. Credentials come"
+            " from a role, the environment or a profile (docs/security.md)"
+        )
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket:
         raise DataError(f"{uri}: an S3 URI is s3://bucket/key, got no bucket")
@@ -140,7 +150,7 @@ def told(uri: str) -> Iterator[None]:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return without_user(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def _answer(error: ClientError) -> str:

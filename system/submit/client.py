@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,37 @@ T = TypeVar("T")
 ANSWER_S = 60.0
 UPLOAD_S = 600.0
 SILENCE_S = 60.0
+# Longest wait for a dashboard's answer to a stranger, seconds.
+STRANGER_S = 10.0
+
+
+def is_open(address: str) -> bool:
+    """Say whether a dashboard lists its jobs to somebody who sends no token: anybody who reaches it could submit.
+
+    One that does not answer is left to whoever speaks to it next.
+    """
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=STRANGER_S):
+            return True
+    except (OSError, ValueError):  # 401 is one of these
+        return False
+
+
+def check_open(address: str, *, elsewhere: bool) -> str | None:
+    """Refuse a cluster that takes jobs from anybody on its network; return a warning for one on this machine.
+
+    Raises:
+        ClusterError: if it is not on this machine and asks for no token.
+    """
+    if not is_open(address):
+        return None
+    what = f"{address} takes jobs from anybody who reaches it: it asks for no token"
+    if elsewhere:
+        raise ClusterError(
+            f"{what}. Start it with RAY_AUTH_MODE=token, as the files in cluster/ do, and keep its dashboard to its own"
+            " machine; then submit through a tunnel (docs/clusters.md)"
+        )
+    return f"{what} (docs/security.md)"
 
 
 class _Timely(JobSubmissionClient):

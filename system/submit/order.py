@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from system.access import has_token, is_loopback
 from system.errors import RecipeError
 from system.recipe import Recipe
 from system.recipe_tree import parse_yaml
+from system.secret_words import NAME, has_user, kind_of
 
 # Of a job's environment: what stays at home, and how long a stop may take.
 RUNTIME_ENV = Path("cluster") / "runtime-env.yaml"
-# A name that says a secret, in any case.
-SECRET = re.compile(r"(secret|token|password|passwd|credential|access_key|api_?key)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,8 @@ def runtime_env(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RecipeError(f"there is no {file}: --folder is a checkout of this project")
     found = parse_yaml(file.read_text(), str(file)) or {}
-    for name in found.get("env_vars") or {}:
-        if SECRET.search(name):
+    for name, value in (found.get("env_vars") or {}).items():
+        if NAME.search(name) or kind_of(str(value)):
             raise RecipeError(
                 f"{file} would carry {name} to where everybody on the cluster can read it: give the machines a role,"
                 " or set it in their own environment (docs/security.md)"
@@ -101,13 +99,16 @@ def check_address(address: str, environment: Mapping[str, str]) -> str:
     """Refuse a cluster that anybody could submit to, and return the address as Ray takes it.
 
     Raises:
-        RecipeError: if the address is none, or the cluster is not on this machine and no token is at hand.
+        RecipeError: if the address is none or holds a secret, or the cluster is not on this machine and no token is
+            at hand.
     """
     given = address if "://" in address else f"http://{address}"
+    if has_user(given):
+        raise RecipeError("--address has something before an @, which would be shown: it is http://host:port")
     host = urlsplit(given).hostname
     if not host or urlsplit(given).scheme not in ("http", "https"):
         raise RecipeError(f"--address is the dashboard's, such as http://127.0.0.1:8265; got {address}")
-    if not _is_loopback(host) and not has_token(environment):
+    if elsewhere(given) and not has_token(environment):
         raise RecipeError(
             f"{address} is not on this machine and there is no token for it: whoever reaches a dashboard without one"
             " can run anything there. Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or make ~/.ray/auth_token, with the"
@@ -116,23 +117,16 @@ def check_address(address: str, environment: Mapping[str, str]) -> str:
     return given
 
 
-def has_token(environment: Mapping[str, str]) -> bool:
-    """Say whether Ray would find a token to send."""
-    if environment.get("RAY_AUTH_MODE") == "disabled":
-        return False
-    if environment.get("RAY_AUTH_TOKEN"):
-        return True
-    path = environment.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")  # noqa: PTH111
-    return Path(path).is_file()
+def elsewhere(address: str) -> bool:
+    """Say whether a dashboard is not reached on this machine, so that others may reach it too."""
+    return not is_loopback(urlsplit(address).hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def told_clear_text(address: str) -> str | None:
+    """Return the warning for a dashboard to which the token goes for others to read; None: it does not."""
+    if not elsewhere(address) or urlsplit(address).scheme == "https":
+        return None
+    return f"the token goes to {address} in clear text: a tunnel to it does not show it (docs/clusters.md)"
 
 
 def told_storage(recipe: Recipe) -> str | None:

@@ -143,7 +143,7 @@ def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
     """Open a checkpoint: its manifest must be whole, and every file as long as it says.
 
     Raises:
-        CheckpointFault: if anything is missing, torn or of another length.
+        CheckpointFault: if anything is missing, torn or of another length, or is looked for in another folder.
     """
     folder = step_uri(run_uri, step)
     try:
@@ -154,6 +154,7 @@ def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
         if manifest["version"] != VERSION:
             raise ResumeError(f"{folder} is a checkpoint of version {manifest['version']}, this is {VERSION}")
         state_name = manifest.get("state", "state.json")
+        _refuse_elsewhere(folder, {state_name, *manifest["files"], *(each["file"] for each in manifest["pieces"])})
         state_bytes = storage.read(storage.join(folder, state_name))
         if hashlib.sha256(state_bytes).hexdigest() != manifest["state_sha256"]:
             raise CheckpointFault(f"{folder}/{state_name} does not match its checksum")
@@ -167,6 +168,13 @@ def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
         raise CheckpointFault(f"{folder}: {error}") from error
     pieces = tuple(Piece(**piece) for piece in manifest["pieces"])
     return Checkpoint(folder, step, json.loads(state_bytes), manifest["shapes"], pieces, ledger)
+
+
+def _refuse_elsewhere(folder: str, names: Iterable[str]) -> None:
+    """Refuse a manifest that names what does not lie beside it: whoever wrote it would choose what is read here."""
+    for name in names:
+        if "/" in name or name in ("", ".", ".."):
+            raise CheckpointFault(f"{folder}/{MANIFEST} names {name!r:.80}, which is no file of its folder")
 
 
 def latest(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Checkpoint | None:

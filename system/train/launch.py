@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from system import storage
+from system.access import check_cluster, make_token
 from system.config import fewest, most
 from system.data.assemble import capped_blocks, clip_bytes, flow_device, masks_beside_decoding
 from system.data.dataset import run_uri
@@ -91,6 +92,7 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
         Whether a cluster was started here: it is as large as it will ever be.
 
     Raises:
+        ClusterError: if the cluster is on other machines and no token is sent to it.
         SystemFault: if there is no cluster at the address.
     """
     for key, value in ENVIRONMENT.items():
@@ -102,12 +104,15 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
     common: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "WARNING"}
     wanted = address or os.environ.get("RAY_ADDRESS")
     if wanted != "local":
+        if wanted:
+            check_cluster(wanted, os.environ)
         try:
             ray.init(address=wanted or "auto", runtime_env={"env_vars": dict(ENVIRONMENT)}, **common)
             return False
         except ConnectionError as error:
             if wanted:
                 raise SystemFault(f"could not connect to the Ray cluster at {wanted}: {error}") from error
+    make_token(os.environ)
     cpus, store = local_resources(recipe)
     # Ray warns when it has started four times as many processes as may start at once, which is one a core.
     for key, value in {**START_NOTHING_AHEAD, **FEW_RECORDS}.items():

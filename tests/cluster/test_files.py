@@ -81,5 +81,17 @@ def test_image_takes_what_the_ignore_file_lets_through() -> None:
     assert all((ROOT / each).exists() for each in copied)
 
 
+def test_image_leaves_its_code_and_packages_to_root_and_becomes_the_user_last() -> None:
+    names = [name for name, _ in instructions()]
+    assert names.count("USER") == 1
+    assert not any("--chown" in rest or "chmod" in rest for _, rest in instructions())
+    assert not any(re.search(r"\b(sudo|setuid|NOPASSWD)\b", rest) for _, rest in instructions())
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    assert any(name == "ENV" and "RAY_USAGE_STATS_ENABLED=0" in rest for name, rest in instructions())
+    assert "--disable-usage-stats" in (CLUSTER / "slurm/pretrain.sbatch").read_text()
+
+
 def test_image_says_its_home_since_ray_up_reads_it_there() -> None:
     assert any(name == "ENV" and "HOME=/home/ray" in rest for name, rest in instructions())

@@ -26,7 +26,7 @@ from tests.cluster.files import CLUSTER, read
 from tests.cluster.test_ray_up import check_google
 
 IAM = CLUSTER / "iam"
-POLICIES = ("aws-run.json", "aws-token.json", "aws-head.json")
+POLICIES = ("aws-run.json", "aws-token.json", "aws-head.json", "aws-launcher.json")
 TRUST = ("aws-trust-ec2.json", "aws-trust-eks.json")
 BUCKET = "s3://your-bucket"
 
@@ -63,7 +63,7 @@ def test_policies_with_a_misspelt_key_are_refused(name: str) -> None:
         IAMPolicyDocumentValidator(json.dumps(broken)).validate()
 
 
-@pytest.mark.parametrize("name", ["aws-token.json", "aws-head.json"])
+@pytest.mark.parametrize("name", ["aws-token.json", "aws-head.json", "aws-launcher.json"])
 def test_actions_are_calls_of_their_service(name: str) -> None:
     session = botocore.session.get_session()
     for action in actions(name):
@@ -77,7 +77,8 @@ def test_no_policy_names_all_actions_or_writes_to_all_resources(name: str) -> No
     assert not any("*" in action for action in actions(name))
     for each in policy(name)["Statement"]:
         if each["Resource"] == "*":  # EC2 cannot narrow these
-            assert all(action.startswith("ec2:Describe") for action in each["Action"])
+            named = [each["Action"]] if isinstance(each["Action"], str) else each["Action"]
+            assert all(action.startswith("ec2:Describe") for action in named)
 
 
 def test_the_lifecycle_rule_is_what_s3_takes() -> None:

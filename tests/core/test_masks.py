@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from system.core.clip import TokenGrid, token_grid
-from system.core.masks import Noise, num_visible, random_visible, running_cell, smallest, tube_visible
+from system.core.clip import TokenGrid, slot_visible, token_grid
+from system.core.masks import Noise, random_visible, running_cell, smallest, tube_visible
 
 GRID = token_grid(16, 224, 2, 16)
 
@@ -15,7 +15,7 @@ def draws(clips: int = 3, grid: TokenGrid = GRID) -> Noise:
 
 @pytest.mark.parametrize(("ratio", "visible"), [(0.9, 20), (0.75, 49), (0.5, 98), (0.95, 10), (0.6, 79)])
 def test_the_count_of_visible_places_is_videomaes(ratio: float, visible: int) -> None:
-    assert num_visible(196, ratio) == visible
+    assert slot_visible(196, ratio) == visible
 
 
 def test_a_tube_shows_160_of_1568_tokens_in_the_same_places_of_every_slot() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pytest
 
 from system.data.footer import add_directory, directory_of
 from system.data.groups import MOST, RowGroups
+from system.errors import DataError
 
 
 @pytest.fixture
@@ -98,3 +101,54 @@ def test_a_damaged_directory_is_none_and_the_file_is_read_as_any_other(path: Pat
     path.write_bytes(data)
     assert directory_of(io.BytesIO(data)) is None
     assert RowGroups(str(path)).read([3], table.column_names).equals(table.slice(30, 10))
+
+
+class Objects(pa.ExtensionType):  # type: ignore[misc]  # untyped
+    """A type of which a library, as Ray does, makes objects by unpickling what is stored."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.large_binary(), "tubelet.tests.objects")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> Objects:
+        return cls()
+
+
+@pytest.fixture
+def objects() -> Iterator[pa.Array]:
+    pa.register_extension_type(Objects())
+    yield pa.ExtensionArray.from_storage(Objects(), pa.array([b"a pickle"] * 20, pa.large_binary()))
+    pa.unregister_extension_type("tubelet.tests.objects")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("described", [False, True])
+def test_a_column_whose_values_could_run_code_is_refused_before_it_is_read(
+    tmp_path: Path, objects: pa.Array, *, wrapped: bool, described: bool
+) -> None:
+    path = tmp_path / "index.parquet"
+    column = pa.ListArray.from_arrays(range(len(objects) + 1), objects) if wrapped else objects
+    pq.write_table(pa.table({"number": range(20), "label": column}), path, row_group_size=10)
+    if described:
+        add_directory(path)
+    with pytest.raises(DataError, match="label"):
+        RowGroups(str(path))
+
+
+def test_a_directory_that_describes_another_file_hides_no_such_column(
+    tmp_path: Path, objects: pa.Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmless, path = tmp_path / "harmless.parquet", tmp_path / "index.parquet"
+    pq.write_table(pa.table({"label": ["a"] * 20}), harmless)
+    pq.write_table(pa.table({"label": objects}), path)
+    add_directory(path)
+    with monkeypatch.context() as patch:  # as if what is described and what stands in the file were two things
+        patch.setattr(RowGroups, "_described", lambda self, numbers: harmless.read_bytes())
+        opened = RowGroups(str(path))
+    with pytest.raises(DataError, match="label"):
+        opened.column("label")
+    with pytest.raises(DataError, match="label"):
+        opened.read([0], ["label"])

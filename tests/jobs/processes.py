@@ -16,12 +16,13 @@ import psutil
 from tests.conftest import REPOSITORY
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without what would change a job."""
+def environment(**more: str | None) -> dict[str, str]:
+    """Return this process's environment without what would change a job, and with more; None: without that."""
     dropped = ("RAY_", "AWS_", "TUBELET_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return {**kept, "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1", **more}
+    told = {**kept, "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1", **more}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -77,7 +78,7 @@ class Job:
 
 
 @contextmanager
-def job(*arguments: str, **env: str) -> Iterator[Job]:
+def job(*arguments: str, **env: str | None) -> Iterator[Job]:
     """Start `python -m arguments` and leave nothing of it behind."""
     with tempfile.TemporaryDirectory() as folder:
         started = Job(list(arguments), Path(folder) / "log", environment(**env))

@@ -1,4 +1,7 @@
-"""A run from a laptop to a cluster behind a token: submitted, followed, stopped midway, submitted again, finished."""
+"""A run from a laptop to a cluster behind a token: submitted, followed, stopped midway, submitted again, finished.
+
+Laptop and machines have secrets in their environment, and the laptop some in files. None is seen anywhere afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,18 @@ from system.train.launch import START_NOTHING_AHEAD
 from tests.conftest import REPOSITORY, TINY
 
 STEPS = 400
+# Variables that hold secrets on laptops and machines.
+SECRETS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("WANDB_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "GOOGLE_API_KEY"),
+)
+# Files of a checkout that hold them.
+FILES = (".env", ".env.local", "store.env", "mine.pem", "mine.key", ".aws/credentials", "jobs/auth_token")
+
+
+def planted(where: str) -> dict[str, str]:
+    """Return secrets with values that stand nowhere else."""
+    return {name: f"{where}{secrets.token_hex(16)}" for name in SECRETS}
 
 
 def free_port() -> int:
@@ -33,17 +49,20 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Head:
-    """A cluster of one machine, and what a user knows of it."""
+    """A cluster of one machine: what a user knows of it, its folder, and the secrets of its environment."""
 
     address: str
     token: str
+    folder: Path
+    secrets: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     """A head on loopback, as an administrator starts it."""
-    token, port = secrets.token_hex(32), free_port()
+    token, port, own_secrets = secrets.token_hex(32), free_port(), planted("machine")
     env = {
+        **own_secrets,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": tempfile.gettempdir(),
         "RAY_AUTH_MODE": "token",
@@ -68,7 +87,7 @@ def head() -> Iterator[Head]:
                 assert ray.poll() is None, (Path(scratch) / "head.log").read_text()
                 assert time.monotonic() < end, (Path(scratch) / "head.log").read_text()
                 time.sleep(0.2)
-            yield Head(f"http://127.0.0.1:{port}", token)
+            yield Head(f"http://127.0.0.1:{port}", token, Path(scratch), own_secrets)
         finally:
             own = [psutil.Process(ray.pid), *psutil.Process(ray.pid).children(recursive=True)]
             for each in own:
@@ -88,6 +107,7 @@ class Laptop:
 
     folder: Path
     head: Head
+    secrets: Mapping[str, str]
 
     def command(self, *more: str, storage: Path) -> list[str]:
         overrides = [*TINY, f"run.storage={storage}", f"train.steps={STEPS}", "checkpoint.every_steps=100000"]
@@ -96,8 +116,9 @@ class Laptop:
         return [sys.executable, "-m", "jobs.submit", "--address", self.head.address, *recipe, *more]
 
     def environment(self, token: str | None) -> dict[str, str]:
-        known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONUNBUFFERED": "1", **known}
+        known = {"RAY_AUTH_TOKEN": token} if token else {}  # and no mode: a token at hand is sent
+        fixed = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONUNBUFFERED": "1"}
+        return {**fixed, **self.secrets, **known}
 
     def run(self, command: list[str], token: str | None) -> subprocess.CompletedProcess[str]:
         env = self.environment(token)
@@ -116,7 +137,26 @@ def laptop(tmp_path: Path, head: Head) -> Laptop:
     folder = tmp_path / "elsewhere"
     for name in ("system", "jobs", "cluster"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return Laptop(folder, head)
+    own_secrets = planted("laptop")
+    for name in FILES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"{SECRETS[0]}={own_secrets[SECRETS[0]]}\n")
+    return Laptop(folder, head, own_secrets)
+
+
+def told_of_jobs(head: Head) -> bytes:
+    """Return what the cluster tells of its jobs: entrypoints, runtime environments, metadata."""
+    asked = urllib.request.Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return bytes(answer.read())
+
+
+def holding(folder: Path, values: Mapping[str, str]) -> list[str]:
+    """Return the files under a folder in which one of these values stands, and its name."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [
+        f"{path}: {name}" for path in files for name, value in values.items() if value.encode() in path.read_bytes()
+    ]
 
 
 def until_told(following: subprocess.Popen[bytes], log: Path, words: str) -> None:
@@ -155,6 +195,15 @@ def test_a_run_is_submitted_followed_stopped_and_finished_by_the_same_command(la
     words = log.read_text() + again.stdout + stopped.stdout + status.stdout
     assert re.search(r"submitted: tubelet-smoke-\w{8}-1 ", words)
     assert re.search(r"submitted: tubelet-smoke-\w{8}-2 ", words)
-    assert laptop.head.token not in words
-    kept = [path for path in (storage / "smoke").rglob("*") if path.is_file()]
-    assert not [path for path in kept if laptop.head.token.encode() in path.read_bytes()]
+    every = {
+        "token": laptop.head.token,
+        **{f"laptop's {name}": value for name, value in laptop.secrets.items()},
+        **{f"machine's {name}": value for name, value in laptop.head.secrets.items()},
+    }
+    jobs = told_of_jobs(laptop.head)
+    assert jobs.count(b"jobs.pretrain") >= 2
+    assert not [name for name, value in every.items() if value in words or value.encode() in jobs]
+    # The run; Ray's logs; the uploaded package, which is unpacked there.
+    assert list(laptop.head.folder.rglob("runtime_resources/**/jobs/pretrain.py"))
+    assert list(laptop.head.folder.rglob("logs/job-driver-*.log"))
+    assert not holding(storage, every) + holding(laptop.head.folder, every)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from math import isfinite
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobs import pretrain
@@ -19,7 +21,7 @@ from system.train.planned import write_plan
 from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
-from tests.jobs.processes import job
+from tests.jobs.processes import job, title
 from tests.jobs.scraped import OFTEN, Scraper
 from tests.jobs.test_arguments import Output, code_of
 
@@ -75,7 +77,14 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     assert reached < 16
     promise = {"clips_per_s": 1e6, "limit": "decode", "hours": 1e-6, "clips": 256, "worker": "2 x a dream"}
     write_plan(run, load_recipe(RECIPES / "smoke.yaml", OVERRIDES), promise, {})
-    with job("jobs.pretrain", *given, **OFTEN) as second, Scraper(second.process.pid) as scraper:
+    home = tmp_path / "home"
+    home.mkdir()
+    with (
+        job("jobs.pretrain", *given, HOME=str(home), RAY_AUTH_MODE=None, **OFTEN) as second,
+        Scraper(second.process.pid) as scraper,
+    ):
+        second.until(lambda: "step " in second.output)
+        check_token(home, second.process.pid)
         told = second.wait()
     check_numbers(scraper, reached)
     assert "plan: 1e+06 clips/s on 2 x a dream, limited by decode; measured" in told
@@ -101,6 +110,15 @@ def check_numbers(scraper: Scraper, reached: int) -> None:
     assert set(scraper.of("ray_tubelet_stage_blocks_total", "stage")) == {"read", "decode"}
     assert sum(scraper.of("ray_tubelet_decode_errors", "code").values()) > 0, "damaged.mp4 is among the videos"
     assert any(name.startswith("whole_") for name in scraper.of("ray_data_operator_queued_blocks", "dataset"))
+
+
+def check_token(home: Path, driver: int) -> None:
+    """A cluster that is started where nobody said anything about tokens asks for one that its user alone can read."""
+    path = home / ".ray" / "auth_token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    ray = [each for each in psutil.Process(driver).children(recursive=True) if "raylet" in title(each)]
+    assert ray
+    assert all(each.environ()["RAY_AUTH_MODE"] == "token" for each in ray)
 
 
 def check_folder(run: str) -> None:

@@ -10,7 +10,15 @@ import pytest
 
 from system.errors import RecipeError
 from system.recipe import Recipe, load_recipe
-from system.submit.order import check_address, make_order, number_of, run_name, submission_id, told_storage
+from system.submit.order import (
+    check_address,
+    make_order,
+    number_of,
+    run_name,
+    submission_id,
+    told_clear_text,
+    told_storage,
+)
 from tests.conftest import REPOSITORY
 
 SMOKE = str(REPOSITORY / "jobs" / "recipes" / "smoke.yaml")
@@ -55,6 +63,15 @@ def test_a_secret_does_not_travel_in_the_runtime_environment(tmp_path: Path, nam
         make_order(recipe(), str(here / "mine.yaml"), [], here)
 
 
+def test_a_value_that_is_a_secret_does_not_travel_either(tmp_path: Path) -> None:
+    here = folder(tmp_path)
+    with (here / "cluster" / "runtime-env.yaml").open("a") as file:
+        file.write(f'  ENDPOINT: "https://me:{"hidden" * 3}@store"\n')
+    with pytest.raises(RecipeError, match="ENDPOINT") as error:
+        make_order(recipe(), str(here / "mine.yaml"), [], here)
+    assert "hidden" not in str(error.value)
+
+
 def test_submissions_of_one_run_share_its_name_and_are_numbered() -> None:
     here, there = recipe("run.storage=s3://a/runs"), recipe("run.storage=s3://b/runs")
     assert run_name(here) == run_name(recipe("run.storage=s3://a/runs/", "train.steps=7"))
@@ -81,6 +98,18 @@ def test_a_cluster_that_is_not_here_needs_a_token(tmp_path: Path) -> None:
     assert check_address(address, {"RAY_AUTH_TOKEN": "x"}) == address
     (tmp_path / "token").write_text("x")
     assert check_address(address, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == address
+
+
+def test_a_token_that_would_travel_in_clear_text_is_told() -> None:
+    assert "clear text" in (told_clear_text("http://head.example.com:8265") or "")
+    assert told_clear_text("https://head.example.com") is None
+    assert told_clear_text("http://127.0.0.1:8265") is None
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(RecipeError, match="before an @") as error:
+        check_address("http://me:hidden@127.0.0.1:8265", {"RAY_AUTH_TOKEN": "x"})
+    assert "hidden" not in str(error.value)
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "ftp://x", "http://"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -202,3 +203,21 @@ def test_a_manifest_is_plain_text_that_says_what_is_where(tmp_path: Path) -> Non
     manifest = json.loads(body)
     assert manifest["shapes"] == SHAPES
     assert {piece["state"] for piece in manifest["pieces"]} == {"param", "exp_avg"}
+
+
+@pytest.mark.parametrize("key", ["state", "files", "pieces"])
+def test_a_manifest_that_names_files_of_other_folders_is_refused(tmp_path: Path, key: str) -> None:
+    write(tmp_path, 4, [0, 12])
+    path = tmp_path / "checkpoints" / "step_00000004" / MANIFEST
+    manifest = json.loads(path.read_bytes().rpartition(b"\n")[0])
+    (file,) = manifest["files"]
+    elsewhere = f"../step_00000004/{file}"  # it is there, and of the right length
+    manifest |= {
+        "state": {"state": f"../step_00000004/{manifest['state']}"},
+        "files": {"files": {elsewhere: manifest["files"][file]}},
+        "pieces": {"pieces": [{**piece, "file": elsewhere} for piece in manifest["pieces"]]},
+    }[key]
+    body = json.dumps(manifest).encode()
+    path.write_bytes(body + b"\n" + hashlib.sha256(body).hexdigest().encode())
+    with pytest.raises(CheckpointFault, match="no file of its folder"):
+        open_checkpoint(str(tmp_path), 4)
