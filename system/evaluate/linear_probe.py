@@ -32,12 +32,14 @@ class LinearProbe:
         scale: (D,) one over their standard deviation; 0 for a feature that never changes.
         weight: (D, C).
         bias: (C,).
+        strength: of the penalty that was chosen.
     """
 
     mean: Tensor
     scale: Tensor
     weight: Tensor
     bias: Tensor
+    strength: float
 
     def logits(self, features: Tensor) -> Tensor:
         """(n, D) -> (n, C)."""
@@ -96,4 +98,4 @@ def fit_probe(
     best = strengths[min(range(len(scores)), key=scores.__getitem__)] if scores else strengths[0]
     mean, scale = _standard(values)
     weight, bias = _fit((values - mean) * scale, labels, classes, best)
-    return LinearProbe(mean, scale, weight, bias)
+    return LinearProbe(mean, scale, weight, bias, best)
