@@ -122,6 +122,7 @@ def undisturbed(folder: Path, seed: int) -> dict[tuple[str, str], torch.Tensor]:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_run_under_fire_ends_as_one_that_nobody_disturbed(tmp_path: Path) -> None:
     """A worker, a node, a decode actor and the driver die once each; one request in twenty breaks; a video is bad."""
     fire = ["--kill", "worker,node,actor,driver", "--every", "0.2s", "--most-kills", "4", "--seed", "1"]
