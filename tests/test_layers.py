@@ -29,6 +29,7 @@ LAYERS = (
 )
 RAY = {
     "system.submit.client",
+    "system.chaos.autoscaled",
     "system.chaos.cluster",
     "system.benchmark.streaming",
     *(

@@ -68,7 +68,7 @@ class ClipDataConfig(DataConfig):
         spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine))
         first = layout.first_block(progress.step)
         wait_for(clock.open.remote(progress.step, first), "the run's clock to open the first stream")
-        stream = clip_stream(spec, clock)
+        stream = clip_stream(spec, clock, trainers_on=list(dict.fromkeys(worker_node_ids or ())))
         stream.context.execution_options = execution_options(recipe, spec)
         return [{STREAM: iterator} for iterator in split(stream, world_size)]
 

@@ -1,0 +1,176 @@
+"""A run on a cluster that begins with a head alone, from its submission until the last machine is gone again.
+
+Machines come for decoding while the trainer starves, and go when it is fed; then one that decodes is taken away without
+a word. What was there and what was asked for is looked at all the while, and the run's ledger is audited at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from system import storage
+from system.chaos import processes
+from system.chaos.autoscaled import Autoscaled, MachineType
+from system.chaos.environment import Variables, merged
+from system.chaos.story import Say, Verdict, judge
+from system.chaos.submitted import Submitted
+from system.data.dataset import run_uri
+from system.errors import SystemFault
+from system.recipe import load_recipe
+from system.report.machine_counts import Look, Mark, Timeline
+
+# How often a cluster is looked at, and how long anything may take, seconds.
+LOOK_S = 0.5
+PATIENCE_S = 240.0
+# How long the job may take to save and to end, seconds.
+STOP_S = 120.0
+
+# As in the cluster files, and smaller: machines that decode have no GPU, those that train have no place to decode. The
+# third kind has cores and GPUs, and no place of anything: only a request that says too little could bring it. Ray does
+# not look whether there are GPUs; the trainer finds that it has none, and computes on a core.
+TYPES: Mapping[str, MachineType] = {
+    "decode": MachineType(cpus=3, most=2, places={"decode": 2}),
+    "train": MachineType(cpus=2, most=1, gpus=1, places={"train": 1}),
+    "other GPUs": MachineType(cpus=8, most=2, gpus=4),
+}
+PLACED = (
+    "resources.use_gpu=true",
+    "resources.num_workers=1",
+    "resources.worker_resources.train=1",
+    "resources.decode_resources.decode=1",
+    "resources.decode_actors=[1,4]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """What is asked for.
+
+    Attributes:
+        recipe: its file.
+        overrides: laid over it, and over `PLACED`.
+        idle_s: a machine without work for so long is taken away.
+        more_steps: that are done after a machine was lost, before the run is told to stop.
+        folder: takes the run and the job's output.
+        scratch: takes the cluster's files; its path may not be long.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    idle_s: float
+    more_steps: int
+    folder: Path
+    scratch: Path
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Looks at the cluster and at the job until something has happened."""
+
+    cluster: Autoscaled
+    job: Submitted
+    say: Say
+    looks: list[Look] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    step: int = 0
+
+    def look(self) -> Look:
+        if self.job.starts:
+            self.step = self.job.step() or self.step
+        self.looks.append(self.cluster.look(self.step))
+        return self.looks[-1]
+
+    def until(self, what: str, happened: Callable[[Look], bool], *, job_ended: bool = False) -> Look:
+        """Look until it has happened, and mark it.
+
+        Raises:
+            SystemFault: if it does not, or if the job ends before.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while not happened(look := self.look()):
+            if not job_ended and self.job.ended() is not None:
+                raise SystemFault(f"the job ended before this: {what}; {self.job.why()}; its output: {self.job.log}")
+            if time.monotonic() > end:
+                raise SystemFault(f"not within {PATIENCE_S:.0f} s: {what}; the job's output: {self.job.log}")
+            time.sleep(LOOK_S)
+        self.mark(what, look)
+        return look
+
+    def mark(self, what: str, look: Look) -> None:
+        """Note and tell what happened at a look."""
+        self.marks.append(Mark(look.at_s, what))
+        there = ", ".join(f"{count} {kind}" for kind, count in look.there.items() if count) or "the head alone"
+        self.say(f"[{look.at_s:6.0f} s] {what}; {there}; step {look.step}")
+
+
+def findings(timeline: Timeline, types: Mapping[str, MachineType]) -> Iterator[str]:
+    """Yield what should not have been: machines that nobody needs, and requests that mix what is kept apart.
+
+    Args:
+        timeline: of the run.
+        types: of the cluster's machines.
+    """
+    for kind, each in types.items():
+        if not each.places and max(timeline.counts(kind), default=0):
+            yield f"a machine was started that has no place for anything: {kind}"
+    for asked in {tuple(sorted(asked.items())): asked for look in timeline.looks for asked, _ in look.asked}.values():
+        gpus, places = asked.get("GPU", 0), {name for each in types.values() for name in each.places if name in asked}
+        having = [each for each in types.values() if any(name in each.places for name in places)]
+        if gpus and any(not each.gpus for each in having):
+            yield f"a machine without GPUs is asked for one: {asked}"
+        if gpus and not places:
+            yield f"any GPU is asked for, wherever it is: {asked}"
+
+
+def _carry_out(watch: _Watch, more_steps: int) -> None:
+    """Take a run through it all; it is told to stop at the end."""
+    cluster, job = watch.cluster, watch.job
+    most = TYPES["decode"].most
+    watch.mark("submitted", watch.look())
+    job.start(-1)
+    watch.until("starving: every machine that may decode is there", lambda look: look.there["decode"] == most)
+    watch.until("the first step", lambda look: look.step > 0)
+    fed = watch.until("fed: all but one have gone", lambda look: look.there["decode"] == 1)
+    (victim,) = cluster.names("decode")
+    cluster.take_away(victim)
+    watch.mark("taken away without a word: the machine that decodes", fed)
+    watch.until(
+        "another has come for it", lambda look: look.there["decode"] > 0 and victim not in cluster.names("decode")
+    )
+    watch.until(f"{more_steps} more steps", lambda look: look.step >= fed.step + more_steps)
+    job.stop(STOP_S)
+    watch.until("stopped: the last machine has gone", lambda look: not sum(look.there.values()), job_ended=True)
+
+
+def run_growing(order: Growing, variables: Variables, say: Say) -> tuple[Timeline, list[str], Verdict]:
+    """Carry out a run on a cluster that grows and shrinks.
+
+    Args:
+        order: what is asked for.
+        variables: of the cluster, from `environment.private_cluster`, which are this process's already.
+        say: takes lines for the user.
+
+    Returns:
+        What was there, what should not have been, and the audit's verdict.
+
+    Raises:
+        UserError: if the user has to mend something.
+        SystemFault: if something does not come to pass.
+    """
+    given = [*PLACED, *order.overrides, f"run.storage={storage.join(str(order.folder), 'runs')}"]
+    recipe = load_recipe(order.recipe, given)
+    processes.adopt_orphans()
+    with Autoscaled(TYPES, order.idle_s, variables, order.scratch) as cluster:
+        command = [sys.executable, "-m", "jobs.pretrain", "--recipe", order.recipe, *given]
+        job = Submitted([*command, "--address", cluster.address], order.folder / "job.log", merged(variables))
+        watch = _Watch(cluster, job, say)
+        try:
+            _carry_out(watch, order.more_steps)
+        finally:
+            job.stop(0)
+    timeline = Timeline(watch.looks, watch.marks)
+    return timeline, list(findings(timeline, TYPES)), judge(run_uri(recipe), say)
