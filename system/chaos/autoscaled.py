@@ -1,4 +1,4 @@
-"""A cluster on this machine that grows and shrinks by Ray's own autoscaler: its machines are nodes of Ray, started here.
+"""A cluster here that grows and shrinks by Ray's own autoscaler; its machines are nodes of Ray on this machine.
 
 The autoscaler is the one of the cluster files (v2), its provider the one that Ray tests autoscaling with. Everything
 listens on loopback, and is ended by process id. Nothing here runs `ray stop`, which ends every Ray of a machine.
