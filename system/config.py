@@ -199,7 +199,9 @@ class ResourcesSection(Section):
     read_actors: int = free(
         1, ge=1, description="Actors that fetch bytes, a block at a time with 16 requests in flight."
     )
-    decode_actors: Actors = free(1, description="Actors that decode, one core each; or [min, max].")
+    decode_actors: Actors = free(
+        1, description="Actors that decode, one core each; or [min, max]: as many as keep the trainers fed."
+    )
     mask: MaskResources = Field(default_factory=MaskResources, description="Actors of motion.source=raft.")
     decode_resources: dict[str, float] = free({}, description="Custom resources of a decode actor, e.g. {decode: 1}.")
     worker_resources: dict[str, float] = free({}, description="Custom resources of a train worker, e.g. {train: 1}.")
