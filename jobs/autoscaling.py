@@ -41,7 +41,6 @@ def main(arguments: Sequence[str]) -> int:
         overrides = tuple(given.overrides)
         order = Growing(given.recipe, overrides, idle_s, given.more_steps, work.folder, scratch)
         timeline, findings, verdict = run_growing(order, variables, say)
-        (work.folder / "machines.json").write_text(timeline.as_json())
         picture = timeline_picture(timeline, list(TYPES), f"machines of {given.recipe}, by kind")
         (work.folder / "machines.png").write_bytes(picture)
         for line in [*timeline.lines(list(TYPES)), *(f"finding: {each}" for each in findings)]:

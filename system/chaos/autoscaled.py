@@ -102,6 +102,11 @@ def configuration(types: Mapping[str, MachineType], address: str, idle_s: float)
         },
         "head_node_type": FAKE_HEAD_NODE_TYPE,
         "available_node_types": node_types,
+        # Nothing to run or to copy; Ray's defaults for a cloud fill these in, and there are none for such a provider.
+        **{name: {} for name in ("auth", "file_mounts")},
+        **{f"{name}setup_commands": [] for name in ("", "head_", "worker_")},
+        **{f"{name}_start_ray_commands": [] for name in ("head", "worker")},
+        **{name: [] for name in ("initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter")},
     }
 
 
@@ -208,6 +213,11 @@ class Autoscaled:
         ]
         kinds = {name: there[name] for name in self._types}
         return Look(now - self._began, kinds, {name: coming[name] for name in self._types}, step, asked)
+
+    def said(self) -> str:
+        """Return what the autoscaler has written."""
+        logs = self._folder / "session_latest" / "logs"
+        return "".join(each.read_text(errors="replace") for each in sorted(logs.glob("monitor.*")))
 
     def busy(self) -> dict[str, list[str]]:
         """Return why each machine is not idle, by its name: what Ray says of it."""

@@ -25,20 +25,20 @@ from system.report.machine_counts import Look, Mark, Timeline
 
 # How often a cluster is looked at, and how long anything may take, seconds.
 LOOK_S = 0.5
-PATIENCE_S = 240.0
+PATIENCE_S = 300.0
 # How long the job may take to save and to end, seconds.
 STOP_S = 120.0
 
-# As in the cluster files, and smaller: machines that decode have no GPU, those that train have no place to decode. The
-# third kind has cores and GPUs, and no place of anything: only a request that says too little could bring it. Ray does
-# not look whether there are GPUs; the trainer finds that it has none, and computes on a core.
+# As in the cluster files, and smaller: `decode` counts places on machines that decode, `train` on those that train. The
+# trainer computes on a core, since a machine that only says that it has GPUs is refused by it; so no request may bring
+# the third kind, which has cores enough for anything, and GPUs.
 TYPES: Mapping[str, MachineType] = {
     "decode": MachineType(cpus=3, most=2, places={"decode": 2}),
-    "train": MachineType(cpus=2, most=1, gpus=1, places={"train": 1}),
-    "other GPUs": MachineType(cpus=8, most=2, gpus=4),
+    "train": MachineType(cpus=2, most=1, places={"train": 1}),
+    "GPUs": MachineType(cpus=8, most=2, gpus=4),
 }
 PLACED = (
-    "resources.use_gpu=true",
+    "resources.use_gpu=false",
     "resources.num_workers=1",
     "resources.worker_resources.train=1",
     "resources.decode_resources.decode=1",
@@ -108,22 +108,19 @@ class _Watch:
 
 
 def findings(timeline: Timeline, types: Mapping[str, MachineType]) -> Iterator[str]:
-    """Yield what should not have been: machines that nobody needs, and requests that mix what is kept apart.
+    """Yield what should not have been: machines with GPUs, and requests for one, of a run that needs none.
 
     Args:
         timeline: of the run.
         types: of the cluster's machines.
     """
     for kind, each in types.items():
-        if not each.places and max(timeline.counts(kind), default=0):
-            yield f"a machine was started that has no place for anything: {kind}"
-    for asked in {tuple(sorted(asked.items())): asked for look in timeline.looks for asked, _ in look.asked}.values():
-        gpus, places = asked.get("GPU", 0), {name for each in types.values() for name in each.places if name in asked}
-        having = [each for each in types.values() if any(name in each.places for name in places)]
-        if gpus and any(not each.gpus for each in having):
-            yield f"a machine without GPUs is asked for one: {asked}"
-        if gpus and not places:
-            yield f"any GPU is asked for, wherever it is: {asked}"
+        if each.gpus and max(timeline.counts(kind), default=0):
+            yield f"a machine with GPUs was started: {kind}"
+    bundles = {tuple(sorted(asked.items())) for look in timeline.looks for asked, _ in look.asked}
+    for bundle in sorted(bundles):
+        if dict(bundle).get("GPU"):
+            yield f"a GPU was asked for: {dict(bundle)}"
 
 
 def _carry_out(watch: _Watch, more_steps: int) -> None:
@@ -172,5 +169,7 @@ def run_growing(order: Growing, variables: Variables, say: Say) -> tuple[Timelin
             _carry_out(watch, order.more_steps)
         finally:
             job.stop(0)
-    timeline = Timeline(watch.looks, watch.marks)
+            timeline = Timeline(watch.looks, watch.marks)
+            (order.folder / "autoscaler.log").write_text(cluster.said())
+            (order.folder / "machines.json").write_text(timeline.as_json())
     return timeline, list(findings(timeline, TYPES)), judge(run_uri(recipe), say)

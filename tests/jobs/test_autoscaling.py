@@ -55,7 +55,7 @@ def test_machines_come_while_the_trainer_starves_go_when_it_is_fed_and_one_that_
     assert decode[0] == decode[-1] == 0
     assert decode.index(2) < len(decode) - 1 - decode[::-1].index(1)  # all, then fewer, then none
     assert [count for _, count in timeline.changes("train")] == [0, 1, 0]
-    assert set(timeline.counts("other GPUs")) == {0}
+    assert set(timeline.counts("GPUs")) == {0}
     asked = {frozenset(each.items()) for look in timeline.looks for each, _ in look.asked}
     assert frozenset({("CPU", 1.0), ("decode", 1.0)}) in asked
     assert (out / "machines.png").read_bytes().startswith(b"\x89PNG")
