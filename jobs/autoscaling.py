@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser("autoscaling", "See a run's machines come and go, on a cluster of this machine.")
     recipe_arguments(options)
     options.add_argument("--idle", default="6s", help="a machine without work for so long is taken away")
-    options.add_argument("--more-steps", type=int, default=30, help="after a machine was lost, before the run's end")
+    options.add_argument("--more-steps", type=int, default=10, help="after each of the changes to the trainer")
     options.add_argument("--out", metavar="FOLDER", help="keep all in this empty folder")
     given = options.parse_intermixed_args(arguments)
     if sys.platform != "linux":

@@ -1,14 +1,18 @@
 """A run on a cluster that begins with a head alone, from its submission until the last machine is gone again.
 
-Machines come for decoding while the trainer starves, and go when it is fed; then one that decodes is taken away without
-a word. What was there and what was asked for is looked at all the while, and the run's ledger is audited at the end.
+Machines come for decoding while the trainer starves. One of them is taken away without a word, and another comes. Then
+the trainer stands still, so that decoding has nothing to do, and machines go. What was there and what was asked for is
+looked at all the while, and the run's ledger is audited at the end.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +47,14 @@ PLACED = (
     "resources.worker_resources.train=1",
     "resources.decode_resources.decode=1",
     "resources.decode_actors=[1,4]",
+    # The run ends when all has been seen.
+    "train.steps=1000000",
+    # Clips that take many times longer to decode than a small model takes to train on them, and many of them a step.
+    "data.uri=synthetic://moving?videos=16&frames=64&height=360&width=480",
+    "data.num_frames=16",
+    "data.stride=4",
+    "train.global_batch=48",
+    "train.micro_batch=48",
 )
 
 
@@ -54,7 +66,7 @@ class Growing:
         recipe: its file.
         overrides: laid over it, and over `PLACED`.
         idle_s: a machine without work for so long is taken away.
-        more_steps: that are done after a machine was lost, before the run is told to stop.
+        more_steps: that are done after all of it, before the run is told to stop.
         folder: takes the run and the job's output.
         scratch: takes the cluster's files; its path may not be long.
     """
@@ -123,22 +135,46 @@ def findings(timeline: Timeline, types: Mapping[str, MachineType]) -> Iterator[s
             yield f"a GPU was asked for: {dict(bundle)}"
 
 
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """Stop the trainers' processes, and let them go on at the end.
+
+    Raises:
+        SystemFault: if there are none.
+    """
+    trainers = [each for each in processes.descendants(os.getpid()) if "ray::RayTrainWorker" in each.title]
+    if not trainers:
+        raise SystemFault("no process of a trainer is to be found")
+    for each in trainers:
+        os.kill(each.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in trainers:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGCONT)
+
+
 def _carry_out(watch: _Watch, more_steps: int) -> None:
     """Take a run through it all; it is told to stop at the end."""
     cluster, job = watch.cluster, watch.job
     most = TYPES["decode"].most
     watch.mark("submitted", watch.look())
     job.start(-1)
-    watch.until("starving: every machine that may decode is there", lambda look: look.there["decode"] == most)
     watch.until("the first step", lambda look: look.step > 0)
-    fed = watch.until("fed: all but one have gone", lambda look: look.there["decode"] == 1)
-    (victim,) = cluster.names("decode")
-    cluster.take_away(victim)
-    watch.mark("taken away without a word: the machine that decodes", fed)
     watch.until(
-        "another has come for it", lambda look: look.there["decode"] > 0 and victim not in cluster.names("decode")
+        "the trainer starves: all machines that may decode are there", lambda look: look.there["decode"] == most
     )
-    watch.until(f"{more_steps} more steps", lambda look: look.step >= fed.step + more_steps)
+    victim = cluster.names("decode")[-1]
+    cluster.take_away(victim)
+    lost = watch.look()
+    watch.mark("a machine that decodes is taken away without a word", lost)
+    watch.until("another has come for it", lambda _: len(set(cluster.names("decode")) - {victim}) == most)
+    watch.until("trained on", lambda look: look.step >= lost.step + more_steps)
+    with standing_still():
+        watch.mark("the trainer stands still", watch.look())
+        still = watch.until("decoding has nothing to do: one machine is left", lambda look: look.there["decode"] == 1)
+    watch.until("the trainer goes on", lambda look: look.step >= still.step + more_steps)
     job.stop(STOP_S)
     watch.until("stopped: the last machine has gone", lambda look: not sum(look.there.values()), job_ended=True)
 
