@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.nodes < 1:
         raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
     load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
-    with work_folder(given.out, keep=given.keep) as work, _terminated(), _scratch() as scratch:
+    with work_folder(given.out, keep=given.keep) as work, terminated(), scratch_folder() as scratch:
         variables = {**private_cluster(), "TMPDIR": str(scratch / "t")}
         set_all(variables)  # before Ray and torch are imported
         tempfile.tempdir = None  # looked up once, and that was before
@@ -108,7 +108,7 @@ def work_folder(out: str | None, *, keep: bool) -> Iterator[Work]:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Give a folder for sockets, whose paths may not be long, and for what killed processes leave behind."""
     with tempfile.TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "t").mkdir()
@@ -116,7 +116,7 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _terminated() -> Iterator[None]:
+def terminated() -> Iterator[None]:
     """Let a SIGTERM end this as an exception does: what was started is taken away."""
 
     def end(_number: int, _frame: object) -> NoReturn:

@@ -200,7 +200,9 @@ class ResourcesSection(Section):
     read_actors: int = free(
         1, ge=1, description="Actors that fetch bytes, a block at a time with 16 requests in flight."
     )
-    decode_actors: Actors = free(1, description="Actors that decode, one core each; or [min, max].")
+    decode_actors: Actors = free(
+        1, description="Actors that decode, one core each; or [min, max]: as many as keep the trainers fed."
+    )
     ranks_per_stream: int = free(
         8,
         ge=1,

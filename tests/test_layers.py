@@ -38,6 +38,7 @@ LAYERS = (
 )
 RAY = {
     "system.submit.client",
+    "system.chaos.autoscaled",
     "system.chaos.cluster",
     "system.benchmark.streaming",
     "system.monitoring.export",

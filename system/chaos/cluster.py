@@ -59,7 +59,7 @@ def node_size(recipe: Recipe, nodes: int) -> NodeSize:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Keep what this process does on SIGTERM: a node that Ray starts here would drain itself first."""
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -91,7 +91,7 @@ class Nodes:
     def __enter__(self) -> Self:
         try:
             head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder, **self._common(STORE_BYTES)}
-            with environment(self._env), _own_signals():
+            with environment(self._env), own_signals():
                 self._cluster = Cluster(initialize_head=True, head_node_args=head)
             for _ in range(self._count):
                 self.add()
@@ -129,7 +129,7 @@ class Nodes:
         size = self._size
         wanted = {"num_cpus": size.cpus, "resources": dict(size.resources), **self._common(size.store_bytes)}
         try:
-            with environment(self._env), _own_signals():
+            with environment(self._env), own_signals():
                 node = self._cluster.add_node(**wanted)
         except Exception as error:
             raise SystemFault(f"a node of the local cluster did not start: {error}") from error

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.collection import paused
 from system.config import Counted, fewest, most
@@ -49,6 +50,7 @@ from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.coordinating import coordinator_on
 from system.data.draining import WorkToTheEnd
+from system.data.growing import GrowByActors
 from system.data.placing import Place, Role, device_kind
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.sharing import STREAMS, ShareMachines
@@ -198,16 +200,33 @@ def _pool(size: Counted) -> ActorPoolStrategy:
     return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
 
-def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = None) -> Dataset:
+class _InTurn:
+    """Says where a pool's next actor goes: on these machines one after the other, elsewhere where one is gone."""
+
+    def __init__(self, machines: Sequence[str]) -> None:
+        self._machines, self._next = tuple(machines), 0
+
+    def __call__(self) -> dict[str, Any]:
+        machine = self._machines[self._next % len(self._machines)]
+        self._next += 1
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(machine, soft=True)}
+
+
+def clip_stream(
+    spec: StreamSpec, clock: ClockHandle, makers: Makers | None = None, trainers_on: Sequence[str] = ()
+) -> Dataset:
     """Return the stream of clips of one cell; every execution of it starts where the clock says.
 
     Args:
         spec: what the stream is made of.
         clock: of the run, or of the cell where there are several.
         makers: make the stages that read and decode, where it is not the stream's own that are wanted.
+        trainers_on: the trainers' machines. Where decoders have machines of their own, bytes are read beside the
+            trainers: an actor that reads holds no core, and would keep a machine without a decoder from being idle.
     """
     makers = makers or Makers()
     recipe, resources, cell = spec.recipe, spec.recipe.resources, spec.cell
+    beside_trainers = _InTurn(trainers_on) if trainers_on and resources.decode_resources else None
     check_chain(stage_specs(recipe))
     _configure(recipe, spec)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
@@ -218,6 +237,7 @@ def clip_stream(spec: StreamSpec, clock: ClockHandle, makers: Makers | None = No
         batch_size=1,
         compute=_pool(share_of(resources.read_actors, cell)),
         num_cpus=0,
+        ray_remote_args_fn=beside_trainers,
     )
     stream = stream.map_batches(
         _Decode,
@@ -251,7 +271,8 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    callbacks += [each for each in (TrimStatistics, WorkToTheEnd, ShareMachines) if each not in callbacks]
+    ours = (TrimStatistics, WorkToTheEnd, ShareMachines, GrowByActors)
+    callbacks += [each for each in ours if each not in callbacks]
     context.set_config(STREAMS, spec.cell.count)
 
 

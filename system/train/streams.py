@@ -78,7 +78,8 @@ class ClipDataConfig(DataConfig):
             spec = StreamSpec(recipe, index.uri, layout, stop, dict(progress.quarantine), cell)
             first = cell.before(layout.first_block(progress.step))
             wait_for(own.open.remote(progress.step, first), "the run's clock to open the first stream")
-            stream = clip_stream(spec, own)
+            near = (worker_node_ids or [])[cell.first : cell.first + cell.size]
+            stream = clip_stream(spec, own, trainers_on=list(dict.fromkeys(near)))
             stream.context.execution_options = execution_options(recipe, spec)
             iterators += split(stream, cell.size, node)
         return [{STREAM: iterator} for iterator in iterators]

@@ -1,0 +1,162 @@
+"""Lets the actors of a stream ask for machines, and give them back: what an autoscaler sees of a run.
+
+Ray Data has its own idea of that, by cores, which fits a job that ends. It keeps a pool to a share of the cores that
+are there; asks for more cores when half of them are taken, wherever those cores are, beside GPUs if need be; and holds
+on to what it has asked for until its stream ends, so machines that have nothing to do stay. And it judges a pool by one
+look: a step's blocks come at once and are done at once, so a pool swings between its bounds.
+
+Here, for pools of `[min, max]` actors that ask for a place of their own (a custom resource or a share of a GPU):
+
+- A pool grows up to its maximum, and an actor that finds no place waits. The waiting actor is the request: it names
+  what it needs, a core and a place to decode say, which only machines of the right kind have.
+- Nothing else is asked for. A machine without actors and blocks is idle, and the autoscaler takes it after its time.
+- A pool grows when all of its actors were busy for a while, and shrinks when half of them were not for a longer one.
+
+These are Ray's internals: where a version has other names nothing is changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+# An actor has two blocks when it is busy: one at work and one that is being fetched (`data/pipeline.py`). A pool grows
+# when there were so many on average for each of its actors over so many seconds: the trainers take more than is made.
+GROW_AT = 1.5
+GROW_S = 2.0
+# It shrinks, actor by actor, when there were no more than so many for each over so many seconds: longer than the steps
+# of a large model, each of which asks for its blocks at once. An actor that is missed costs some seconds to start.
+SHRINK_AT = 0.5
+SHRINK_S = 20.0
+# How often a pool's blocks are counted, seconds.
+LOOK_S = 0.1
+# How often Ray's coordinator of resources hears that the stream is there; it forgets who is silent for three minutes.
+KEEP_S = 60.0
+# Ray gives an operator half of what is there and a share of the rest, and keeps the remainder for the others. With so
+# many times of what a pool may hold at most, its part is enough.
+ROOM = 2.0
+
+
+class Work:
+    """How many blocks the actors of a pool had lately, at work or next to be."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def look(self, now_s: float, blocks: int) -> None:
+        """Count blocks, unless they were counted a moment ago."""
+        looks = self._looks
+        if looks and now_s - looks[-1][0] < LOOK_S:
+            return
+        looks.append((now_s, blocks))
+        while len(looks) > 1 and now_s - looks[1][0] >= SHRINK_S:  # the first that remains is old enough
+            looks.popleft()
+
+    def average(self, now_s: float, last_s: float) -> float | None:
+        """Return the mean number of blocks over the last seconds; None: it is not known for that long."""
+        if not self._looks or now_s - self._looks[0][0] < last_s:
+            return None
+        recent = [blocks for at_s, blocks in self._looks if now_s - at_s <= last_s]
+        return sum(recent) / len(recent) if recent else None
+
+
+def may_change(delta: int, size: int, work: Work, now_s: float) -> bool:
+    """Say whether a pool may gain or lose actors, by what they had to do.
+
+    Args:
+        delta: actors that Ray would add (above 0) or take away.
+        size: of the pool, with the actors that wait for a machine.
+        work: of the pool.
+        now_s: seconds of the clock that `work` was counted by.
+    """
+    blocks = work.average(now_s, GROW_S if delta > 0 else SHRINK_S)
+    if blocks is None:
+        return False
+    return blocks >= GROW_AT * size if delta > 0 else blocks <= SHRINK_AT * size
+
+
+class AskNothing:
+    """Stands for Ray's cluster autoscaler of a stream: asks for nothing, and counts machines that are to come.
+
+    Args:
+        inner: Ray's own.
+        cpus: that the growing pools may hold beyond those that are there.
+        gpus: likewise.
+    """
+
+    def __init__(self, inner: Any, cpus: float, gpus: float) -> None:
+        self._inner, self._cpus, self._gpus = inner, cpus, gpus
+        self._kept = time.monotonic()
+
+    def try_trigger_scaling(self) -> None:
+        """Ask for nothing, so that Ray's coordinator goes on to say what is there."""
+        if time.monotonic() - self._kept >= KEEP_S:
+            self._kept = time.monotonic()
+            self._inner._send_resource_request([])
+
+    def on_executor_shutdown(self) -> None:
+        """Do what Ray's own does at a stream's end."""
+        self._inner.on_executor_shutdown()
+
+    def get_total_resources(self) -> Any:
+        """Return what the stream may use of what is there and of what may come."""
+        there = self._inner.get_total_resources()
+        return there.copy(cpu=there.cpu + self._cpus, gpu=there.gpu + self._gpus)
+
+
+def _growing(operator: Any) -> list[Any]:
+    """Return an operator's pools of `[min, max]` actors that ask for a place of their own."""
+    asked = getattr(operator, "_ray_remote_args", None) or {}
+    if not (asked.get("resources") or asked.get("num_gpus")):
+        return []
+    return [pool for pool in operator.get_autoscaling_actor_pools() if pool.min_size() < pool.max_size()]
+
+
+def _steadied(derive: Callable[..., Any], pools: list[Any]) -> Callable[..., Any]:
+    """Return what decides how a pool changes: as Ray does, but not by one look."""
+    works = {pool: Work() for pool in pools}
+
+    def derive_steadily(pool: Any, operator: Any, state: Any) -> Any:
+        request, size, now_s = derive(pool, operator, state), pool.current_size(), time.monotonic()
+        if pool not in works:
+            return request
+        works[pool].look(now_s, pool.num_tasks_in_flight())
+        beyond = not pool.min_size() <= size <= pool.max_size()
+        if not request.delta or request.force or beyond or may_change(request.delta, size, works[pool], now_s):
+            return request
+        return type(request).no_op(reason="not for long enough")
+
+    return derive_steadily
+
+
+def grow_by_actors(executor: Any) -> None:
+    """Let the growing pools of an executor ask for their machines themselves."""
+    operators = getattr(executor, "_topology", None) or ()
+    pools = [pool for each in operators for pool in _growing(each)]
+    cluster, actors = getattr(executor, "_cluster_autoscaler", None), getattr(executor, "_actor_autoscaler", None)
+    if not (pools and hasattr(cluster, "_send_resource_request") and hasattr(actors, "_derive_target_scaling_config")):
+        return
+    most = [(pool.max_size(), pool.per_actor_resource_usage()) for pool in pools]
+    cpus, gpus = sum(size * each.cpu for size, each in most), sum(size * each.gpu for size, each in most)
+    executor._cluster_autoscaler = AskNothing(cluster, ROOM * cpus, ROOM * gpus)
+    untyped: Any = actors
+    untyped._derive_target_scaling_config = _steadied(untyped._derive_target_scaling_config, pools)
+
+
+class GrowByActors:
+    """A callback of Ray Data's executor: what it changes has to be changed in the executor's process."""
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Change it."""
+        grow_by_actors(executor)
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Do nothing."""
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Do nothing."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Do nothing."""
