@@ -1,7 +1,7 @@
 """A run on a cluster that begins with a head alone, from its submission until the last machine is gone again.
 
 Machines come for decoding while the trainer starves. One of them is taken away without a word, and another comes. Then
-the trainer stands still, so that decoding has nothing to do, and machines go. What was there and what was asked for is
+the trainer is slowed down, so that decoding has little to do, and machines go. What was there and what was asked for is
 looked at all the while, and the run's ledger is audited at the end.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ from system.report.machine_counts import Look, Mark, Timeline
 # How often a cluster is looked at, and how long anything may take, seconds.
 LOOK_S = 0.5
 PATIENCE_S = 300.0
+# A slow trainer works for so long, stands still for so long, and so on, seconds.
+WORK_S, STAND_S = 0.25, 3.0
 # How long the job may take to save and to end, seconds.
 STOP_S = 120.0
 
@@ -53,6 +56,7 @@ PLACED = (
     "data.uri=synthetic://moving?videos=16&frames=64&height=360&width=480",
     "data.num_frames=16",
     "data.stride=4",
+    "data.lookahead=6",
     "train.global_batch=48",
     "train.micro_batch=48",
 )
@@ -136,8 +140,8 @@ def findings(timeline: Timeline, types: Mapping[str, MachineType]) -> Iterator[s
 
 
 @contextmanager
-def standing_still() -> Iterator[None]:
-    """Stop the trainers' processes, and let them go on at the end.
+def slow_trainers() -> Iterator[None]:
+    """Let the trainers' processes work for a moment now and then only, until the end.
 
     Raises:
         SystemFault: if there are none.
@@ -145,14 +149,28 @@ def standing_still() -> Iterator[None]:
     trainers = [each for each in processes.descendants(os.getpid()) if "ray::RayTrainWorker" in each.title]
     if not trainers:
         raise SystemFault("no process of a trainer is to be found")
-    for each in trainers:
-        os.kill(each.pid, signal.SIGSTOP)
+    over = threading.Event()
+
+    def send(number: signal.Signals) -> None:
+        for each in trainers:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, number)
+
+    def slow() -> None:
+        while not over.is_set():
+            send(signal.SIGSTOP)
+            over.wait(STAND_S)
+            send(signal.SIGCONT)
+            over.wait(WORK_S)
+
+    thread = threading.Thread(target=slow, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        for each in trainers:
-            with suppress(ProcessLookupError):
-                os.kill(each.pid, signal.SIGCONT)
+        over.set()
+        thread.join()
+        send(signal.SIGCONT)
 
 
 def _carry_out(watch: _Watch, more_steps: int) -> None:
@@ -171,9 +189,9 @@ def _carry_out(watch: _Watch, more_steps: int) -> None:
     watch.mark("a machine that decodes is taken away without a word", lost)
     watch.until("another has come for it", lambda _: len(set(cluster.names("decode")) - {victim}) == most)
     watch.until("trained on", lambda look: look.step >= lost.step + more_steps)
-    with standing_still():
-        watch.mark("the trainer stands still", watch.look())
-        still = watch.until("decoding has nothing to do: one machine is left", lambda look: look.there["decode"] == 1)
+    with slow_trainers():
+        watch.mark("the trainer is slowed down", watch.look())
+        still = watch.until("decoding has little to do: one machine is left", lambda look: look.there["decode"] == 1)
     watch.until("the trainer goes on", lambda look: look.step >= still.step + more_steps)
     job.stop(STOP_S)
     watch.until("stopped: the last machine has gone", lambda look: not sum(look.there.values()), job_ended=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # An actor has two blocks when it is busy: one at work and one that is being fetched (`data/pipeline.py`). A pool grows
@@ -34,9 +34,6 @@ SHRINK_S = 20.0
 LOOK_S = 0.1
 # How often Ray's coordinator of resources hears that the stream is there; it forgets who is silent for three minutes.
 KEEP_S = 60.0
-# Ray gives an operator half of what is there and a share of the rest, and keeps the remainder for the others. With so
-# many times of what a pool may hold at most, its part is enough.
-ROOM = 2.0
 
 
 class Work:
@@ -78,16 +75,14 @@ def may_change(delta: int, size: int, work: Work, now_s: float) -> bool:
 
 
 class AskNothing:
-    """Stands for Ray's cluster autoscaler of a stream: asks for nothing, and counts machines that are to come.
+    """Stands for Ray's cluster autoscaler of a stream, and asks for nothing.
 
     Args:
         inner: Ray's own.
-        cpus: that the growing pools may hold beyond those that are there.
-        gpus: likewise.
     """
 
-    def __init__(self, inner: Any, cpus: float, gpus: float) -> None:
-        self._inner, self._cpus, self._gpus = inner, cpus, gpus
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
         self._kept = time.monotonic()
 
     def try_trigger_scaling(self) -> None:
@@ -101,9 +96,36 @@ class AskNothing:
         self._inner.on_executor_shutdown()
 
     def get_total_resources(self) -> Any:
-        """Return what the stream may use of what is there and of what may come."""
-        there = self._inner.get_total_resources()
-        return there.copy(cpu=there.cpu + self._cpus, gpu=there.gpu + self._gpus)
+        """Return what is there for the stream, as Ray's own does."""
+        return self._inner.get_total_resources()
+
+
+class Roomy:
+    """What Ray's actor autoscaler asks how large a pool may be: a growing one may be as large as the recipe says.
+
+    The budgets by which tasks are started stay what they are: one that waits would ask for a core of whatever kind.
+
+    Args:
+        inner: Ray's own resource manager.
+        room: operator -> what its pools hold at their largest.
+    """
+
+    def __init__(self, inner: Any, room: Mapping[Any, Any]) -> None:
+        self._inner, self._room = inner, room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def get_budget(self, operator: Any) -> Any:
+        """Return what an operator may take in addition."""
+        return self._with_room(self._inner.get_budget(operator), operator)
+
+    def get_allocation(self, operator: Any) -> Any:
+        """Return what an operator may hold in all."""
+        return self._with_room(self._inner.get_allocation(operator), operator)
+
+    def _with_room(self, there: Any, operator: Any) -> Any:
+        return there if there is None or operator not in self._room else there.add(self._room[operator])
 
 
 def _growing(operator: Any) -> list[Any]:
@@ -134,15 +156,17 @@ def _steadied(derive: Callable[..., Any], pools: list[Any]) -> Callable[..., Any
 def grow_by_actors(executor: Any) -> None:
     """Let the growing pools of an executor ask for their machines themselves."""
     operators = getattr(executor, "_topology", None) or ()
-    pools = [pool for each in operators for pool in _growing(each)]
+    pools = {each: own for each in operators if (own := _growing(each))}
     cluster, actors = getattr(executor, "_cluster_autoscaler", None), getattr(executor, "_actor_autoscaler", None)
-    if not (pools and hasattr(cluster, "_send_resource_request") and hasattr(actors, "_derive_target_scaling_config")):
+    known = hasattr(cluster, "_send_resource_request") and hasattr(actors, "_derive_target_scaling_config")
+    if not (pools and known and hasattr(actors, "_resource_manager")):
         return
-    most = [(pool.max_size(), pool.per_actor_resource_usage()) for pool in pools]
-    cpus, gpus = sum(size * each.cpu for size, each in most), sum(size * each.gpu for size, each in most)
-    executor._cluster_autoscaler = AskNothing(cluster, ROOM * cpus, ROOM * gpus)
     untyped: Any = actors
-    untyped._derive_target_scaling_config = _steadied(untyped._derive_target_scaling_config, pools)
+    room = {each: own[0].per_actor_resource_usage().scale(own[0].max_size()) for each, own in pools.items()}
+    executor._cluster_autoscaler = AskNothing(cluster)
+    untyped._resource_manager = Roomy(untyped._resource_manager, room)
+    every = [pool for own in pools.values() for pool in own]
+    untyped._derive_target_scaling_config = _steadied(untyped._derive_target_scaling_config, every)
 
 
 class GrowByActors:

@@ -14,7 +14,7 @@ from ray.data._internal.execution.operators.actor_pool_map_operator import Actor
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from system.data import growing
-from system.data.growing import GROW_S, KEEP_S, ROOM, SHRINK_S, Work, grow_by_actors, may_change
+from system.data.growing import GROW_S, KEEP_S, SHRINK_S, Work, grow_by_actors, may_change
 
 
 def worked(*spells: tuple[float, int]) -> tuple[Work, float]:
@@ -74,8 +74,18 @@ class Pool:
         return ExecutionResources(cpu=1)
 
 
+class Operator:
+    """An operator as Ray's is."""
+
+    def __init__(self, pool: Pool, asked: dict[str, Any]) -> None:
+        self.pool, self._ray_remote_args = pool, asked
+
+    def get_autoscaling_actor_pools(self) -> list[Pool]:
+        return [self.pool]
+
+
 def operator(pool: Pool, **asked: Any) -> Any:
-    return SimpleNamespace(_ray_remote_args=asked, get_autoscaling_actor_pools=lambda: [pool])
+    return Operator(pool, asked)
 
 
 class Executor:
@@ -90,17 +100,26 @@ class Executor:
             on_executor_shutdown=lambda: self.asked.append("the end"),
             get_total_resources=lambda: ExecutionResources(cpu=3, object_store_memory=1e9),
         )
-        self._actor_autoscaler = SimpleNamespace(_derive_target_scaling_config=lambda *_: request)
+        there = ExecutionResources(cpu=2, object_store_memory=1e9)
+        manager = SimpleNamespace(get_budget=lambda _: there, get_allocation=lambda _: there, get_op_usage=lambda _: 7)
+        self._actor_autoscaler = SimpleNamespace(
+            _derive_target_scaling_config=lambda *_: request, _resource_manager=manager
+        )
 
 
 PLACES = {"num_cpus": 1, "resources": {"decode": 1}}
 
 
 def test_actors_with_a_place_of_their_own_may_grow_beyond_the_cores_that_are_there() -> None:
-    executor = Executor(operator(Pool(1, 8), **PLACES), operator(Pool(2, 2), num_cpus=0))
+    decode, read = operator(Pool(1, 8), **PLACES), operator(Pool(2, 2), num_cpus=0)
+    executor = Executor(decode, read)
     grow_by_actors(executor)
-    total = executor._cluster_autoscaler.get_total_resources()
-    assert total == ExecutionResources(cpu=3 + ROOM * 8, object_store_memory=1e9)
+    manager = executor._actor_autoscaler._resource_manager
+    for asked in (manager.get_budget, manager.get_allocation):
+        assert asked(decode) == ExecutionResources(cpu=2 + 8, object_store_memory=1e9)
+        assert asked(read) == ExecutionResources(cpu=2, object_store_memory=1e9)
+    assert manager.get_op_usage(decode) == 7
+    assert executor._cluster_autoscaler.get_total_resources() == ExecutionResources(cpu=3, object_store_memory=1e9)
 
 
 def test_nothing_is_asked_for_but_that_the_stream_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +178,8 @@ def test_this_ray_has_the_names() -> None:
     names = set(inspect.getsource(StreamingExecutor).split())
     assert {"self._cluster_autoscaler", "self._actor_autoscaler"} <= names
     assert "lambda: self._cluster_autoscaler.get_total_resources()," in inspect.getsource(StreamingExecutor)
+    source = inspect.getsource(DefaultActorAutoscaler)
+    assert {"self._resource_manager.get_budget(op)", "self._resource_manager.get_allocation(op)"} <= set(source.split())
     assert hasattr(RateBasedClusterAutoscaler, "_send_resource_request")
     parameters = list(inspect.signature(DefaultActorAutoscaler._derive_target_scaling_config).parameters)
     assert parameters == ["self", "actor_pool", "op", "op_state"]
