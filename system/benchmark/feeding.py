@@ -73,6 +73,7 @@ class Feed:
         clock: share of a core that a cell's clock takes.
         decoders: decode actors.
         decode_nodes: their machines, by cores or by network, whichever are more.
+        decode_nodes_for: `cores` or `network`: what their number follows from.
         lookahead_bytes: of all blocks that are made ahead.
         store_bytes: that all streams may take of the object stores at most.
         in_gbit: frames that reach one training machine, Gbit/s.
@@ -97,6 +98,7 @@ class Feed:
     clock: float
     decoders: int
     decode_nodes: int
+    decode_nodes_for: str
     lookahead_bytes: int
     store_bytes: int
     in_gbit: float
@@ -124,8 +126,9 @@ def feed(gpus: int, assumed: Assumed) -> Feed:
     cells = cells_of(gpus, ranks_of_a_stream(assumed))
     decoders = max(len(cells), ceil(clips_s / (assumed.decoded_s * assumed.busy)))
     frames_s = clips_s * assumed.clip_bytes
-    by_network = frames_s * 8 / 1e9 / (assumed.decode_node_gbit * assumed.busy)
-    decode_nodes = max(ceil(decoders / assumed.decode_node_cpus), ceil(by_network))
+    by_cores = ceil(decoders / assumed.decode_node_cpus)
+    by_network = ceil(frames_s * 8 / 1e9 / (assumed.decode_node_gbit * assumed.busy))
+    decode_nodes = max(by_cores, by_network)
     block_bytes = assumed.block_clips * assumed.clip_bytes
     ahead = [_lookahead(cell, decoders) for cell in cells]
     requests_s = clips_s / assumed.views * assumed.requests_per_video
@@ -143,6 +146,7 @@ def feed(gpus: int, assumed: Assumed) -> Feed:
         clock=cell_blocks_s * assumed.clock_s,
         decoders=decoders,
         decode_nodes=decode_nodes,
+        decode_nodes_for="network" if by_network > by_cores else "cores",
         lookahead_bytes=sum(ahead) * block_bytes,
         store_bytes=(3 * sum(ahead) + 2 * gpus) * block_bytes,
         in_gbit=frames_s / nodes * 8 / 1e9,
@@ -163,11 +167,6 @@ def _lookahead(cell: Cell, decoders: int) -> int:
     return max(LOOKAHEAD_PER_RANK * cell.size, LOOKAHEAD_PER_DECODER * cell.share(decoders))
 
 
-def bounded_by(found: Feed, assumed: Assumed) -> str:
-    """Say what the number of decode machines follows from: `cores` or `network`."""
-    return "cores" if found.decode_nodes == ceil(found.decoders / assumed.decode_node_cpus) else "network"
-
-
 ROWS = (
     ("training machines", "{0.nodes}"),
     ("clips/s", "{0.clips_s:,.0f}"),
@@ -178,6 +177,7 @@ ROWS = (
     ("a cell's clock, share of a core", "{0.clock:.0%}"),
     ("decode actors", "{0.decoders:,}"),
     ("decode machines", "{0.decode_nodes:,}"),
+    ("as many for their", "{0.decode_nodes_for}"),
     ("object store: made ahead", "{1}"),
     ("object store: at most", "{2}"),
     ("frames into a training machine, Gbit/s", "{0.in_gbit:.1f}"),

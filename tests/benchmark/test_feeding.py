@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from system.benchmark.feeding import Assumed, bounded_by, bytes_told, feed, feeding_table, ranks_of_a_stream
+from system.benchmark.feeding import Assumed, bytes_told, feed, feeding_table, ranks_of_a_stream
 
 PLAIN = Assumed(
     clips_per_gpu_s=100.0,
@@ -72,9 +72,10 @@ def test_views_of_one_video_share_its_bytes_and_its_request() -> None:
 
 def test_a_slow_network_asks_for_more_decode_machines_than_cores_do() -> None:
     slow = replace(PLAIN, decode_node_gbit=1.0)
-    assert bounded_by(feed(8, PLAIN), PLAIN) == "cores"
+    assert feed(8, PLAIN).decode_nodes_for == "cores"
     found = feed(8, slow)
-    assert bounded_by(found, slow) == "network"
+    assert found.decode_nodes_for == "network"
+    assert found.decode_nodes > feed(8, PLAIN).decode_nodes
     assert found.out_gbit <= slow.decode_node_gbit * slow.busy
 
 
