@@ -11,7 +11,9 @@ from system.planning.records import Checkpoints, Plan, Way
 
 def told(plan: Plan) -> list[str]:
     """Return all lines: the verdict, then the tables, then what is assumed."""
-    return [*verdict(plan), "", *stage_table(plan), "", *way_table(plan), "", *_memory(plan), *_assumed(plan)]
+    interval = [] if plan.checkpoints is None else [_interval(plan.checkpoints)]
+    tables = [*stage_table(plan), "", *way_table(plan)]
+    return [*verdict(plan), "", *tables, "", *interval, _memory(plan), "assumed:", *(f"  {s}" for s in plan.assumed)]
 
 
 def verdict(plan: Plan) -> list[str]:
@@ -104,13 +106,19 @@ def _price(way: Way) -> str:
 
 
 def _checkpoints(made: Checkpoints) -> str:
-    best = f"checkpoint.every_steps={made.every_steps}"
-    adds = f"{_share(made.overhead)} with {best}"
-    own = f"{_share(made.own_overhead)} with {made.own_every_steps} as the recipe has it"
     return (
-        f"a preemption each {hours(made.between_s / 3600)} and the checkpoints add {adds}, {own} (stall"
-        f" {_seconds(made.stall_s)}, interval by Young {_seconds(made.young_s)}, by Daly {_seconds(made.daly_s)},"
-        f" a checkpoint counts after {_seconds(made.write_s)}, restart {_seconds(made.restart_s)})"
+        f"checkpoint.every_steps={made.every_steps}: with a preemption each {hours(made.between_s / 3600)} they,"
+        f" restarts and lost work add {_share(made.overhead)} to the run; {made.own_every_steps} of the recipe"
+        f" {_share(made.own_overhead)}"
+    )
+
+
+def _interval(made: Checkpoints) -> str:
+    """Say what the interval follows from."""
+    return (
+        f"checkpoints: each {_seconds(made.daly_s)} of work by Daly, {_seconds(made.young_s)} by Young; the training"
+        f" stands still for {_seconds(made.stall_s)}, one counts after {_seconds(made.write_s)}, a restart takes"
+        f" {_seconds(made.restart_s)}"
     )
 
 
@@ -155,14 +163,10 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _memory(plan: Plan) -> list[str]:
+def _memory(plan: Plan) -> str:
     device = "" if plan.device_bytes is None else f"; {plan.device_bytes / 2**30:.3g} GiB of the GPU's in a step"
-    return [
+    return (
         f"memory: {plan.lookahead_bytes / 1e9:.3g} GB of the object store for the look-ahead, at most"
         f" {plan.store_bytes / 1e9:.3g} GB for the stream ({plan.blocks_per_s:.3g} blocks/s); a checkpoint has"
         f" {plan.state_bytes / 1e9:.3g} GB{device}"
-    ]
-
-
-def _assumed(plan: Plan) -> list[str]:
-    return ["assumed:", *(f"  {line}" for line in plan.assumed)]
+    )
