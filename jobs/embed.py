@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.cli import parser, run, say
-from jobs.features import Counter, Site, add_encoder, add_work, chosen_encoder, open_videos, told_errors, views_from
+from jobs.features import (
+    Counter,
+    Site,
+    add_encoder,
+    add_work,
+    check_work,
+    chosen_encoder,
+    open_videos,
+    told_errors,
+    views_from,
+)
 from system import storage
 from system.core.views import SAMPLINGS
 from system.data.index import Index
 from system.data.labels import FOLDERS, IN_INDEX, known_labels, labelled
-from system.errors import RecipeError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,8 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--only-listed", action="store_true", help="leave out videos that the list does not name")
     add_work(options)
     given = options.parse_intermixed_args(arguments)
-    if given.batch < 1 or given.cpus < 1 or (given.actors or 1) < 1:
-        raise RecipeError("--batch, --cpus and --actors are whole numbers from 1")
+    check_work(given)
     manifest = embed(given)
     for line in closing(manifest, storage.absolute(given.out)):
         say(line)

@@ -41,6 +41,18 @@ def add_work(options: argparse.ArgumentParser) -> None:
     how.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
 
 
+def check_work(given: Any) -> None:
+    """Refuse numbers that mean nothing.
+
+    Raises:
+        RecipeError: names the option.
+    """
+    for name in ("batch", "cpus", "actors"):
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name} is a whole number from 1, got {value}")
+
+
 def views_from(text: str, sampling: str) -> Views:
     """Return the views that `CLIPSxCROPS` means.
 

@@ -113,7 +113,9 @@ def read_list(uri: str) -> list[tuple[str, str]]:
     if bad:
         raise DataError(f"{uri}: {len(bad)} of {len(lines)} lines have no label: {examples(bad)}; one is `path label`")
     found = [pair for _, pair in pairs]
-    return found[1:] if found[0][0].lower() in ("path", "video") and found[0][1].lower() in ("label", "class") else found
+    return (
+        found[1:] if found[0][0].lower() in ("path", "video") and found[0][1].lower() in ("label", "class") else found
+    )
 
 
 def _cut(line: str, between: str | None) -> tuple[str, str]:

@@ -138,7 +138,9 @@ class Collector:
         for row, video in enumerate(batch["video_id"].tolist()):
             part = self.plan.part_of(video)
             rows = self._waiting.setdefault(part, {})
-            rows[video] = {name: values[row].copy() if name != "error" else values[row] for name, values in batch.items()}
+            rows[video] = {
+                name: values[row].copy() if name != "error" else values[row] for name, values in batch.items()
+            }
             if len(rows) == len(self.plan.videos(part)):
                 self._write(part)
                 written.append(part)
@@ -236,3 +238,40 @@ def counts_of(out: str, plan: PartPlan) -> dict[str, Any]:
     if ids != plan.ids.tolist():
         raise DataError(f"{out}: the parts hold {len(ids)} videos, not each of {len(plan.ids)} once; delete {PARTS}")
     return {"videos": len(ids), "failed": failed, "partly_read": partly, "reasons": reasons, "examples": examples}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptViews:
+    """What a folder keeps of each view, of all its videos in their order.
+
+    Attributes:
+        features: (n, V, F') float32.
+        seen: (n, V) bool.
+        tokens: (n, V, Q, D) float16; Q is 0 where none are kept.
+    """
+
+    features: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    tokens: NDArray[np.float16]
+
+
+def read_views(out: str, plan: PartPlan, work: Extraction) -> KeptViews:
+    """Read what a whole folder keeps of each view.
+
+    Raises:
+        DataError: if a part is not there.
+    """
+    count, views = len(plan.ids), work.views.count
+    kept = KeptViews(
+        np.empty((count, views, work.width), np.float32),
+        np.empty((count, views), bool),
+        np.empty((count, views, *work.tokens_shape), np.float16),
+    )
+    columns = {"features": kept.features, "seen": kept.seen, **({"tokens": kept.tokens} if work.tokens_side else {})}
+    at = 0
+    for table in part_columns(out, plan, list(columns)):
+        for name, into in columns.items():
+            values = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            into[at : at + len(table)] = values.reshape(len(table), *into.shape[1:])
+        at += len(table)
+    return kept

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from system import storage
 from system.core.clip import TokenGrid
 from system.core.views import Views
 from system.data.assemble import limits_of

@@ -47,7 +47,7 @@ def test_segments_of_less_than_a_frame_repeat_frames() -> None:
 
 
 def test_segment_frames_stay_inside_of_every_video() -> None:
-    assert all(0 <= min(clip) and max(clip) < n for n in range(1, 70) for clip in segment_clips(n, 16, 2))
+    assert all(min(clip) >= 0 and max(clip) < n for n in range(1, 70) for clip in segment_clips(n, 16, 2))
 
 
 def test_a_dense_training_clip_spreads_16_points_over_64_frames_and_not_over_60() -> None:
@@ -61,7 +61,7 @@ def test_a_dense_training_clip_never_leaves_its_video() -> None:
     for n in range(1, 140):
         for draw in (0.0, 0.5, 1 - 1e-9):
             assert len(clip := dense_training_frames(draw, n, 16, 4)) == 16
-            assert 0 <= min(clip) and max(clip) < n
+            assert min(clip) >= 0 and max(clip) < n
 
 
 def test_a_dense_training_clip_of_a_short_video_ends_with_its_last_frame() -> None:
