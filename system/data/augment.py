@@ -1,7 +1,7 @@
 """Crops: the multi-scale one of VideoMAE's pre-training, and the squares of test views.
 
-Decided from a sample's draws, applied when a frame's size is known. No flip and no colour jitter in pre-training, on any
-dataset, as in VideoMAE's loaders.
+Decided from a sample's draws, applied when a frame's size is known. No flip and no colour jitter in pre-training, on
+any dataset, as in VideoMAE's loaders.
 """
 
 from __future__ import annotations

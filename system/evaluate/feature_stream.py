@@ -87,8 +87,8 @@ def check_room(work: Extraction, encoders: Encoders) -> None:
     # One core for the tasks that hand out numbers.
     if have.get("CPU", 0) < cpus + 1 or have.get("GPU", 0) < encoders.gpus:
         raise ClusterError(
-            f"{cpus + 1} CPUs and {encoders.gpus:g} GPUs are wanted at least, the cluster has {have.get('CPU', 0):g} and"
-            f" {have.get('GPU', 0):g}; lower resources.decode_actors or --actors"
+            f"{cpus + 1} CPUs and {encoders.gpus:g} GPUs are wanted at least, the cluster has"
+            f" {have.get('CPU', 0):g} and {have.get('GPU', 0):g}; lower resources.decode_actors or --actors"
         )
 
 

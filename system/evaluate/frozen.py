@@ -174,8 +174,8 @@ class Featurizer:
         """Features of the columns that `ViewDecoder` gives.
 
         Returns:
-            `video_id`, `error` and `seen` as they were, `features` (B, V, F') float32 and, where they are kept, `tokens`
-            (B, V, Q, D) float16; zeros for a view that is not there.
+            `video_id`, `error` and `seen` as they were, `features` (B, V, F') float32 and, where they are kept,
+            `tokens` (B, V, Q, D) float16; zeros for a view that is not there.
         """
         seen = batch["seen"]
         flat, rows = batch["frames"].reshape(-1, *batch["frames"].shape[2:]), np.flatnonzero(seen)

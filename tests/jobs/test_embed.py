@@ -146,7 +146,7 @@ def test_probe_scores_all_probes_and_names_what_they_stand_on(
     train, test = halves(tmp_path, index)
     out = tmp_path / "out"
     sets = ["--train", str(index), "--test", str(index), "--train-labels", train, "--test-labels", test]
-    arguments = given(weights, *sets, "--out", str(out), "--only-listed", "--probes", "linear", "attentive", "knn")
+    arguments = given(weights, *sets, "--out", str(out), "--only-listed", "--probes", "linear,attentive,knn")
     assert code_of(probe.main, *arguments, "--test-views", "2x1") == 0
     result = json.loads((out / "probe.json").read_text())
     assert result["classes"] == ["0", "1"]
