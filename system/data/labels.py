@@ -138,16 +138,16 @@ class _Names:
 
     def find(self, path: str) -> int | None:
         """Return a video's number, None if there is none; `_SEVERAL` if it could be more than one."""
-        for ending in _endings(path):
-            if ending in self._whole:
-                return self._whole[ending]
-        return self._endings.get(path.removeprefix("./"))
+        endings = _endings(path)
+        whole = next((ending for ending in endings if ending in self._whole), None)
+        return self._endings.get(endings[0]) if whole is None else self._whole[whole]
 
 
 def _endings(path: str) -> list[str]:
     """Return a path and what is left of it when folders are taken off its front, the longest first."""
-    parts = path.removeprefix("./").split("/")
-    return [path, *("/".join(parts[first:]) for first in range(1, len(parts)))]
+    bare = path.removeprefix("./")
+    parts = bare.split("/")
+    return [bare, *("/".join(parts[first:]) for first in range(1, len(parts)))]
 
 
 def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:

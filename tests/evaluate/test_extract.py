@@ -22,7 +22,7 @@ from system.data.index import Index
 from system.data.sources import build_index
 from system.errors import DataError, ResumeError, SystemFault
 from system.evaluate import feature_parts
-from system.evaluate.extract import Order, extract, local_rows, manifest_of
+from system.evaluate.extract import Order, Rows, extract, local_rows, manifest_of
 from system.evaluate.feature_parts import (
     PartPlan,
     missing_parts,
@@ -50,6 +50,20 @@ def work(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Extractio
 
 
 @pytest.fixture(scope="module")
+def rows(work: Extraction, index: Index) -> Rows:
+    """The rows of `local_rows`, computed once."""
+    made = list(local_rows(work, index.uri, np.arange(16)))
+    table = {video: (batch, row) for batch in made for row, video in enumerate(batch["video_id"].tolist())}
+
+    def given(_work: Extraction, _index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
+        for video in ids.tolist():
+            batch, row = table[video]
+            yield {name: values[row : row + 1] for name, values in batch.items()}
+
+    return given
+
+
+@pytest.fixture(scope="module")
 def index(generated: Path) -> Index:
     (found,) = generated.rglob("index.parquet")
     return Index(str(found))
@@ -70,15 +84,15 @@ def table(out: Path) -> list[dict[str, object]]:
 
 
 def test_each_video_is_a_row_once_in_order_with_what_the_index_says_of_it(
-    work: Extraction, index: Index, tmp_path: Path
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
 ) -> None:
-    manifest = extract(order(work, index, tmp_path), local_rows)
-    rows = table(tmp_path)
-    assert [row["video_id"] for row in rows] == list(range(16))
-    assert [row["name"] for row in rows] == [video.name for video in index]
-    assert [row["uri"] for row in rows] == [video.uri for video in index]
-    assert {row["views"] for row in rows} == {2}
-    assert {row["error"] for row in rows} == {None}
+    manifest = extract(order(work, index, tmp_path), rows)
+    found = table(tmp_path)
+    assert [row["video_id"] for row in found] == list(range(16))
+    assert [row["name"] for row in found] == [video.name for video in index]
+    assert [row["uri"] for row in found] == [video.uri for video in index]
+    assert {row["views"] for row in found} == {2}
+    assert {row["error"] for row in found} == {None}
     assert manifest["complete"]
     assert (manifest["videos"], manifest["failed"], manifest["partly_read"]) == (16, 0, 0)
     assert len(list((tmp_path / "parts").iterdir())) == 3
@@ -86,11 +100,11 @@ def test_each_video_is_a_row_once_in_order_with_what_the_index_says_of_it(
 
 
 def test_an_embedding_is_the_mean_over_views_of_the_mean_over_normed_tokens(
-    work: Extraction, index: Index, tmp_path: Path
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
 ) -> None:
     from tests.data.test_viewing import seen
 
-    extract(order(work, index, tmp_path), local_rows)
+    extract(order(work, index, tmp_path), rows)
     frames = seen(index, 5, spec=work.spec)["frames"][0]
     encoder, grid = load_encoder(work.recipe, work.weights), work.recipe.grid
     with torch.inference_mode():
@@ -102,30 +116,32 @@ def test_an_embedding_is_the_mean_over_views_of_the_mean_over_normed_tokens(
 
 
 def test_a_rerun_makes_only_the_parts_that_are_missing_and_the_same_bytes(
-    work: Extraction, index: Index, tmp_path: Path
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
 ) -> None:
     asked: list[list[int]] = []
 
-    def rows(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
+    def noted(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
         asked.append(ids.tolist())
-        return local_rows(work, index_uri, ids)
+        return rows(work, index_uri, ids)
 
     wanted = order(work, index, tmp_path)
-    first = extract(wanted, rows)
+    first = extract(wanted, noted)
     path = Path(part_uri(str(tmp_path), 1))
     before = path.read_bytes()
     path.unlink()
     assert missing_parts(str(tmp_path), plan_parts(wanted.ids, work)) == [1]
-    second = extract(wanted, rows)
-    third = extract(wanted, rows)
+    second = extract(wanted, noted)
+    third = extract(wanted, noted)
     assert asked == [list(range(16)), list(range(6, 12))]
     assert path.read_bytes() == before
     assert first == second == third
 
 
-def test_what_was_written_before_an_interruption_is_kept(work: Extraction, index: Index, tmp_path: Path) -> None:
+def test_what_was_written_before_an_interruption_is_kept(
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
+) -> None:
     def cut_off(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
-        yield from local_rows(work, index_uri, ids[:7])
+        yield from rows(work, index_uri, ids[:7])
         raise KeyboardInterrupt
 
     wanted = order(work, index, tmp_path)
@@ -133,23 +149,23 @@ def test_what_was_written_before_an_interruption_is_kept(work: Extraction, index
         extract(wanted, cut_off)
     assert read_manifest(str(tmp_path))["complete"] is False  # type: ignore[index]
     assert missing_parts(str(tmp_path), plan_parts(wanted.ids, work)) == [1, 2]
-    assert extract(wanted, local_rows)["videos"] == 16
+    assert extract(wanted, rows)["videos"] == 16
 
 
-def test_rows_in_any_order_fill_the_same_parts(work: Extraction, index: Index, tmp_path: Path) -> None:
+def test_rows_in_any_order_fill_the_same_parts(work: Extraction, index: Index, rows: Rows, tmp_path: Path) -> None:
     def backwards(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
-        return local_rows(work, index_uri, ids[::-1])
+        return rows(work, index_uri, ids[::-1])
 
-    extract(order(work, index, tmp_path / "a"), local_rows)
+    extract(order(work, index, tmp_path / "a"), rows)
     extract(order(work, index, tmp_path / "b"), backwards)
     a, b = table(tmp_path / "a"), table(tmp_path / "b")
     assert [row["video_id"] for row in b] == list(range(16))
     assert np.allclose([row["embedding"] for row in a], [row["embedding"] for row in b], atol=1e-5)
 
 
-def test_videos_that_do_not_come_back_are_an_error(work: Extraction, index: Index, tmp_path: Path) -> None:
+def test_videos_that_do_not_come_back_are_an_error(work: Extraction, index: Index, rows: Rows, tmp_path: Path) -> None:
     def fewer(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
-        return local_rows(work, index_uri, ids[:-1])
+        return rows(work, index_uri, ids[:-1])
 
     with pytest.raises(SystemFault, match=r"1 parts .* miss videos"):
         extract(order(work, index, tmp_path), fewer)
@@ -216,16 +232,16 @@ def test_cells_are_means_over_neighbouring_places(work: Extraction) -> None:
         cells(tokens, grid, 3)
 
 
-def test_parts_that_hold_other_videos_are_found_out(work: Extraction, index: Index, tmp_path: Path) -> None:
+def test_parts_that_hold_other_videos_are_found_out(work: Extraction, index: Index, rows: Rows, tmp_path: Path) -> None:
     wanted = order(work, index, tmp_path)
-    extract(wanted, local_rows)
+    extract(wanted, rows)
     shutil.copy(part_uri(str(tmp_path), 0), part_uri(str(tmp_path), 1))
     Path(tmp_path / "manifest.json").write_text(
         json.dumps({**read_manifest(str(tmp_path)), "complete": False})  # type: ignore[dict-item]
     )
     Path(part_uri(str(tmp_path), 2)).unlink()
     with pytest.raises(DataError, match="not each of 16 once"):
-        extract(wanted, local_rows)
+        extract(wanted, rows)
 
 
 def test_the_digest_is_that_of_the_weights_and_not_of_their_file(work: Extraction, tmp_path: Path) -> None:
@@ -239,8 +255,10 @@ def test_the_digest_is_that_of_the_weights_and_not_of_their_file(work: Extractio
     assert encoder_digest(again) != encoder_digest(encoder)
 
 
-def test_a_part_is_the_table_that_readers_of_parquet_expect(work: Extraction, index: Index, tmp_path: Path) -> None:
-    extract(order(work, index, tmp_path), local_rows)
+def test_a_part_is_the_table_that_readers_of_parquet_expect(
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
+) -> None:
+    extract(order(work, index, tmp_path), rows)
     schema = pq.read_table(io.BytesIO(storage.read(part_uri(str(tmp_path), 0)))).schema
     assert str(schema.field("embedding").type) == "fixed_size_list<element: float>[48]"
     assert schema.names == ["video_id", "uri", "name", "label", "views", "embedding", "error"]
