@@ -116,9 +116,10 @@ def test_a_video_that_is_damaged_at_its_end_still_gives_its_first_views(tmp_path
     build_index(str(folder), str(folder / "index.parquet"))
     with av.open(str(folder / "0.mp4")) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
-    at = packets[30].pos  # after the first two clips, before the third
-    assert at is not None
-    (folder / "0.mp4").write_bytes(whole[:at] + b"\xff" * (len(whole) - at))
+    begin, last = packets[30].pos, packets[-1]  # after the first two clips, before the end of the third
+    assert begin is not None and last.pos is not None
+    end = last.pos + last.size
+    (folder / "0.mp4").write_bytes(whole[:begin] + b"\xff" * (end - begin) + whole[end:])
     out = seen(Index(str(folder / "index.parquet")), 0)
     assert out["seen"][0].tolist() == [True] * 6 + [False] * 3
     assert out["error"][0]
