@@ -80,7 +80,9 @@ def probe(given: Any) -> dict[str, Any]:
     )
     side = _tokens_side(given, recipe, train, test)
 
-    from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415  torch
+    import torch  # noqa: PLC0415  a second, when the arguments are right
+
+    from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415
     from system.evaluate.probe_sets import check_sets, fit_probes, set_features  # noqa: PLC0415
     from system.evaluate.provenance import commit  # noqa: PLC0415
 
@@ -96,7 +98,7 @@ def probe(given: Any) -> dict[str, Any]:
             check_failed(manifest, recipe.data.max_bad_ratio)
             sets.append(found)
             told[each.name] = _counts(each, manifest)
-    device = site.kind if given.local else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
         "probes": fit_probes(given.probes, *sets, len(classes), work, seed=given.seed, device=device),
         "classes": list(classes),

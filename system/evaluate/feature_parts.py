@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from system import storage
 from system.data.columns import Batch
 from system.data.index import Index
-from system.errors import DataError, ResumeError
+from system.data.stages import MANY
+from system.errors import DataError, ResumeError, StorageFault
 from system.evaluate.frozen import Extraction
 
 MANIFEST = "manifest.json"
@@ -75,8 +76,9 @@ def part_uri(out: str, part: int) -> str:
 
 def missing_parts(out: str, plan: PartPlan) -> list[int]:
     """Return the parts that are not there."""
-    there = {each.uri for each in storage.list_objects(storage.join(out, PARTS), missing_ok=True)}
-    return [part for part in range(plan.count) if part_uri(out, part) not in there]
+    listed = storage.list_objects(storage.join(out, PARTS), missing_ok=True)
+    there = {each.uri.rpartition("/")[2] for each in listed}
+    return [part for part in range(plan.count) if part_uri(out, part).rpartition("/")[2] not in there]
 
 
 def read_manifest(out: str) -> dict[str, Any] | None:
@@ -133,7 +135,11 @@ class Collector:
     _waiting: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> list[int]:
-        """Take rows of the columns that `Featurizer` gives; return the parts that were written for it."""
+        """Take rows of the columns that `Featurizer` gives; return the parts that were written for it.
+
+        Raises:
+            StorageFault: if not one video of a part is there: that says nothing about the videos.
+        """
         written = []
         for row, video in enumerate(batch["video_id"].tolist()):
             part = self.plan.part_of(video)
@@ -152,6 +158,10 @@ class Collector:
 
     def _write(self, part: int) -> None:
         rows, ids = self._waiting.pop(part), self.plan.videos(part).tolist()
+        if len(ids) >= MANY and all(row["error"].startswith("storage:") for row in rows.values()):
+            raise StorageFault(
+                f"all {len(ids)} videos of a part are gone; is the storage mounted here? {rows[ids[0]]['error']}"
+            )
         first = part * self.plan.part_videos
         table = part_table(
             [rows[video] for video in ids],

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from system import storage
 from system.core.views import Views
-from system.data.columns import Batch
+from system.data.columns import Batch, objects
 from system.data.index import Index
 from system.data.sources import build_index
-from system.errors import DataError, ResumeError, SystemFault
+from system.errors import DataError, ResumeError, StorageFault, SystemFault
 from system.evaluate import feature_parts
 from system.evaluate.extract import Order, Rows, extract, local_rows, manifest_of
 from system.evaluate.feature_parts import (
@@ -206,6 +206,18 @@ def test_a_video_that_cannot_be_read_is_a_row_without_an_embedding_and_counted(
     assert all(row["embedding"] is not None and row["error"] is None for row in rows if row["video_id"] != 2)
     assert (manifest["failed"], manifest["reasons"]) == (1, {"storage": 1})
     assert manifest["examples"][0]["name"] == "2.mp4"
+
+
+def test_a_part_of_which_nothing_is_there_says_nothing_about_its_videos(
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path
+) -> None:
+    def gone(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
+        for batch in rows(work, index_uri, ids):
+            yield {**batch, "error": objects(["storage: no such file"]), "seen": np.zeros_like(batch["seen"])}
+
+    with pytest.raises(StorageFault, match="all 6 videos of a part are gone; is the storage mounted here"):
+        extract(order(work, index, tmp_path), gone)
+    assert len(missing_parts(str(tmp_path), plan_parts(np.arange(16), work))) == 3
 
 
 def test_kept_views_come_back_with_their_tokens(work: Extraction, index: Index, tmp_path: Path) -> None:
