@@ -69,8 +69,9 @@ class AttentiveProbe(nn.Module):
         """(B, Q, D) -> (B, C)."""
         count, width = len(tokens), tokens.shape[2]
         # (B, Q, 2, heads, D / heads) -> (2, B, heads, Q, D / heads)
-        keys, values = self.keys_and_values(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query = self.query.expand(count, 1, width).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        cut = self.keys_and_values(tokens).reshape(count, -1, 2, self.heads, width // self.heads)
+        keys, values = cut.permute(2, 0, 3, 1, 4)
+        query = self.query.expand(count, 1, width).reshape(count, 1, self.heads, -1).transpose(1, 2)
         seen = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).reshape(count, width)
         logits: Tensor = self.head(self.norm(self.out(seen)))
         return logits

@@ -79,7 +79,7 @@ def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
     """Score (n, C) probabilities; a video without any view is wrong."""
     labels, there = test.labels, test.seen.any(1)
     order = np.argsort(-probabilities, 1, kind="stable")[:, :5]
-    hits = (order == labels[:, None]) & there[:, None]
+    hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], there[:, None])
     first = hits[:, 0]
     classes = np.unique(labels)
     return Scores(
