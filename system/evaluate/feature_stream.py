@@ -6,6 +6,7 @@ back-pressure counts frames. A task that fails is tried again by Ray Data, and i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -99,6 +100,7 @@ def feature_rows(work: Extraction, index_uri: str, ids: NDArray[np.int64], encod
         ClusterError: if the cluster has no room for the actors.
     """
     check_room(work, encoders)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # that bars are off, and where its log lies
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

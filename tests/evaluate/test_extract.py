@@ -104,7 +104,7 @@ def test_an_embedding_is_the_mean_over_views_of_the_mean_over_normed_tokens(
 ) -> None:
     from tests.data.test_viewing import seen
 
-    extract(order(work, index, tmp_path), rows)
+    extract(order(work, index, tmp_path), rows)  # in forwards of several videos' views
     frames = seen(index, 5, spec=work.spec)["frames"][0]
     encoder, grid = load_encoder(work.recipe, work.weights), work.recipe.grid
     with torch.inference_mode():

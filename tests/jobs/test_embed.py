@@ -15,6 +15,7 @@ from jobs.features import views_from
 from system.core.views import Views
 from system.data.dataset import run_uri
 from system.data.index import Index
+from system.data.synthetic import encode
 from system.errors import RecipeError
 from system.models.weight_files import our_metadata, write_weights
 from system.recipe import dump_recipe
@@ -140,24 +141,31 @@ def test_views_are_clips_times_crops() -> None:
             views_from(wrong, "dense")
 
 
-def test_probe_scores_all_probes_and_names_what_they_stand_on(
-    weights: Path, index: Path, tmp_path: Path, capsys: Output
+def test_probe_tells_apart_what_an_untrained_encoder_sees_and_names_what_it_stands_on(
+    weights: Path, tmp_path: Path, capsys: Output
 ) -> None:
-    train, test = halves(tmp_path, index)
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for label, level in (("dark", 40), ("light", 200)):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(count):
+                frames = draw.integers(level - 30, level + 30, (8, 48, 48, 3), dtype=np.uint8)
+                (tmp_path / part / label / f"{number}.mp4").write_bytes(encode(iter(frames), 48, 48))
     out = tmp_path / "out"
-    sets = ["--train", str(index), "--test", str(index), "--train-labels", train, "--test-labels", test]
-    arguments = given(weights, *sets, "--out", str(out), "--only-listed", "--probes", "linear,attentive,knn")
+    sets = [f"--{part}={tmp_path / part}" for part in ("train", "test")]
+    labels = ["--train-labels", "folder", "--test-labels", "folder"]
+    arguments = given(weights, *sets, *labels, "--out", str(out), "--probes", "linear,attentive,knn")
     assert code_of(probe.main, *arguments, "--test-views", "2x1") == 0
     result = json.loads((out / "probe.json").read_text())
-    assert result["classes"] == ["0", "1"]
-    assert (result["sets"]["train"]["videos"], result["sets"]["test"]["views"]) == (8, "dense 2x1")
-    assert result["sets"]["train"]["left_out"] == 8
-    assert set(result["probes"]) == {"linear", "attentive", "knn"}
-    assert len(result["probes"]["linear"]["held_out"]) == 8
-    assert all(0 <= scores["top1"] <= scores["top5"] == 1 for scores in result["probes"]["knn"].values())
+    assert result["classes"] == ["dark", "light"]
+    assert (result["sets"]["train"]["videos"], result["sets"]["test"]["videos"]) == (16, 8)
+    assert result["sets"]["test"]["views"] == "dense 2x1"
+    found = result["probes"]
+    assert [found["linear"]["top1"], found["attentive"]["top1"], found["knn"]["1"]["top1"]] == [1.0, 1.0, 1.0]
+    assert list(found["knn"]) == ["1", "5", "10"]
     told = capsys.readouterr().out
-    assert "8 training and 8 test videos of 2 classes" in told
-    assert "attentive  top-1" in told
+    assert "16 training and 8 test videos of 2 classes" in told
+    assert "attentive  top-1 100.0%" in told
 
 
 @pytest.mark.parametrize(
@@ -185,14 +193,3 @@ def test_probe_refuses_what_does_not_fit_before_any_work(
     assert code_of(probe.main, *arguments) == 2
     assert says in capsys.readouterr().err
     assert not list(out.glob("t*"))
-
-
-def test_embeddings_of_one_command_do_not_depend_on_the_size_of_a_forward(
-    weights: Path, index: Path, tmp_path: Path
-) -> None:
-    found = []
-    for batch in ("1", "7"):
-        out = tmp_path / batch
-        assert code_of(embed.main, *given(weights, "--videos", str(index), "--out", str(out), "--batch", batch)) == 0
-        found.append(np.stack(pq.read_table(out / "parts").column("embedding").to_pylist()))
-    assert np.allclose(*found, atol=1e-5)
