@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -153,17 +152,6 @@ def other_masks(task: Task) -> dict[str, float]:
     }
 
 
-def commit() -> str:
-    """Return the commit that is checked out, or "no commit"."""
-    here = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        return "no commit"
-    return done.stdout.strip() or "no commit"
-
-
 def machine() -> str:
     """Describe the machine in a few words."""
     import torch  # noqa: PLC0415
@@ -177,6 +165,7 @@ def machine() -> str:
 def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
     """Carry out the check and return its result as plain values."""
     from system.data.scene_set import LABELS  # noqa: PLC0415
+    from system.evaluate.provenance import commit  # noqa: PLC0415
     from system.evaluate.trial import load_sets, make_sets, raw_pixels, settings_as_values  # noqa: PLC0415
 
     began = time.monotonic()

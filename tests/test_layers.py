@@ -40,6 +40,7 @@ RAY = {
     "system.submit.client",
     "system.chaos.autoscaled",
     "system.chaos.cluster",
+    "system.evaluate.feature_stream",
     "system.benchmark.streaming",
     "system.monitoring.export",
     *(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from system.data.augment import CropDraw, crop_box
+from system.data.augment import Crop, box_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +29,7 @@ def missing_packages() -> list[str]:
     return [name for name in ("decord", "PIL") if importlib.util.find_spec(name) is None]
 
 
-def conventional_clips(path: Path, frames: Sequence[int], crops: Sequence[CropDraw], size: int) -> list[Tensor]:
+def conventional_clips(path: Path, frames: Sequence[int], crops: Sequence[Crop], size: int) -> list[Tensor]:
     """Decode one clip of a file and return a tensor for each view.
 
     Args:
@@ -50,11 +50,11 @@ def conventional_clips(path: Path, frames: Sequence[int], crops: Sequence[CropDr
     return [_view(pictures, crop, size) for crop in crops]
 
 
-def _view(pictures: Sequence[Image], crop: CropDraw, size: int) -> Tensor:
+def _view(pictures: Sequence[Image], crop: Crop, size: int) -> Tensor:
     from PIL.Image import Resampling  # noqa: PLC0415
 
     width, height = pictures[0].size
-    box = crop_box(crop, width, height, size)
+    box = box_of(crop, width, height, size)
     edges = (box.x, box.y, box.x + box.width, box.y + box.height)
     scaled = [picture.crop(edges).resize((size, size), Resampling.BILINEAR) for picture in pictures]
     stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in scaled]))  # (T, size, size, 3)

@@ -1,13 +1,18 @@
-"""The multi-scale crop of VideoMAE's pre-training: decided from a sample's draws, applied when the size is known.
+"""Crops: the multi-scale one of VideoMAE's pre-training, and the squares of test views.
 
-No flip and no colour jitter, on any dataset, as in VideoMAE's loaders.
+Decided from a sample's draws, applied when a frame's size is known. No flip and no colour jitter in pre-training, on
+any dataset, as in VideoMAE's loaders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from system.core.views import SquareCrop
 
 # Sides of the crop as shares of the shorter side; a crop's width and height are neighbours in this list.
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -41,6 +46,10 @@ class CropDraw:
     offset: int
 
 
+# What a view can be cut by.
+Crop = CropDraw | SquareCrop
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle of a frame, px: x and y of its corner, width and height."""
@@ -71,3 +80,31 @@ def crop_box(draw: CropDraw, width: int, height: int, size: int) -> Box:
     w, h = (max(1, sides[index]) for index in PAIRS[draw.pair])
     right, down = OFFSETS[draw.offset]
     return Box(right * ((width - w) // 4), down * ((height - h) // 4), w, h)
+
+
+def square_box(crop: SquareCrop, width: int, height: int) -> Box:
+    """Return the square that a test view is in a frame of so many px."""
+    side = min(width, height)
+    room = max(width, height) - side
+    at = crop.place * room // (crop.places - 1) if crop.places > 1 else room // 2
+    return Box(at, 0, side, side) if width >= height else Box(0, at, side, side)
+
+
+def box_of(crop: Crop, width: int, height: int, size: int) -> Box:
+    """Return the rectangle that a crop means in a frame; arguments as `crop_box`."""
+    if isinstance(crop, SquareCrop):
+        return square_box(crop, width, height)
+    return crop_box(crop, width, height, size)
+
+
+def crop_values(crop: Crop) -> list[Any]:
+    """Return a crop as plain values."""
+    if isinstance(crop, SquareCrop):
+        return ["square", crop.place, crop.places]
+    return ["draw", crop.pair, crop.offset]
+
+
+def crop_from(values: Sequence[Any]) -> Crop:
+    """Return the crop that plain values describe."""
+    kind, *numbers = values
+    return SquareCrop(*numbers) if kind == "square" else CropDraw(*numbers)

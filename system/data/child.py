@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from system.data.augment import CropDraw
+from system.data.augment import crop_from
 from system.data.containers import Seek
 from system.data.decode import ClipRequest
 from system.data.decoders import decode_clip
@@ -39,7 +39,7 @@ def request_from(values: dict[str, Any]) -> ClipRequest:
     """Build a request from the plain values of a message."""
     return ClipRequest(
         tuple(values["frames"]),
-        tuple(CropDraw(*pair) for pair in values["crops"]),
+        tuple(crop_from(crop) for crop in values["crops"]),
         values["size"],
         values["decoder"],
         Seek(*values["seek"]) if values["seek"] else None,

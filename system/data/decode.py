@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from system.core.vectors import CLIP_CELL_PX
-from system.data.augment import CropDraw
+from system.data.augment import Crop
 from system.data.containers import CodecError, Seek, first_line, from_key_frame, open_from_header, open_video
 from system.data.scale import Frames, Scaler
 from system.data.sparse import Gathered, IrregularError, decoded, gather, needed
@@ -40,7 +40,7 @@ class ClipRequest:
 
     Attributes:
         frames: T frame numbers in any order, the first one not after any other.
-        crops: one draw per view.
+        crops: one per view.
         size: side of the result, px.
         decoder: `auto` or a decoder's name.
         seek: the last key frame at or before the first wanted frame; None: decode from the start.
@@ -50,7 +50,7 @@ class ClipRequest:
     """
 
     frames: tuple[int, ...]
-    crops: tuple[CropDraw, ...]
+    crops: tuple[Crop, ...]
     size: int
     decoder: str = "auto"
     seek: Seek | None = None

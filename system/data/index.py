@@ -257,6 +257,13 @@ class Index:
             column = self._reader.column(name)
         return numbers_of(column.cast(pa.int64()))
 
+    def texts(self, name: str) -> list[str | None]:
+        """Return a column of texts of all videos: one column is read, none of the rows."""
+        with self._lock:
+            column = self._reader.column(name)
+        texts: list[str | None] = column.to_pylist()
+        return texts
+
     def names(self, video_ids: Sequence[int]) -> dict[int, str]:
         """Return the names of any number of videos: one column is read, none of the rows."""
         with self._lock:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from system.core.vectors import FLOW_STEPS, MOST_STEPS
+from system.data.augment import crop_values
 from system.data.decode import ClipRequest
 from system.data.scale import Frames
 from system.data.wire import MAX_BYTES
@@ -108,7 +109,7 @@ def decode_job(video: Video, request: ClipRequest) -> Job:
     """Make the job of decoding one clip."""
     values = {
         "frames": list(request.frames),
-        "crops": [[crop.pair, crop.offset] for crop in request.crops],
+        "crops": [crop_values(crop) for crop in request.crops],
         "size": request.size,
         "decoder": request.decoder,
         "seek": [request.seek.frame, request.seek.timestamp, request.seek.target] if request.seek else None,

@@ -15,7 +15,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from system.data.augment import Box, CropDraw, crop_box
+from system.data.augment import Box, Crop, box_of
 
 Frames = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class _Window:
 class Scaler:
     """Cuts boxes out of decoded frames and scales them to RGB, planes first, so that little is converted."""
 
-    def __init__(self, crops: Sequence[CropDraw], size: int) -> None:
+    def __init__(self, crops: Sequence[Crop], size: int) -> None:
         self._crops = crops
         self._size = size
         self._whole = VideoReformatter()
@@ -59,7 +59,7 @@ class Scaler:
         planar = _PLANAR.match(frame.format.name)
         across = max(1, 64 // max(1, frame.format.chroma_width(64))) if planar else 1
         down = max(1, 64 // max(1, frame.format.chroma_height(64))) if planar else 1
-        wanted = [crop_box(draw, frame.width, frame.height, self._size) for draw in self._crops]
+        wanted = [box_of(crop, frame.width, frame.height, self._size) for crop in self._crops]
         return [
             Box(
                 box.x // across * across,

@@ -69,7 +69,7 @@ def _note(of: Choice | Reading, error: DecodeError) -> Note:
     return Note(of.slot, of.video_id, of.attempt, error.code, error.reason)
 
 
-def _refuse_all_gone(answers: Sequence[Segments | DecodeError]) -> None:
+def refuse_all_gone(answers: Sequence[Segments | DecodeError]) -> None:
     """Tell videos that are gone from storage that is: no verdict about any video follows from the latter.
 
     Raises:
@@ -108,7 +108,7 @@ class ReadStage:
         slots = range(block.start, block.stop)
         chosen = self._chosen(slots)
         answers = fetch([reading for reading, _ in chosen if reading is not None])
-        _refuse_all_gone(answers)
+        refuse_all_gone(answers)
         fetched = iter(answers)
         attempts: list[int] = []
         notes: list[str] = []

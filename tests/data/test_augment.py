@@ -3,7 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from system.data.augment import OFFSETS, PAIRS, SCALES, CropDraw, crop_box, draw_crop
+from system.core.views import SquareCrop
+from system.data.augment import (
+    OFFSETS,
+    PAIRS,
+    SCALES,
+    Box,
+    Crop,
+    CropDraw,
+    box_of,
+    crop_box,
+    crop_from,
+    crop_values,
+    draw_crop,
+)
 
 
 def test_there_are_ten_pairs_of_neighbouring_scales_and_thirteen_offsets() -> None:
@@ -40,3 +53,19 @@ def test_the_centre_is_the_fifth_offset() -> None:
 def test_draws_reach_all_crops() -> None:
     generator = np.random.default_rng(0)
     assert len({draw_crop(generator) for _ in range(3000)}) == 130
+
+
+def test_three_squares_cover_the_long_side_from_end_to_end() -> None:
+    wide = [box_of(SquareCrop(place, 3), 340, 256, 224) for place in range(3)]
+    assert wide == [Box(0, 0, 256, 256), Box(42, 0, 256, 256), Box(84, 0, 256, 256)]
+    high = [box_of(SquareCrop(place, 3), 240, 320, 224) for place in range(3)]
+    assert high == [Box(0, 0, 240, 240), Box(0, 40, 240, 240), Box(0, 80, 240, 240)]
+
+
+def test_one_square_is_the_centre() -> None:
+    assert box_of(SquareCrop(0, 1), 340, 256, 224) == Box(42, 0, 256, 256)
+
+
+@pytest.mark.parametrize("crop", [SquareCrop(1, 3), CropDraw(4, 12)])
+def test_a_crop_comes_back_from_its_plain_values(crop: Crop) -> None:
+    assert crop_from(crop_values(crop)) == crop

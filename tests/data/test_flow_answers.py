@@ -60,7 +60,7 @@ from system.data import child
 honest = child._Child._answer
 def answer(self, message, payload):
     answer, data = honest(self, message, payload)
-    lie = message["request"]["crops"][0][1]
+    lie = message["request"]["crops"][0][-1]
     return answer, {0: data, 1: data + b"x", 2: data[:-1], 3: data * 100}[lie]
 child._Child._answer = answer
 child.main()

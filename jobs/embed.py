@@ -1,0 +1,99 @@
+"""Features of every video of an index, as Parquet: `python -m jobs.embed --run NAME --videos FOLDER --out FOLDER`.
+
+docs/embeddings.md says what the columns are. The same command again makes only what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.cli import parser, run, say
+from jobs.features import (
+    Counter,
+    Site,
+    add_encoder,
+    add_work,
+    check_work,
+    chosen_encoder,
+    open_videos,
+    told_errors,
+    views_from,
+)
+from system import storage
+from system.core.views import SAMPLINGS
+from system.data.index import Index
+from system.data.labels import FOLDERS, IN_INDEX, known_labels, labelled
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job."""
+    options = parser("embed", "Write features of every video of an index, for retrieval and clustering.")
+    add_encoder(options)
+    options.add_argument("--videos", required=True, help="an index.parquet, or a folder or s3:// prefix of videos")
+    options.add_argument("--out", required=True, help="folder or s3:// prefix to write to")
+    options.add_argument("--views", default="1x1", help="CLIPSxCROPS of each video, averaged; default 1x1, the middle")
+    options.add_argument("--sampling", choices=SAMPLINGS, default="dense", help="how clips are taken; default dense")
+    options.add_argument("--pool", choices=("mean", "slots"), default="mean", help="slots: one mean a slot of time")
+    options.add_argument("--labels", help="a list of `path label`, or `folder`; default what the index says")
+    options.add_argument("--only-listed", action="store_true", help="leave out videos that the list does not name")
+    add_work(options)
+    given = options.parse_intermixed_args(arguments)
+    check_work(given)
+    manifest = embed(given)
+    for line in closing(manifest, storage.absolute(given.out)):
+        say(line)
+    return 0
+
+
+def embed(given: Any) -> dict[str, Any]:
+    """Fill the folder and return its manifest."""
+    views = views_from(given.views, given.sampling)
+    recipe, weights = chosen_encoder(given)
+    out = storage.absolute(given.out)
+    index = open_videos(given.videos, out)
+    ids, labels = _wanted(index, given)
+    storage.check_writable(storage.join(out, "manifest.json"))
+
+    from system.evaluate.extract import Order, extract  # noqa: PLC0415  torch
+    from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415
+
+    known = encoder_digest(load_encoder(recipe, weights))  # so that weights that do not fit are told first
+    with told_errors():
+        site = Site(given, recipe)
+        work = Extraction(recipe, weights, views, given.pool, precision=site.precision, batch=given.batch)
+        order = Order(work, index, ids, labels, out, known)
+        return extract(order, site.rows(), Counter("embedding"))
+
+
+def _wanted(index: Index, given: Any) -> tuple[Any, Sequence[str | None]]:
+    """Return numbers and labels of the videos; of the index's own labels some may be missing."""
+    if given.labels in (None, IN_INDEX):
+        import numpy as np  # noqa: PLC0415
+
+        return np.arange(index.num_videos), known_labels(index)
+    source = given.labels if given.labels == FOLDERS else storage.absolute(given.labels)
+    found = labelled(index, source, only_listed=given.only_listed)
+    return found.ids, found.labels
+
+
+def closing(manifest: dict[str, Any], out: str) -> list[str]:
+    """Say what lies in a folder of features."""
+    lines = [
+        f"{manifest['videos']} videos, {manifest['identity']['views']} views each: {manifest['width']} numbers a video,"
+        f" {storage.join(out, 'parts')}"
+    ]
+    if manifest["failed"] or manifest["partly_read"]:
+        why = ", ".join(f"{count} {word}" for word, count in sorted(manifest["reasons"].items()))
+        lines.append(
+            f"{manifest['failed']} videos could not be read and {manifest['partly_read']} in part only ({why}), see the"
+            " column `error`; the first:"
+        )
+        lines += [f"  {each['name']}: {each['error']}" for each in manifest["examples"]]
+    if manifest["rejected_by_the_index"]:
+        lines.append(f"{manifest['rejected_by_the_index']} files are no videos that can be read and not in the index")
+    return lines
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,198 @@
+"""What `embed` and `probe` share: which encoder, which videos, which views, and where the work is done."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from jobs.cli import ProgressLine, duration, say
+from system import storage
+from system.core.views import SAMPLINGS, Views
+from system.data.index import Index
+from system.errors import DataError, RecipeError
+from system.recipe import Recipe, load_recipe
+
+
+def add_encoder(options: argparse.ArgumentParser) -> None:
+    """Add what says which encoder: a run, or a recipe with weights; and overrides."""
+    which = options.add_argument_group("the encoder: --run, or --recipe with --weights")
+    which.add_argument("--run", help="a run's folder, local or s3://; or its name under --storage")
+    which.add_argument("--storage", default="./runs", help="run.storage of a run that is given by its name")
+    which.add_argument("--step", type=int, help="of the run's checkpoint; default the newest")
+    which.add_argument("--recipe", help="YAML file that says the sizes of clips and encoder")
+    which.add_argument("--weights", help="a file, a folder of Hugging Face, or a checkpoint's folder")
+    options.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
+
+
+def add_work(options: argparse.ArgumentParser) -> None:
+    """Add where the work is done and how."""
+    how = options.add_argument_group("where")
+    how.add_argument("--local", action="store_true", help="in this process and one decode child, without Ray")
+    how.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
+    how.add_argument("--actors", type=int, help="actors with an encoder; default one a GPU, or one")
+    how.add_argument("--cpus", type=int, default=1, help="cores of such an actor where there is no GPU; default 1")
+    how.add_argument("--batch", type=int, default=16, help="views of one forward; default 16")
+    how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU")
+    how.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
+
+
+def check_work(given: Any) -> None:
+    """Refuse numbers that mean nothing.
+
+    Raises:
+        RecipeError: names the option.
+    """
+    for name in ("batch", "cpus", "actors"):
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name} is a whole number from 1, got {value}")
+
+
+def views_from(text: str, sampling: str) -> Views:
+    """Return the views that `CLIPSxCROPS` means.
+
+    Raises:
+        RecipeError: if it means none.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise RecipeError(f"views are CLIPSxCROPS with whole numbers from 1, such as 5x3, got {text}")
+    assert sampling in SAMPLINGS
+    return Views("segments" if sampling == "segments" else "dense", *map(int, parts))
+
+
+def chosen_encoder(given: Any) -> tuple[Recipe, str]:
+    """Return the recipe and the URI of the weights that the arguments name.
+
+    Raises:
+        RecipeError: if they name none, or two.
+        WeightsError: if a run or a checkpoint is not there.
+    """
+    by_run, by_recipe = given.run is not None, given.recipe is not None and given.weights is not None
+    half = (given.recipe is None) != (given.weights is None)
+    if by_run == by_recipe or half or (given.step is not None and not by_run):
+        raise RecipeError("say which encoder: --run NAME [--step N], or both --recipe FILE and --weights FILE")
+    if by_recipe:
+        told: list[str] = []
+        recipe = load_recipe(given.recipe, given.overrides, told=told)
+        for line in told:
+            say(line)
+        return recipe, storage.absolute(given.weights)
+    from system.evaluate.frozen import checkpoint_of, recipe_of_run  # noqa: PLC0415  torch
+
+    folder = storage.absolute(given.run if "/" in given.run else storage.join(given.storage, given.run))
+    return recipe_of_run(folder, given.overrides, say), checkpoint_of(folder, given.step, say)
+
+
+def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
+    """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
+
+    Args:
+        uri: an index.parquet, or a folder or prefix of videos.
+        beside: folder in which one that has to be made is put.
+        name: it has there.
+
+    Raises:
+        DataError: if there are no videos.
+    """
+    from system.data.sources import build_index  # noqa: PLC0415
+
+    place = storage.absolute(uri)
+    if uri.endswith(".parquet"):
+        return Index(place)
+    own = storage.join(beside, name)
+    for found in (storage.join(place, "index.parquet"), own):
+        if storage.exists(found):
+            return Index(found)
+    storage.check_writable(own)
+    say(f"indexing {uri}, which has no index.parquet")
+    build_index(uri, own, workers=2 * (os.cpu_count() or 1))
+    return Index(own)
+
+
+def check_failed(manifest: dict[str, Any], most_bad: float) -> None:
+    """Refuse a set of which too many videos gave nothing.
+
+    Raises:
+        DataError: names the share and the first reasons.
+    """
+    if manifest["failed"] > most_bad * manifest["videos"]:
+        first = "".join(f"\n  {each['name']}: {each['error']}" for each in manifest["examples"])
+        raise DataError(
+            f"{manifest['failed']} of {manifest['videos']} videos could not be read, more than"
+            f" data.max_bad_ratio={most_bad:g}; mend them or raise it. The first:{first}"
+        )
+
+
+class Site:
+    """Where features are computed: this process, or a cluster that is connected to once.
+
+    Args:
+        given: the arguments of `add_work`.
+        recipe: sizes a cluster that is started here.
+    """
+
+    def __init__(self, given: Any, recipe: Recipe) -> None:
+        import torch  # noqa: PLC0415
+
+        self._given, self._gpus = given, 0
+        if given.local:
+            self.kind = "cuda" if torch.cuda.is_available() else "cpu"
+        else:
+            from system.train.launch import cluster_resources, connect, use_gpu  # noqa: PLC0415  ray
+
+            connect(recipe, given.address, verbose=given.verbose)
+            self._gpus = int(cluster_resources().get("GPU", 0)) if use_gpu(recipe) else 0
+            self.kind = "cuda" if self._gpus else "cpu"
+        wanted = given.precision
+        self.precision = wanted if wanted != "auto" else "bf16" if self.kind == "cuda" else "fp32"
+
+    def rows(self) -> Any:
+        """Return what turns numbers of videos into rows."""
+        from system.evaluate.extract import local_rows  # noqa: PLC0415
+
+        if self._given.local:
+            return partial(local_rows, device=self.kind)
+        from system.evaluate.feature_stream import Encoders, feature_rows  # noqa: PLC0415
+
+        count = self._given.actors or max(1, self._gpus)
+        gpus = min(1.0, self._gpus / count)
+        return partial(feature_rows, encoders=Encoders(count, gpus, self._given.cpus))
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Raise the error of ours that Ray wraps in its own."""
+    from system.errors import TubeletError  # noqa: PLC0415
+    from system.train.failures import root  # noqa: PLC0415
+
+    try:
+        yield
+    except TubeletError:
+        raise
+    except Exception as error:
+        cause = root(error)
+        if isinstance(cause, TubeletError):
+            raise cause from error
+        raise
+
+
+class Counter:
+    """Shows how many videos are done."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._line, self._began = what, ProgressLine(), time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take the newest state."""
+        self._first = done if self._first is None else self._first
+        spent, here = time.monotonic() - self._began, done - self._first
+        rate = here / spent if spent else 0.0
+        left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
+        self._line.show(f"{self._what}: {done} of {total} videos, {rate:.1f} a second{left}", last=done == total)

@@ -1,0 +1,141 @@
+"""Two labelled sets and a frozen encoder, from videos to scores.
+
+`LabelledSet`s are checked against each other before anything is computed; `set_features` computes what is missing of
+a set's features; `fit_probes` fits the probes that are wanted. jobs/probe.py puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from system import storage
+from system.core.views import Views
+from system.data.index import Index
+from system.data.labels import Labelled, class_names, class_numbers, examples
+from system.errors import DataError
+from system.evaluate.attentive import attentive_probe
+from system.evaluate.extract import Order, Progress, Rows, extract
+from system.evaluate.feature_parts import plan_parts, read_views
+from system.evaluate.frozen import Extraction
+from system.evaluate.probes import LabelledViews, Swept, linear_probe, nearest_neighbours
+from system.models.sizes import shapes
+
+Probe = Literal["linear", "attentive", "knn"]
+PROBES: tuple[Probe, ...] = ("linear", "attentive", "knn")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """One of the two sets.
+
+    Attributes:
+        name: `train` or `test`.
+        index: of its videos.
+        found: those with labels.
+        where: the labels come from, for messages.
+        views: that are looked at.
+    """
+
+    name: str
+    index: Index
+    found: Labelled
+    where: str
+    views: Views
+
+
+def check_sets(train: LabelledSet, test: LabelledSet) -> tuple[str, ...]:
+    """Refuse sets that do not fit each other; return the classes.
+
+    Raises:
+        DataError: if a video is in both, test labels are unknown to the training set, or there is one class only.
+    """
+    both = _shared(train, test)
+    if both:
+        raise DataError(f"{len(both)} videos are in both sets: {examples(both)}; give each set its own videos or list")
+    classes = class_names(train.found.labels)
+    if len(classes) < 2:
+        raise DataError(
+            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}"
+        )
+    class_numbers(test.found.labels, classes, test.where, train.where)
+    return classes
+
+
+def _shared(train: LabelledSet, test: LabelledSet) -> list[str]:
+    """Return the names of the videos that are in both sets: the same bytes of the same object."""
+
+    def places(each: LabelledSet) -> list[tuple[str, int]]:
+        found = each.index.places(each.found.ids)
+        return list(zip(found.uris.tolist(), found.starts.tolist(), strict=True))
+
+    known = set(places(train))
+    again = [int(video) for video, place in zip(test.found.ids, places(test), strict=True) if place in known]
+    return list(test.index.names(again).values())
+
+
+def set_features(
+    each: LabelledSet, classes: Sequence[str], work: Extraction, digest: str, out: str, rows: Rows, progress: Progress
+) -> tuple[LabelledViews, dict[str, Any]]:
+    """Compute a set's features, or what is missing of them.
+
+    Args:
+        each: the set.
+        classes: of both sets.
+        work: what is computed of each video; its views are the set's.
+        digest: of the encoder's weights.
+        out: folder of both sets.
+        rows: does the work.
+        progress: is told of it.
+
+    Returns:
+        The features with their labels, and the manifest of their folder, `out/NAME`.
+    """
+    work = replace(work, views=each.views, keep_views=True)
+    folder = storage.join(out, each.name)
+    manifest = extract(Order(work, each.index, each.found.ids, each.found.labels, folder, digest), rows, progress)
+    kept = read_views(folder, plan_parts(each.found.ids, work), work)
+    numbers = class_numbers(each.found.labels, classes, each.where, "the training videos")
+    return LabelledViews(kept.features, kept.seen, numbers, kept.tokens), manifest
+
+
+def fit_probes(
+    probes: Sequence[Probe],
+    train: LabelledViews,
+    test: LabelledViews,
+    classes: int,
+    work: Extraction,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Fit probes to one set and score the other; plain values by the probes' names.
+
+    Args:
+        probes: that are wanted.
+        train: features of the training videos.
+        test: features of the test videos.
+        classes: their number.
+        work: what the features are.
+        seed: of the held-out part and of the order of examples.
+        device: of the attentive probe.
+    """
+    found: dict[str, Any] = {}
+    if "linear" in probes:
+        found["linear"] = _told(linear_probe(train, test, classes, seed=seed))
+    if "attentive" in probes:
+        heads = shapes(work.recipe.model)[0].heads
+        found["attentive"] = _told(attentive_probe(train, test, heads, classes, seed=seed, device=device))
+    if "knn" in probes:
+        found["knn"] = {str(count): asdict(each) for count, each in nearest_neighbours(train, test, classes).items()}
+    return found
+
+
+def _told(swept: Swept) -> dict[str, Any]:
+    rows = zip(swept.rates, swept.held_out, strict=True)
+    return {
+        **asdict(swept.scores),
+        "rate": swept.chosen,
+        "held_out": [{"rate": rate, "top1": top1, "loss": loss} for rate, (top1, loss) in rows],
+    }
