@@ -91,7 +91,7 @@ def _options() -> Parser:
     options.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the encoder")
     options.add_argument("--batch", type=_count, default=4, help="frames of one forward")
     options.add_argument("--pictures", type=int, default=6, help="frames on each sequence's picture; 0: no pictures")
-    options.add_argument("--references", action="store_true", help="score the first mask held still, and true patches")
+    options.add_argument("--references", action="store_true", help="score two others: first mask kept, true shares")
     return options
 
 

@@ -153,9 +153,9 @@ def _compare(
             problems.add(f"a listed sequence without files in {part}/{resolution}", name)
     if not frames or not masks:
         return
-    for stem in frames.keys() - masks.keys():
+    for stem in sorted(frames.keys() - masks.keys()):
         problems.add("a frame without a mask (sets without public masks cannot be scored)", f"{name}/{stem}")
-    for stem in masks.keys() - frames.keys():
+    for stem in sorted(masks.keys() - frames.keys()):
         problems.add("a mask without a frame", f"{name}/{stem}")
     if len(frames) < LEAST_FRAMES:
         problems.add(f"a sequence of fewer than {LEAST_FRAMES} frames, of which none would be scored", name)

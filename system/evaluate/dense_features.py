@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ class DenseEncoder:
             proj = embed.proj
             x = F.conv3d((clips - embed.mean) / embed.std, proj.weight, proj.bias, proj.stride)  # (B, D, S, rows, cols)
             x = x.flatten(2).transpose(1, 2) + self.positions
-            for block in encoder.blocks[: self.how.layer or len(encoder.blocks)]:
+            for block in islice(encoder.blocks, self.how.layer or None):
                 x = block(x)
             places = self.rows_cols[0] * self.rows_cols[1]
             start = (0 if self.slots == 1 else middle_slot(self.grid)) * places

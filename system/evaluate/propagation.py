@@ -140,6 +140,13 @@ def first_labels(mask: NDArray[np.uint8], objects: Sequence[int], rows_cols: tup
     return torch.from_numpy(np.concatenate([~shares.any(1, keepdims=True), shares], 1).astype(np.float32))
 
 
+def true_shares(mask: NDArray[np.uint8], objects: Sequence[int], rows_cols: tuple[int, int]) -> Tensor:
+    """Return the share of each place's pixels that have a label: (F, 1 + objects) float32, background first."""
+    shares = np.stack([mask == number for number in objects])
+    maps = torch.from_numpy(np.concatenate([~shares.any(0, keepdims=True), shares]).astype(np.float32))
+    return F.adaptive_avg_pool2d(maps, rows_cols).flatten(1).T
+
+
 def mask_of(
     labels: Tensor, objects: Sequence[int], rows_cols: tuple[int, int], patch_px: int, size: tuple[int, int]
 ) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from system.data.davis import VideoSequence, read_frame, read_mask
 from system.evaluate.dense_features import Dense, DenseEncoder, middle_slot
 from system.evaluate.frozen import Frozen
 from system.evaluate.mask_scores import ObjectScores, frame_scores, object_scores, summary
-from system.evaluate.propagation import Propagation, carried, first_labels, mask_of
+from system.evaluate.propagation import Propagation, carried, first_labels, mask_of, true_shares
 
 Mask = NDArray[np.uint8]
 
@@ -102,11 +102,11 @@ def still_masks(sequence: VideoSequence) -> Iterable[Mask]:
 
 
 def gridded_masks(sequence: VideoSequence, patch_px: int, switches: Switches) -> Iterable[Mask]:
-    """Yield the true masks as coarse as the places of a frame: what is scored where every place is right."""
+    """Yield masks made of the true share of every label in every place: about the best that places allow."""
     height, width = working_size(sequence.height, sequence.width, switches.short_px, switches.multiple_px)
     rows_cols = (height // patch_px, width // patch_px)
     for uri in sequence.masks:
-        labels = first_labels(read_mask(uri), sequence.objects, rows_cols)
+        labels = true_shares(read_mask(uri), sequence.objects, rows_cols)
         yield mask_of(labels, sequence.objects, rows_cols, patch_px, (sequence.height, sequence.width))
 
 
