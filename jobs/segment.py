@@ -36,7 +36,6 @@ from system.evaluate.segmentation import (
     sequence_values,
     still_masks,
     switches_values,
-    without_a_place,
 )
 from system.recipe import load_recipe
 from system.report.mask_picture import mask_picture, shown_frames
@@ -169,8 +168,7 @@ def _segment(
         start = time.monotonic()
         masks = find_masks(sequence, frozen, switches)
         mine = score(sequence, masks)
-        figures = sequence_values(sequence, mine)
-        figures["objects_without_a_patch"] = without_a_place(sequence, frozen.grid.patch_px, switches)
+        figures = sequence_values(sequence, mine, switches, frozen.grid.patch_px)
         scores += mine
         if given.references:
             references["still"] += score(sequence, still_masks(sequence))

@@ -125,12 +125,16 @@ def score(sequence: VideoSequence, masks: Iterable[Mask]) -> list[ObjectScores]:
     return object_scores(frames)
 
 
-def sequence_values(sequence: VideoSequence, scores: Sequence[ObjectScores]) -> dict[str, Any]:
+def sequence_values(
+    sequence: VideoSequence, scores: Sequence[ObjectScores], switches: Switches, patch_px: int
+) -> dict[str, Any]:
     """Return a sequence's figures as plain values."""
     return {
         "frames": len(sequence.frames),
         "scored_frames": len(sequence.frames) - 2,
         "size_px": [sequence.height, sequence.width],
+        "resized_px": list(working_size(sequence.height, sequence.width, switches.short_px, switches.multiple_px)),
+        "objects_without_a_patch": without_a_place(sequence, patch_px, switches),
         **summary(scores),
         "objects": {str(number): summary([each]) for number, each in zip(sequence.objects, scores, strict=True)},
     }

@@ -60,11 +60,20 @@ def test_void_is_background(root: Path) -> None:
 
 
 def remove(part: str) -> Callable[[Path], None]:
-    return lambda root: [path.unlink() for path in sorted(root.glob(part))] and None  # type: ignore[func-returns-value]
+    def spoil(root: Path) -> None:
+        found = sorted(root.glob(part))
+        assert found
+        for path in found:
+            path.unlink()
+
+    return spoil
 
 
 def write(part: str, data: bytes) -> Callable[[Path], None]:
-    return lambda root: root.joinpath(part).write_bytes(data) and None
+    def spoil(root: Path) -> None:
+        root.joinpath(part).write_bytes(data)
+
+    return spoil
 
 
 SMALL = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()

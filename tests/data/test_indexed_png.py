@@ -46,7 +46,9 @@ def test_numbers_are_read_whatever_their_bits_and_their_palette(bits: int, colou
 
 def test_opencv_alone_would_give_the_colours() -> None:
     data = np.frombuffer(png(drawn(255), 8), np.uint8)
-    assert set(np.unique(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))) == {9}
+    colours = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert colours is not None
+    assert set(np.unique(colours)) == {9}
 
 
 def test_what_is_written_is_read_back_and_another_reader_sees_its_palette() -> None:
@@ -55,7 +57,7 @@ def test_what_is_written_is_read_back_and_another_reader_sees_its_palette() -> N
     numbers, colours = drawn(255), object_colours()
     data = write_numbers(numbers, colours)
     assert (read_numbers(data) == numbers).all()
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         frame = next(file.decode(video=0))
     assert frame.format.name == "pal8"
     assert (frame.to_ndarray(format="rgb24") == colours[numbers]).all()

@@ -120,7 +120,7 @@ def test_scores_are_those_of_each_object_and_other_numbers_do_not_count() -> Non
     assert values[1, 0] == 8 / 24
     first, second = object_scores([values, values, np.zeros((2, 2))])
     # Of three frames the first quarter is frames 0 and 1, the last is frame 2 alone.
-    assert first.region == Statistics(pytest.approx(2 / 3), pytest.approx(2 / 3), 1)
+    assert (first.region.mean, first.region.recall, first.region.decay) == pytest.approx((2 / 3, 2 / 3, 1))
     assert second.region.mean == pytest.approx(2 / 9)
 
 

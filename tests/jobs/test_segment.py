@@ -85,6 +85,7 @@ def test_means_are_those_of_the_objects_of_all_sequences(done: tuple[Path, dict[
     each = [figures["F-Mean"] for name in sequences for figures in sequences[name]["objects"].values()]
     assert done[1]["means"]["F-Mean"] == pytest.approx(np.mean(each))
     assert sequences["cross-00"]["scored_frames"] == 6
+    assert (sequences["cross-00"]["size_px"], sequences["cross-00"]["resized_px"]) == ([96, 128], [192, 256])
     assert sequences["cross-00"]["F-Mean"] == pytest.approx(np.mean(each[:2]))
 
 
