@@ -140,6 +140,19 @@ def test_sliding_clips_and_other_switches_give_other_figures(
     assert "begins slot 1" in results["switches"]["clip"]
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_objects(
+    davis: Path, untrained: Recipe, done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    given = ("--run", run_uri(untrained), "--untrained", "--pictures", "0", "--device", "cuda")
+    assert segmented(davis, tmp_path, *given) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["device"] == "cuda"
+    assert results["means"]["J&F-Mean"] == pytest.approx(done[1]["means"]["J&F-Mean"], abs=0.02)
+
+
 def test_a_folder_with_missing_parts_is_refused_before_anything_is_read(
     davis: Path, untrained: Recipe, tmp_path: Path, capsys: Output
 ) -> None:
