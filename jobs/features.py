@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cli import ProgressLine, duration, say
 from system import storage
@@ -16,6 +16,9 @@ from system.core.views import SAMPLINGS, Views
 from system.data.index import Index
 from system.errors import DataError, RecipeError
 from system.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from system.evaluate.frozen import Precision
 
 
 def add_encoder(options: argparse.ArgumentParser) -> None:
@@ -149,8 +152,8 @@ class Site:
             connect(recipe, given.address, verbose=given.verbose)
             self._gpus = int(cluster_resources().get("GPU", 0)) if use_gpu(recipe) else 0
             self.kind = "cuda" if self._gpus else "cpu"
-        wanted = given.precision
-        self.precision = wanted if wanted != "auto" else "bf16" if self.kind == "cuda" else "fp32"
+        half = given.precision == "bf16" or (given.precision == "auto" and self.kind == "cuda")
+        self.precision: Precision = "bf16" if half else "fp32"
 
     def rows(self) -> Any:
         """Return what turns numbers of videos into rows."""

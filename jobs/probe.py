@@ -100,7 +100,7 @@ def probe(given: Any) -> dict[str, Any]:
             told[each.name] = _counts(each, manifest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
-        "probes": fit_probes(given.probes, *sets, len(classes), work, seed=given.seed, device=device),
+        "probes": fit_probes(given.probes, sets[0], sets[1], len(classes), work, seed=given.seed, device=device),
         "classes": list(classes),
         "sets": told,
         "weights": weights,

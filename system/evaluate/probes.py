@@ -77,7 +77,7 @@ class Scores:
 
 def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
     """Score (n, C) probabilities; a video without any view is wrong."""
-    labels, there = test.labels, test.seen.any(1)
+    labels, there = test.labels, np.asarray(test.seen.any(1), bool)
     order = np.argsort(-probabilities, 1, kind="stable")[:, :5]
     hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], there[:, None])
     first = hits[:, 0]

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -78,8 +79,8 @@ def order(work: Extraction, index: Index, out: Path, count: int = 16) -> Order:
     return Order(work, index, np.arange(count), ["x"] * count, str(out), "digest")
 
 
-def table(out: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = pq.read_table(out / "parts").to_pylist()
+def table(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(out / "parts").to_pylist()
     return rows
 
 
