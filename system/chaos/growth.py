@@ -56,7 +56,6 @@ PLACED = (
     "data.uri=synthetic://moving?videos=16&frames=64&height=360&width=480",
     "data.num_frames=16",
     "data.stride=4",
-    "data.lookahead=6",
     "train.global_batch=48",
     "train.micro_batch=48",
 )
