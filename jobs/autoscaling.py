@@ -25,6 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     recipe_arguments(options)
     options.add_argument("--idle", default="6s", help="a machine without work for so long is taken away")
     options.add_argument("--more-steps", type=int, default=10, help="after each of the changes to the trainer")
+    options.add_argument(
+        "--short", action="store_true", help="do not slow the trainer down, which takes a minute or more"
+    )
     options.add_argument("--out", metavar="FOLDER", help="keep all in this empty folder")
     given = options.parse_intermixed_args(arguments)
     if sys.platform != "linux":
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         from system.report.machine_counts import timeline_picture  # noqa: PLC0415
 
         overrides = tuple(given.overrides)
-        order = Growing(given.recipe, overrides, idle_s, given.more_steps, work.folder, scratch)
+        order = Growing(given.recipe, overrides, idle_s, given.more_steps, work.folder, scratch, not given.short)
         timeline, findings, verdict = run_growing(order, variables, say)
         picture = timeline_picture(timeline, list(TYPES), f"machines of {given.recipe}, by kind")
         (work.folder / "machines.png").write_bytes(picture)

@@ -32,7 +32,7 @@ from system.report.machine_counts import Look, Mark, Timeline
 LOOK_S = 0.5
 PATIENCE_S = 300.0
 # A slow trainer works for so long, stands still for so long, and so on, seconds.
-WORK_S, STAND_S = 0.25, 3.0
+WORK_S, STAND_S = 0.25, 6.0
 # How long the job may take to save and to end, seconds.
 STOP_S = 120.0
 
@@ -56,7 +56,6 @@ PLACED = (
     "data.uri=synthetic://moving?videos=16&frames=64&height=360&width=480",
     "data.num_frames=16",
     "data.stride=4",
-    "data.lookahead=6",
     "train.global_batch=48",
     "train.micro_batch=48",
 )
@@ -73,6 +72,7 @@ class Growing:
         more_steps: that are done after all of it, before the run is told to stop.
         folder: takes the run and the job's output.
         scratch: takes the cluster's files; its path may not be long.
+        slow: the trainer is slowed down for a while, which takes a minute or more.
     """
 
     recipe: str
@@ -81,6 +81,7 @@ class Growing:
     more_steps: int
     folder: Path
     scratch: Path
+    slow: bool = True
 
 
 @dataclass(slots=True)
@@ -173,7 +174,7 @@ def slow_trainers() -> Iterator[None]:
         send(signal.SIGCONT)
 
 
-def _carry_out(watch: _Watch, more_steps: int) -> None:
+def _carry_out(watch: _Watch, more_steps: int, *, slow: bool) -> None:
     """Take a run through it all; it is told to stop at the end."""
     cluster, job = watch.cluster, watch.job
     most = TYPES["decode"].most
@@ -189,10 +190,13 @@ def _carry_out(watch: _Watch, more_steps: int) -> None:
     watch.mark("a machine that decodes is taken away without a word", lost)
     watch.until("another has come for it", lambda _: len(set(cluster.names("decode")) - {victim}) == most)
     watch.until("trained on", lambda look: look.step >= lost.step + more_steps)
-    with slow_trainers():
-        watch.mark("the trainer is slowed down", watch.look())
-        still = watch.until("decoding has little to do: one machine is left", lambda look: look.there["decode"] == 1)
-    watch.until("the trainer goes on", lambda look: look.step >= still.step + more_steps)
+    if slow:
+        with slow_trainers():
+            watch.mark("the trainer is slowed down", watch.look())
+            still = watch.until(
+                "decoding has little to do: one machine is left", lambda look: look.there["decode"] == 1
+            )
+        watch.until("the trainer goes on", lambda look: look.step >= still.step + more_steps)
     job.stop(STOP_S)
     watch.until("stopped: the last machine has gone", lambda look: not sum(look.there.values()), job_ended=True)
 
@@ -220,7 +224,7 @@ def run_growing(order: Growing, variables: Variables, say: Say) -> tuple[Timelin
         job = Submitted([*command, "--address", cluster.address], order.folder / "job.log", merged(variables))
         watch = _Watch(cluster, job, say)
         try:
-            _carry_out(watch, order.more_steps)
+            _carry_out(watch, order.more_steps, slow=order.slow)
         finally:
             job.stop(0)
             timeline = Timeline(watch.looks, watch.marks)

@@ -13,7 +13,6 @@ from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from system.data import growing
 from system.data.growing import GROW_S, KEEP_S, SHRINK_S, Work, grow_by_actors, may_change
 
 
@@ -124,7 +123,7 @@ def test_actors_with_a_place_of_their_own_may_grow_beyond_the_cores_that_are_the
 
 def test_nothing_is_asked_for_but_that_the_stream_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     now = itertools.count(step=KEEP_S / 4)
-    monkeypatch.setattr(growing.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("system.data.growing.time.monotonic", lambda: float(next(now)))
     executor = Executor(operator(Pool(1, 8), **PLACES))
     grow_by_actors(executor)
     for _ in range(12):
@@ -147,7 +146,7 @@ def test_pools_of_one_size_and_those_without_places_are_left_to_ray(pool: Any) -
 
 def test_a_change_is_put_off_until_there_was_reason_for_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     now = itertools.count(step=0.25)
-    monkeypatch.setattr(growing.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("system.data.growing.time.monotonic", lambda: float(next(now)))
     pool = Pool(1, 8, blocks=2)
     executor = Executor(operator(pool, **PLACES), request=ActorPoolScalingRequest.upscale(delta=3))
     grow_by_actors(executor)
