@@ -38,6 +38,7 @@ def test_a_mistake_is_told_before_anything_starts(capsys: pytest.CaptureFixture[
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_machines_come_while_the_trainer_starves_and_go_when_idle_and_one_that_is_lost_costs_no_sample(
     tmp_path: Path,
 ) -> None:
