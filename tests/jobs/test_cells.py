@@ -57,6 +57,7 @@ def test_four_ranks_in_two_cells_train_what_four_ranks_of_one_stream_do(generate
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_run_goes_on_in_other_cells_and_its_audit_finds_every_video_once(
     generated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
