@@ -22,6 +22,7 @@ KNOWN = {
     ("system.train.launch", "ray.init"),
     ("system.benchmark.streaming", "ray.init"),
     ("system.chaos.cluster", "Cluster"),
+    ("system.chaos.autoscaled", "Cluster"),
     ("system.submit.client", "_Timely"),
 }
 # Files that start heads, and those that have one started.
@@ -54,13 +55,19 @@ def test_what_we_start_has_a_token_of_its_users_own_and_no_dashboard(module: str
             assert "check_cluster(wanted, os.environ)" in ast.unparse(function)
 
 
-def test_a_cluster_under_fire_has_a_token_and_no_dashboard() -> None:
+@pytest.mark.parametrize("name", ["cluster", "autoscaled"])
+def test_a_cluster_of_several_machines_on_one_has_no_dashboard_and_listens_to_this_machine(name: str) -> None:
+    text = (ROOT / "system" / "chaos" / f"{name}.py").read_text()
+    assert '"include_dashboard": False' in text
+    assert '"node_ip_address": "127.0.0.1"' in text
+
+
+@pytest.mark.parametrize("name", ["chaos", "autoscaling"])
+def test_the_jobs_that_start_one_give_it_a_token_of_its_own(name: str) -> None:
     from system.chaos.environment import private_cluster
 
     assert private_cluster()["RAY_AUTH_MODE"] == "token"
-    text = (ROOT / "system/chaos/cluster.py").read_text()
-    assert '"include_dashboard": False' in text
-    assert '"node_ip_address": "127.0.0.1"' in text
+    assert "variables = {**private_cluster()," in (ROOT / "jobs" / f"{name}.py").read_text()
 
 
 @pytest.mark.parametrize("path", [*FILES, *(path for _, path in modules()), ROOT / "Makefile"], ids=str)
