@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from system.config import most
 from system.train.elastic import asks, worker_bundle
 from tests.cluster.files import RAYCLUSTER, RAYJOB, RUNS, kuberay_types, read, recipe_of
 
-TYPES = {
+TYPES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "aws.yaml": lambda: read("aws.yaml")["available_node_types"],
     "gcp.yaml": lambda: read("gcp.yaml")["available_node_types"],
     RAYJOB: lambda: kuberay_types(RAYJOB),
