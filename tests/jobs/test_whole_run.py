@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
         job("jobs.pretrain", *given, HOME=str(home), RAY_AUTH_MODE=None, **OFTEN) as second,
         Scraper(second.process.pid) as scraper,
     ):
-        second.until(lambda: "step " in second.output)
+        second.until(lambda: bool(raylets(second.process.pid)))
         check_token(home, second.process.pid)
         told = second.wait()
     check_numbers(scraper, reached)
@@ -112,13 +112,17 @@ def check_numbers(scraper: Scraper, reached: int) -> None:
     assert any(name.startswith("whole_") for name in scraper.of("ray_data_operator_queued_blocks", "dataset"))
 
 
+def raylets(driver: int) -> list[psutil.Process]:
+    """Return the node managers that a driver has started."""
+    children = psutil.Process(driver).children(recursive=True)
+    return [each for each in children if title(each).split(" ")[0].endswith("/raylet")]
+
+
 def check_token(home: Path, driver: int) -> None:
     """A cluster that is started where nobody said anything about tokens asks for one that its user alone can read."""
     path = home / ".ray" / "auth_token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    ray = [each for each in psutil.Process(driver).children(recursive=True) if "raylet" in title(each)]
-    assert ray
-    assert all(each.environ()["RAY_AUTH_MODE"] == "token" for each in ray)
+    assert [each.environ()["RAY_AUTH_MODE"] for each in raylets(driver)] == ["token"]
 
 
 def check_folder(run: str) -> None:
