@@ -113,16 +113,16 @@ def check_numbers(scraper: Scraper, reached: int) -> None:
 
 
 def raylets(driver: int) -> list[psutil.Process]:
-    """Return the node managers below a driver."""
-    below = psutil.Process(driver).children(recursive=True)
-    return [each for each in below if title(each).partition(" ")[0].endswith("/raylet")]
+    """Return the node managers that a driver has started."""
+    children = psutil.Process(driver).children(recursive=True)
+    return [each for each in children if title(each).split(" ")[0].endswith("/raylet")]
 
 
 def check_token(home: Path, driver: int) -> None:
     """A cluster that is started where nobody said anything about tokens asks for one that its user alone can read."""
     path = home / ".ray" / "auth_token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert all(each.environ()["RAY_AUTH_MODE"] == "token" for each in raylets(driver))
+    assert [each.environ()["RAY_AUTH_MODE"] for each in raylets(driver)] == ["token"]
 
 
 def check_folder(run: str) -> None:
