@@ -20,7 +20,8 @@ from system.models.weight_files import MODEL_FILE, our_metadata, write_weights
 from system.models.weights import Tensors
 from system.recipe import Recipe
 from system.report.model_card import Facts, Format, model_card
-from system.train.checkpoint import Checkpoint, complete_steps, latest, open_checkpoint
+from system.train.checkpoint import Checkpoint, chosen
+from system.train.past import run_folder
 from system.train.telemetry import read_metrics
 from system.train.warm_start import checkpoint_tensors, heads_of, run_recipe
 
@@ -47,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     out = storage.absolute(given.out)
     if storage.exists(storage.join(out, MODEL_FILE)):
         raise WeightsError(f"{out} holds a {MODEL_FILE} already; name another --out, or delete it")
-    folder = storage.absolute(given.run if "/" in given.run else storage.join(given.storage, given.run))
-    recipe, checkpoint = run_recipe(folder), _checkpoint(folder, given.step)
+    folder = run_folder(given.run, given.storage)
+    recipe, checkpoint = run_recipe(folder), chosen(folder, given.step, say)
     old = given.transformers == 4
     tensors, metadata, texts, left = _files(recipe, checkpoint, given.format, given.labels, old_biases=old)
     card = model_card(recipe, _facts(folder, recipe, checkpoint, given.format, left, old_biases=old))
@@ -59,18 +60,6 @@ def main(arguments: Sequence[str]) -> int:
         say(f"left out, {given.format} has no place for them: {', '.join(sorted({part_of(name) for name in left}))}")
     say(f"step {checkpoint.step} of {recipe.run.name} as {given.format}: {out}")
     return 0
-
-
-def _checkpoint(folder: str, step: int | None) -> Checkpoint:
-    if step is None:
-        found = latest(folder, say)
-        if found is None:
-            raise WeightsError(f"{folder} holds no whole checkpoint")
-        return found
-    there = complete_steps(folder)
-    if step not in there:
-        raise WeightsError(f"{folder} has checkpoints of the steps {there}, --step {step} is none of them")
-    return open_checkpoint(folder, step)
 
 
 def _files(

@@ -86,10 +86,12 @@ def chosen_encoder(given: Any) -> tuple[Recipe, str]:
         for line in told:
             say(line)
         return recipe, storage.absolute(given.weights)
-    from system.evaluate.frozen import checkpoint_of, recipe_of_run  # noqa: PLC0415  torch
+    from system.evaluate.frozen import recipe_of_run  # noqa: PLC0415  torch
+    from system.train.checkpoint import chosen  # noqa: PLC0415
+    from system.train.past import run_folder  # noqa: PLC0415
 
-    folder = storage.absolute(given.run if "/" in given.run else storage.join(given.storage, given.run))
-    return recipe_of_run(folder, given.overrides, say), checkpoint_of(folder, given.step, say)
+    folder = run_folder(given.run, given.storage)
+    return recipe_of_run(folder, given.overrides, say), chosen(folder, given.step, say).uri
 
 
 def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:

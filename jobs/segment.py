@@ -22,7 +22,7 @@ from system.data.davis import VideoSequence, open_davis, read_frame, read_mask
 from system.data.indexed_png import object_colours, write_numbers
 from system.errors import RecipeError, RunError
 from system.evaluate.dense_features import Dense
-from system.evaluate.encoders import Frozen, from_run, from_weights, run_folder
+from system.evaluate.encoders import Frozen, from_run, from_weights
 from system.evaluate.mask_scores import ObjectScores, summary
 from system.evaluate.propagation import Propagation
 from system.evaluate.segmentation import (
@@ -39,6 +39,7 @@ from system.evaluate.segmentation import (
 )
 from system.recipe import load_recipe
 from system.report.mask_picture import mask_picture, shown_frames
+from system.train.past import run_folder
 
 RESULTS = "results.json"
 

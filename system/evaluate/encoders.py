@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from system import storage
 from system.core.clip import TokenGrid, token_grid
 from system.errors import WeightsError
 from system.evaluate.provenance import digest
@@ -21,7 +20,7 @@ from system.models.encoder import Encoder
 from system.models.sizes import Shape, shapes
 from system.models.weights import sizes_of, some
 from system.recipe import Recipe, dump_recipe
-from system.train.checkpoint import Checkpoint, complete_steps, latest, open_checkpoint
+from system.train.checkpoint import chosen
 from system.train.judging import build_model
 from system.train.manifest import FOLDER
 from system.train.warm_start import checkpoint_tensors, read_any, run_recipe
@@ -65,7 +64,7 @@ def from_run(run: str, step: int | None, say: Callable[[str], None], *, untraine
     said = {"run": run, "recipe": dump_recipe(recipe)}
     if untrained:
         return _frozen(recipe.grid, shapes(recipe.model)[0], _drawn(recipe), {**said, "step": 0, "untrained": True})
-    checkpoint = _checkpoint(run, step, say)
+    checkpoint = chosen(run, step, say)
     return _frozen(
         recipe.grid, shapes(recipe.model)[0], checkpoint_tensors(checkpoint), {**said, "step": checkpoint.step}
     )
@@ -104,18 +103,6 @@ def _drawn(recipe: Recipe) -> Mapping[str, Tensor]:
     return build_model(recipe, torch.device("cpu")).state_dict()
 
 
-def _checkpoint(run: str, step: int | None, say: Callable[[str], None]) -> Checkpoint:
-    if step is None:
-        found = latest(run, say)
-        if found is None:
-            raise WeightsError(f"{run} holds no whole checkpoint")
-        return found
-    there = complete_steps(run)
-    if step not in there:
-        raise WeightsError(f"{run} has checkpoints of the steps {there}, {step} is none of them")
-    return open_checkpoint(run, step)
-
-
 def _frozen(grid: TokenGrid, shape: Shape, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Frozen:
     encoder = Encoder(grid, shape)
     own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
@@ -142,8 +129,3 @@ def _frozen(grid: TokenGrid, shape: Shape, tensors: Mapping[str, Tensor], said: 
         has_norm,
         {**said, "sha256": digest(own), "encoder": facts, "trained_on": {**trained_on, "patch_px": grid.patch_px}},
     )
-
-
-def run_folder(name: str, under: str) -> str:
-    """Return a run's folder from what a user named: a path or URI, or a name under `under`."""
-    return storage.absolute(name if "/" in name else storage.join(under, name))

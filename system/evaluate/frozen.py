@@ -18,7 +18,7 @@ from system.core.views import Views
 from system.data.assemble import limits_of
 from system.data.columns import Batch
 from system.data.viewing import ViewSpec
-from system.errors import RecipeError, WeightsError
+from system.errors import RecipeError
 from system.evaluate.features import Pool, all_tokens, batches, float_frames, pooled
 from system.evaluate.provenance import digest
 from system.models.encoder import Encoder
@@ -26,8 +26,6 @@ from system.models.fit import take
 from system.models.sizes import shapes
 from system.recipe import Recipe, recipe_from
 from system.recipe_tree import lay_overrides
-from system.train.checkpoint import complete_steps, latest
-from system.train.manifest import step_uri
 from system.train.warm_start import fit_recipe, read_any, run_recipe
 
 Say = Callable[[str], None]
@@ -83,23 +81,6 @@ class Extraction:
     def meaning(self) -> str:
         """Say what the numbers of a view are."""
         return FEATURES + (SLOTS if self.pool == "slots" else "")
-
-
-def checkpoint_of(run: str, step: int | None, say: Say) -> str:
-    """Return the URI of a run's checkpoint: the newest whole one, or that of a step.
-
-    Raises:
-        WeightsError: if there is none.
-    """
-    if step is None:
-        found = latest(run, say)
-        if found is None:
-            raise WeightsError(f"{run} holds no whole checkpoint")
-        return found.uri
-    there = complete_steps(run)
-    if step not in there:
-        raise WeightsError(f"{run} has checkpoints of the steps {there}, --step {step} is none of them")
-    return step_uri(run, step)
 
 
 def recipe_of_run(run: str, overrides: Sequence[str], say: Say) -> Recipe:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from system import storage
-from system.errors import CheckpointFault, ResumeError, StorageFault
+from system.errors import CheckpointFault, ResumeError, StorageFault, WeightsError
 from system.train.ledger import SegmentRef, read_segment, ref_from
 from system.train.manifest import DAMAGED, FOLDER, MANIFEST, VERSION, Piece, step_uri
 
@@ -196,6 +196,24 @@ def latest(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Chec
     if steps:  # beginning anew would leave out what they were trained on
         raise CheckpointFault(f"{run_uri}: none of its {len(steps)} checkpoints is whole")
     return None
+
+
+def chosen(run_uri: str, step: int | None, say: Callable[[str], None] = lambda line: None) -> Checkpoint:
+    """Open the checkpoint of a step that a user named; of None the newest whole one.
+
+    Raises:
+        WeightsError: if there is none.
+        CheckpointFault: if it is damaged.
+    """
+    if step is None:
+        found = latest(run_uri, say)
+        if found is None:
+            raise WeightsError(f"{run_uri} holds no whole checkpoint")
+        return found
+    there = complete_steps(run_uri)
+    if step not in there:
+        raise WeightsError(f"{run_uri} has checkpoints of the steps {there}, --step {step} is none of them")
+    return open_checkpoint(run_uri, step)
 
 
 def retire(run_uri: str, newest: int, keep: int, keep_every: int | None) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from system.errors import WeightsError
-from system.evaluate.encoders import from_run, from_weights, run_folder
+from system.evaluate.encoders import from_run, from_weights
 from system.models.encoder import Encoder
 from system.models.sizes import Shape, shapes
 from system.models.weight_files import our_metadata, write_weights
@@ -75,9 +75,3 @@ def test_patches_that_released_clips_do_not_have_want_a_recipe(tmp_path: Path) -
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no run's folder"):
         from_run(str(tmp_path), None, lambda _line: None)
-
-
-def test_a_run_is_named_by_its_folder_or_below_its_storage(tmp_path: Path) -> None:
-    assert run_folder("mine", "s3://bucket/runs") == "s3://bucket/runs/mine"
-    assert run_folder("s3://bucket/runs/mine/", "./runs") == "s3://bucket/runs/mine"
-    assert run_folder(str(tmp_path / "x"), "./runs") == str(tmp_path / "x")
