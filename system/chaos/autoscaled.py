@@ -31,6 +31,10 @@ from system.report.machine_counts import Look
 from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD
 
 STORE_BYTES = 100_000_000
+# Where the autoscaler's process finds `provider.py`.
+HERE = Path(__file__).parents[2]
+# Memory that a machine says it has, bytes. An actor may ask for some; a kind that says nothing is not started for it.
+MEMORY_BYTES = 4 << 30
 # How often the autoscaler looks, seconds; 5 on other clusters.
 UPDATE_S = 1
 # What the provider calls a machine, in the environment of its processes.
@@ -65,7 +69,8 @@ class MachineType:
     def resources(self) -> dict[str, int]:
         """Return what Ray counts."""
         gpus = {"GPU": self.gpus} if self.gpus else {}
-        return {"CPU": self.cpus, **gpus, **self.places, "object_store_memory": STORE_BYTES}
+        own = {"memory": MEMORY_BYTES, "object_store_memory": STORE_BYTES}
+        return {"CPU": self.cpus, **gpus, **self.places, **own}
 
 
 def configuration(types: Mapping[str, MachineType], address: str, idle_s: float) -> dict[str, Any]:
@@ -93,7 +98,7 @@ def configuration(types: Mapping[str, MachineType], address: str, idle_s: float)
         "provider": {
             # By its module: under its own name v2 looks for an example that no package of Ray has.
             "type": "external",
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "module": "system.chaos.provider.NodesHere",
             "gcs_address": address,  # else it looks at port 6379
             "head_node_id": FAKE_HEAD_NODE_ID,
             "launch_multiple": True,
@@ -149,6 +154,7 @@ class Autoscaled:
         self._env = {
             **{**ENVIRONMENT, **START_NOTHING_AHEAD, **FEW_RECORDS, **VARIABLES, **env},
             "RAY_TMPDIR": str(folder),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         self._cluster: Any = None
         self._began: float | None = None
@@ -218,11 +224,6 @@ class Autoscaled:
         """Return what the autoscaler has written."""
         logs = self._folder / "session_latest" / "logs"
         return "".join(each.read_text(errors="replace") for each in sorted(logs.glob("monitor.*")))
-
-    def busy(self) -> dict[str, list[str]]:
-        """Return why each machine is not idle, by its name: what Ray says of it."""
-        nodes = sdk.get_cluster_status(self.address).active_nodes
-        return {f"{each.ray_node_type_name} {each.instance_id[-2:]}": each.node_activity or [] for each in nodes}
 
     def names(self, kind: str) -> list[str]:
         """Return the machines of a kind that are there, the oldest first."""
