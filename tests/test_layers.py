@@ -39,7 +39,6 @@ LAYERS = (
 RAY = {
     "system.submit.client",
     "system.chaos.autoscaled",
-    "system.chaos.provider",
     "system.chaos.cluster",
     "system.evaluate.feature_stream",
     "system.benchmark.streaming",

@@ -31,8 +31,6 @@ from system.report.machine_counts import Look
 from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD
 
 STORE_BYTES = 100_000_000
-# Where the autoscaler's process finds `provider.py`.
-HERE = Path(__file__).parents[2]
 # Memory that a machine says it has, bytes. An actor may ask for some; a kind that says nothing is not started for it.
 MEMORY_BYTES = 4 << 30
 # How often the autoscaler looks, seconds; 5 on other clusters.
@@ -98,7 +96,7 @@ def configuration(types: Mapping[str, MachineType], address: str, idle_s: float)
         "provider": {
             # By its module: under its own name v2 looks for an example that no package of Ray has.
             "type": "external",
-            "module": "system.chaos.provider.NodesHere",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": address,  # else it looks at port 6379
             "head_node_id": FAKE_HEAD_NODE_ID,
             "launch_multiple": True,
@@ -154,7 +152,6 @@ class Autoscaled:
         self._env = {
             **{**ENVIRONMENT, **START_NOTHING_AHEAD, **FEW_RECORDS, **VARIABLES, **env},
             "RAY_TMPDIR": str(folder),
-            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         self._cluster: Any = None
         self._began: float | None = None
