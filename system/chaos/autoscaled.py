@@ -31,8 +31,6 @@ from system.report.machine_counts import Look
 from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD
 
 STORE_BYTES = 100_000_000
-# Memory that a machine says it has, bytes. An actor may ask for some; a kind that says nothing is not started for it.
-MEMORY_BYTES = 4 << 30
 # How often the autoscaler looks, seconds; 5 on other clusters.
 UPDATE_S = 1
 # What the provider calls a machine, in the environment of its processes.
@@ -67,8 +65,7 @@ class MachineType:
     def resources(self) -> dict[str, int]:
         """Return what Ray counts."""
         gpus = {"GPU": self.gpus} if self.gpus else {}
-        own = {"memory": MEMORY_BYTES, "object_store_memory": STORE_BYTES}
-        return {"CPU": self.cpus, **gpus, **self.places, **own}
+        return {"CPU": self.cpus, **gpus, **self.places, "object_store_memory": STORE_BYTES}
 
 
 def configuration(types: Mapping[str, MachineType], address: str, idle_s: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Puts a stream's coordinator on a machine of choice: Ray Data puts every one on the machine that makes the stream.
+"""Puts processes of a stream on machines of choice; its coordinator, which Ray Data puts where the stream is made.
 
 A coordinator keeps a core busy at a few dozen blocks a second, and the machine that makes the streams of all cells is
 the same for all of them. These are Ray's internals: where a version has other names nothing is changed.
@@ -6,13 +6,31 @@ the same for all of them. These are Ray's internals: where a version has other n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ray.data._internal.iterator import stream_split_iterator
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _NAME = "SplitCoordinator"
+
+
+class InTurn:
+    """Says where a pool's next actor goes: on these machines one after the other, elsewhere where one is gone.
+
+    Args:
+        machines: their ids.
+    """
+
+    def __init__(self, machines: Sequence[str]) -> None:
+        self._machines, self._next = tuple(machines), 0
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the options of the next one."""
+        machine = self._machines[self._next % len(self._machines)]
+        self._next += 1
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(machine, soft=True)}
 
 
 class _On:

@@ -28,7 +28,6 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOptions, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.collection import paused
 from system.config import Counted, fewest, most
@@ -48,7 +47,7 @@ from system.data.assemble import (
 )
 from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
 from system.data.columns import Batch, check_chain
-from system.data.coordinating import coordinator_on
+from system.data.coordinating import InTurn, coordinator_on
 from system.data.draining import WorkToTheEnd
 from system.data.growing import GrowByActors
 from system.data.placing import Place, Role, device_kind
@@ -64,6 +63,9 @@ if TYPE_CHECKING:
 # Numbers that the source hands out at once: few enough to weigh nothing, many enough that a stream of half a million
 # blocks has 500 read tasks (each costs the coordinator an object before the first block moves).
 CHUNK = 1000
+# What a stage's actors ask for. Where nothing is said, Ray asks for as much as a block has, and an autoscaler starts no
+# machine for that of whose kind it does not know how much memory it has.
+NO_MEMORY = 0
 # Work on a block is told when it has lasted so long, seconds; far below what makes the clock ask for it (STARVED_S).
 TELL_S = 1.0
 
@@ -200,18 +202,6 @@ def _pool(size: Counted) -> ActorPoolStrategy:
     return ActorPoolStrategy(min_size=low, max_size=high, max_tasks_in_flight_per_actor=2)
 
 
-class _InTurn:
-    """Says where a pool's next actor goes: on these machines one after the other, elsewhere where one is gone."""
-
-    def __init__(self, machines: Sequence[str]) -> None:
-        self._machines, self._next = tuple(machines), 0
-
-    def __call__(self) -> dict[str, Any]:
-        machine = self._machines[self._next % len(self._machines)]
-        self._next += 1
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(machine, soft=True)}
-
-
 def clip_stream(
     spec: StreamSpec, clock: ClockHandle, makers: Makers | None = None, trainers_on: Sequence[str] = ()
 ) -> Dataset:
@@ -226,7 +216,7 @@ def clip_stream(
     """
     makers = makers or Makers()
     recipe, resources, cell = spec.recipe, spec.recipe.resources, spec.cell
-    beside_trainers = _InTurn(trainers_on) if trainers_on and resources.decode_resources else None
+    beside_trainers = InTurn(trainers_on) if trainers_on and resources.decode_resources else None
     check_chain(stage_specs(recipe))
     _configure(recipe, spec)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
@@ -237,6 +227,7 @@ def clip_stream(
         batch_size=1,
         compute=_pool(share_of(resources.read_actors, cell)),
         num_cpus=0,
+        memory=NO_MEMORY,
         ray_remote_args_fn=beside_trainers,
     )
     stream = stream.map_batches(
@@ -245,6 +236,7 @@ def clip_stream(
         batch_size=spec.layout.slots_per_block,
         compute=_pool(share_of(resources.decode_actors, cell)),
         num_cpus=1,
+        memory=NO_MEMORY,
         resources=resources.decode_resources or None,
     )
     if not masks_beside_decoding(recipe):
@@ -255,6 +247,7 @@ def clip_stream(
             batch_size=spec.layout.clips_per_block,
             compute=_pool(share_of(resources.mask.actors, cell)),
             num_cpus=0 if on_gpus else 1,
+            memory=NO_MEMORY,
             num_gpus=resources.mask.gpus_per_actor if on_gpus else None,
             accelerator_type=resources.mask.accelerator,
         )
