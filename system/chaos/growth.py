@@ -32,7 +32,7 @@ from system.report.machine_counts import Look, Mark, Timeline
 LOOK_S = 0.5
 PATIENCE_S = 300.0
 # A slow trainer works for so long, stands still for so long, and so on, seconds.
-WORK_S, STAND_S = 0.25, 6.0
+WORK_S, STAND_S = 0.05, 4.0
 # How long the job may take to save and to end, seconds.
 STOP_S = 120.0
 

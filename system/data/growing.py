@@ -25,7 +25,7 @@ from typing import Any
 # An actor has two blocks when it is busy: one at work and one that is being fetched (`data/pipeline.py`). A pool grows
 # when there were so many on average for each of its actors over so many seconds: the trainers take more than is made.
 GROW_AT = 1.5
-GROW_S = 2.0
+GROW_S = 5.0
 # It shrinks, actor by actor, when there were no more than so many for each over so many seconds: longer than the steps
 # of a large model, each of which asks for its blocks at once. An actor that is missed costs some seconds to start.
 SHRINK_AT = 0.5

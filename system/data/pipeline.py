@@ -211,8 +211,8 @@ def clip_stream(
         spec: what the stream is made of.
         clock: of the run, or of the cell where there are several.
         makers: make the stages that read and decode, where it is not the stream's own that are wanted.
-        trainers_on: the trainers' machines. Where decoders have machines of their own, bytes are read beside the
-            trainers: an actor that reads holds no core, and would keep a machine without a decoder from being idle.
+        trainers_on: the trainers' machines. Where decoders have machines of their own, numbers are given out and bytes
+            are read beside the trainers: that holds no core, and would keep a machine without decoders from being idle.
     """
     makers = makers or Makers()
     recipe, resources, cell = spec.recipe, spec.recipe.resources, spec.cell
@@ -220,7 +220,8 @@ def clip_stream(
     check_chain(stage_specs(recipe))
     _configure(recipe, spec)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
-    numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0)
+    place = beside_trainers() if beside_trainers else {}
+    numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0, memory=NO_MEMORY, ray_remote_args=place)
     stream = numbers.repartition(target_num_rows_per_block=1).map_batches(
         _Read,
         fn_constructor_args=(spec, clock, makers),

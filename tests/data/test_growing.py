@@ -145,12 +145,12 @@ def test_pools_of_one_size_and_those_without_places_are_left_to_ray(pool: Any) -
 
 
 def test_a_change_is_put_off_until_there_was_reason_for_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = itertools.count(step=0.25)
+    now, looks = itertools.count(step=0.25), int(2 * GROW_S / 0.25)
     monkeypatch.setattr("system.data.growing.time.monotonic", lambda: float(next(now)))
     pool = Pool(1, 8, blocks=2)
     executor = Executor(operator(pool, **PLACES), request=ActorPoolScalingRequest.upscale(delta=3))
     grow_by_actors(executor)
-    deltas = [executor._actor_autoscaler._derive_target_scaling_config(pool, None, None).delta for _ in range(20)]
+    deltas = [executor._actor_autoscaler._derive_target_scaling_config(pool, None, None).delta for _ in range(looks)]
     assert deltas == sorted(deltas)
     assert {deltas[0], deltas[-1]} == {0, 3}
 

@@ -59,7 +59,7 @@ def watched(tmp_path: Path, *options: str) -> tuple[str, Timeline]:
 
 
 @pytest.mark.ray
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1600)
 def test_machines_come_while_the_trainer_starves_and_go_at_the_end_and_one_that_is_lost_costs_no_sample(
     tmp_path: Path,

@@ -79,6 +79,7 @@ def test_a_run_says_how_many_fell_back_and_to_what() -> None:
         "num_rejected_at_indexing": 0,
         "outputs": {},
         "motion_fallback": "dis",
+        "cost": None,
     }
     said = _closing({**summary, "slots_fallback": 6})
     assert any("the streams of 6 slots have too few motion vectors: their motion is from dis" in line for line in said)
