@@ -24,7 +24,10 @@ REAL_VIDEOS = REPOSITORY.parent / "shared" / "data"
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave all tests that start Ray to one process, where tests are divided among several, and order them."""
+    no_gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
+        if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
         if item.get_closest_marker("ray") is not None:
             item.add_marker(pytest.mark.xdist_group("ray"))
     # Those that share a session come last: it lives, and works a little, from the first of them to the end of all.

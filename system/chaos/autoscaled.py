@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 from system.chaos.cluster import own_signals
 from system.chaos.environment import Variables, environment
-from system.chaos.processes import PROC, Process, descendants, end_all, kill, look
+from system.chaos.processes import PROC, Process, descendants, end_all_in_peace, kill, look
 from system.errors import SystemFault
 from system.report.machine_counts import Look
 from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD
@@ -174,13 +173,7 @@ class Autoscaled:
         return self
 
     def __exit__(self, *_: object) -> None:
-        impatient = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, signal.SIG_IGN) for number in impatient]
-        try:
-            end_all()
-        finally:
-            for number, handler in zip(impatient, before, strict=True):
-                signal.signal(number, handler)
+        end_all_in_peace()
 
     def look(self, step: int = 0) -> Look:
         """Say what is there now, by kind.

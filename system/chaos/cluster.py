@@ -18,7 +18,7 @@ from typing import Any, Self
 from ray.cluster_utils import Cluster
 
 from system.chaos.environment import Variables, environment
-from system.chaos.processes import Process, descendants, end_all, kill, look
+from system.chaos.processes import Process, descendants, end_all_in_peace, kill, look
 from system.data.assemble import flow_device
 from system.errors import RecipeError, SystemFault
 from system.recipe import Recipe
@@ -101,14 +101,7 @@ class Nodes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Ray's own shutdown waits for processes to end politely, and leaves those whose parents have been killed.
-        impatient = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, signal.SIG_IGN) for number in impatient]
-        try:
-            end_all()
-        finally:
-            for number, handler in zip(impatient, before, strict=True):
-                signal.signal(number, handler)
+        end_all_in_peace()
 
     @staticmethod
     def _common(store_bytes: int) -> dict[str, Any]:

@@ -109,6 +109,20 @@ def end_all(within_s: float = 10.0) -> list[Process]:
         time.sleep(0.1)
 
 
+def end_all_in_peace() -> None:
+    """Kill all descendants, whoever interrupts meanwhile.
+
+    Ray's own shutdown waits for processes to end politely, and leaves those whose parents have been killed.
+    """
+    impatient = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in impatient]
+    try:
+        end_all()
+    finally:
+        for number, handler in zip(impatient, before, strict=True):
+            signal.signal(number, handler)
+
+
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds that a process has used; 0 if it has ended."""
     try:

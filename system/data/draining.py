@@ -12,6 +12,8 @@ from typing import Any
 
 from ray.data._internal.execution.operators import actor_pool_map_operator as operators
 
+from system.data.callbacks import Callback
+
 _untyped: Any = operators
 
 
@@ -41,18 +43,9 @@ def work_to_the_end(module: Any) -> None:
     pool.works_to_the_end = True
 
 
-class WorkToTheEnd:
+class WorkToTheEnd(Callback):
     """A callback of Ray Data's executor: what it changes has to be changed in the executor's process."""
 
     def before_execution_starts(self, executor: Any) -> None:
         """Change it."""
         work_to_the_end(_untyped)
-
-    def on_execution_step(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_succeeds(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Do nothing."""

@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from system.data.callbacks import Callback
+
 # An actor has two blocks when it is busy: one at work and one that is being fetched (`data/pipeline.py`). A pool grows
 # when there were so many on average for each of its actors over so many seconds: the trainers take more than is made.
 GROW_AT = 1.5
@@ -169,18 +171,9 @@ def grow_by_actors(executor: Any) -> None:
     untyped._derive_target_scaling_config = _steadied(untyped._derive_target_scaling_config, every)
 
 
-class GrowByActors:
+class GrowByActors(Callback):
     """A callback of Ray Data's executor: what it changes has to be changed in the executor's process."""
 
     def before_execution_starts(self, executor: Any) -> None:
         """Change it."""
         grow_by_actors(executor)
-
-    def on_execution_step(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_succeeds(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Do nothing."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray.data import ExecutionResources
 
+from system.data.callbacks import Callback
 from system.data.clock import untyped_ray
 
 # Under which name a stream's context says how many streams there are.
@@ -33,7 +34,7 @@ def with_part(given: ExecutionResources, have: Mapping[str, float], streams: int
     return given.max(ExecutionResources(have.get("CPU", 0.0) / streams, have.get("GPU", 0.0) / streams))
 
 
-class ShareMachines:
+class ShareMachines(Callback):
     """A callback of Ray Data's executor, which makes one for each execution of a stream."""
 
     def before_execution_starts(self, executor: Any) -> None:
@@ -43,15 +44,6 @@ class ShareMachines:
         given = getattr(manager, "_get_total_resources", None)
         if streams > 1 and manager is not None and given is not None:
             manager._get_total_resources = _looking(given, streams)
-
-    def on_execution_step(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_succeeds(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Do nothing."""
 
 
 def _looking(given: Callable[[], ExecutionResources], streams: int) -> Callable[[], ExecutionResources]:

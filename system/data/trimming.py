@@ -10,18 +10,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from system.data.callbacks import Callback
+
 # Seconds between two rounds.
 EVERY_S = 1.0
 
 
-class TrimStatistics:
+class TrimStatistics(Callback):
     """A callback of Ray Data's executor, which makes one for each execution of a stream."""
 
     def __init__(self) -> None:
         self._last = 0.0
-
-    def before_execution_starts(self, executor: Any) -> None:
-        """Do nothing."""
 
     def on_execution_step(self, executor: Any) -> None:
         """Drop what has gathered; called in the executor's own thread."""
@@ -33,12 +32,6 @@ class TrimStatistics:
             if isinstance(statistics, list):
                 statistics.clear()
             forget_finished(getattr(operator, "_output_queue", None))
-
-    def after_execution_succeeds(self, executor: Any) -> None:
-        """Do nothing."""
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Do nothing."""
 
 
 def forget_finished(queue: Any) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +113,16 @@ def train_rank(
     on_device = {name: module.to(device) for name, module in frozen.items()}
     on_step = _telling(recipe, schedule.stop, metrics, standing, watchers)
     hooks = Hooks(watchers.on_block, on_step, keeper, watchers.wanted, watchers.at, terms)
+    loop = Loop(recipe, layout, schedule, engine, device, hooks, on_device)
+    with _closed(keeper, metrics):
+        return loop.run(blocks(), progress)
+
+
+@contextmanager
+def _closed(keeper: Keeper, metrics: Metrics | None) -> Iterator[None]:
+    """Complete the checkpoint under way if the training ends with an error, and close the metrics in any case."""
     try:
-        return Loop(recipe, layout, schedule, engine, device, hooks, on_device).run(blocks(), progress)
+        yield
     except Exception as error:
         logs.log(f"training ends: {error}", logging.ERROR, error=type(error).__name__)
         try:

@@ -21,6 +21,7 @@ from system.data.synthetic import moving_scene
 from system.errors import DecodeError, RecipeError
 
 CENTRE = CropDraw(0, 4)
+NEEDS_DECORD = pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
 
 
 def nothing_more(start: int, stop: int) -> bytes:
@@ -235,7 +236,7 @@ def test_auto_does_not_pass_a_damaged_video_to_a_decoder_that_hides_the_damage()
     assert caught.value.code == "corrupt"
 
 
-@pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
+@NEEDS_DECORD
 def test_auto_asks_decord_about_a_codec_that_pyav_does_not_know() -> None:
     unknown = encoded(images()).replace(b"avc1" + bytes(6), b"zzzz" + bytes(6))
     with pytest.raises(DecodeError, match="its codec is not known to PyAV; decord: ") as caught:
@@ -243,14 +244,14 @@ def test_auto_asks_decord_about_a_codec_that_pyav_does_not_know() -> None:
     assert caught.value.code == "open"
 
 
-@pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
+@NEEDS_DECORD
 @pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx264", "matroska"), ("mpeg4", "avi")])
 def test_decord_opens_what_cannot_be_a_text(codec: str, container: str) -> None:
     data = encoded(images(), codec=codec, container=container, options={"q": "1"})
     assert decode_clip(io.BytesIO(data), request(0, 9, decoder="decord"))[1] == "decord"
 
 
-@pytest.mark.skipif(not has_decoder("decord"), reason="decord has no wheel for this platform")
+@NEEDS_DECORD
 def test_decord_decodes_nearly_the_same_pixels() -> None:
     data = encoded(images())
     ours = decode_pyav(io.BytesIO(data), request(0, 12))

@@ -17,7 +17,6 @@ from system.data import process as process_module
 from system.data import sandbox as sandbox_module
 from system.data.augment import CropDraw
 from system.data.decode import ClipRequest
-from system.data.decoders import has_decoder
 from system.data.sandbox import Answer, Job, Limits, Sandbox, Video, decode_job
 from system.data.synthetic import moving_video
 from system.data.wire import receive, send
@@ -292,8 +291,13 @@ def test_time_that_storage_takes_is_not_the_videos(child: Sandbox) -> None:
     assert process.poll() is None  # no second chance was needed
 
 
-@pytest.mark.skipif(has_decoder("torchcodec"), reason="it is installed here")
-def test_a_decoder_that_is_not_installed_stops_the_work() -> None:
+def test_a_decoder_that_cannot_be_loaded_stops_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = tmp_path / "torchcodec" / "__init__.py"  # whether or not it is installed here
+    hidden.parent.mkdir()
+    hidden.write_text('raise ImportError("not here")')
+    environment = process_module._environment()
+    places = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    monkeypatch.setattr(process_module, "_environment", lambda: {**environment, "PYTHONPATH": places})
     child = Sandbox(FRAME_BYTES, Limits())
     with pytest.raises(RecipeError, match=r"data.decoder=torchcodec cannot be loaded"):
         child.one(decode_job(video(GOOD), replace(REQUEST, decoder="torchcodec")))

@@ -144,8 +144,6 @@ def test_sliding_clips_and_other_switches_give_other_figures(
 def test_a_gpu_finds_the_same_objects(
     davis: Path, untrained: Recipe, done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     given = ("--run", run_uri(untrained), "--untrained", "--pictures", "0", "--device", "cuda")
     assert segmented(davis, tmp_path, *given) == 0
     results = json.loads((tmp_path / "results.json").read_text())

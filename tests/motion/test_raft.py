@@ -187,7 +187,6 @@ def test_encoders_and_updates_in_bf16_stay_near_fp32(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_flow_of_a_gpu_stays_near_the_cpus(network: optical_flow.RAFT) -> None:
     frames = noise(2, 4, 224, 224)
     flow = RAFT(copy.deepcopy(network).cuda(), 6)(frames, MIXED)
