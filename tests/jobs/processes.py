@@ -36,6 +36,14 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
+def status(process: psutil.Process) -> str:
+    """Return what a process does; a zombie where it is gone altogether."""
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return str(psutil.STATUS_ZOMBIE)
+
+
 class Job:
     """A running job and what it has printed."""
 
@@ -70,7 +78,9 @@ class Job:
         self.process.kill()
         self.process.wait()
         ours = [each for each in children if not set(AGENTS) & set(title(each).split())]
-        _, alive = psutil.wait_procs(ours, timeout=60)
+        _, left = psutil.wait_procs(ours, timeout=60)
+        # One that has ended stays a zombie while its parent, which may be an agent of Ray's, does not ask for it.
+        alive = [each for each in left if status(each) != psutil.STATUS_ZOMBIE]
         for each in children:  # Ray's agents outlive a raylet for a while
             if each.is_running():
                 each.kill()
