@@ -29,8 +29,8 @@ from system.config import (
 from system.core.clip import TokenGrid, token_grid
 from system.core.schedules import num_steps, scaled_lr
 from system.errors import RecipeError, ResumeError
-from system.methods import METHODS, AnyOptions
-from system.methods.base import Method
+from system.methods import TASKS, AnyOptions
+from system.methods.base import MaskedOptions, Method
 from system.models.sizes import shapes
 from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
@@ -61,12 +61,8 @@ class Recipe(Section):
                 f"train.global_batch={self.train.global_batch} counts clips and is not a multiple of"
                 f" data.views={self.data.views}; use {-(-self.train.global_batch // self.data.views) * self.data.views}"
             )
-        ratio = self.method.mask_ratio
-        if int(grid.places * ratio) < 1 or int(grid.places * (1 - ratio)) < 1:
-            raise ValueError(
-                f"method.mask_ratio={ratio} of {grid.places} places: a slot needs both visible and hidden ones;"
-                f" use {1 / grid.places:.3f} to {1 - 1 / grid.places:.3f}"
-            )
+        if isinstance(self.method, MaskedOptions):
+            _check_ratio(self.method.mask_ratio, grid)
         self.record.check(self.method, grid, self.model)
         if self.needs_motion:
             self._source_fits()
@@ -91,7 +87,7 @@ class Recipe(Section):
     @property
     def record(self) -> Method:
         """The method's record."""
-        return METHODS[self.method.name]
+        return TASKS[self.method.name]
 
     @property
     def needs_motion(self) -> bool:
@@ -135,6 +131,15 @@ class Recipe(Section):
         """Return the highest and the final learning rate for this batch."""
         counted = self.train.global_batch if self.train.lr_counts == "clips" else self.slots_per_step
         return scaled_lr(self.train.base_lr, counted), scaled_lr(self.train.min_lr, counted)
+
+
+def _check_ratio(ratio: float, grid: TokenGrid) -> None:
+    """Refuse a share of hidden tokens that leaves a slot without visible or without hidden ones."""
+    if int(grid.places * ratio) < 1 or int(grid.places * (1 - ratio)) < 1:
+        raise ValueError(
+            f"method.mask_ratio={ratio} of {grid.places} places: a slot needs both visible and hidden ones;"
+            f" use {1 / grid.places:.3f} to {1 - 1 / grid.places:.3f}"
+        )
 
 
 def _check_device(motion: MotionSection, mask: MaskResources) -> None:

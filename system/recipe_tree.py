@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from system.errors import RecipeError
-from system.methods import METHODS
+from system.methods import TASKS
 
 # Nesting deeper than this in `extends` is a circle.
 MAX_PARENTS = 8
@@ -77,9 +77,9 @@ def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def merge_method(base: dict[str, Any], over: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Lay a method section over another and return it with the keys that were dropped on the way."""
     name = over.get("name", base.get("name"))
-    if name == base.get("name") or name not in METHODS:
+    if name == base.get("name") or name not in TASKS:
         return {**base, **over}, []
-    known = METHODS[name].options.model_fields
+    known = TASKS[name].options.model_fields
     dropped = sorted(key for key in base if key not in known)
     return {**{key: value for key, value in base.items() if key in known}, **over}, dropped
 

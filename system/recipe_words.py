@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from system.methods import METHODS
+from system.methods import TASKS
 
 
 def in_our_words(problem: Any, tree: Mapping[str, Any], root: type[BaseModel]) -> str:
@@ -25,14 +25,14 @@ def in_our_words(problem: Any, tree: Mapping[str, Any], root: type[BaseModel]) -
     if problem["type"] == "extra_forbidden":
         near = _nearest(path, tree, root)
         hint = f"; did you mean {near}?" if near else ""
-        owners = [method.name for method in METHODS.values() if path[-1] in method.options.model_fields]
+        owners = [method.name for method in TASKS.values() if path[-1] in method.options.model_fields]
         if path[0] == "method" and owners:
             hint = f"; it belongs to {', '.join(owners)}"
         return f"{name}: there is no such key{hint}"
     if problem["type"] == "missing":
         return f"{name}: is required"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"method.name: is one of {', '.join(METHODS)}, got {_value_at(tree, ['method', 'name'])!r}"
+        return f"method.name: is one of {', '.join(TASKS)}, got {_value_at(tree, ['method', 'name'])!r}"
     if problem["type"] == "model_type":
         return f"{name}: is a section of {', '.join(_known_keys(path, tree, root))}, got {problem['input']!r}"
     if problem["type"] == "value_error":
@@ -42,7 +42,7 @@ def in_our_words(problem: Any, tree: Mapping[str, Any], root: type[BaseModel]) -
 
 def _key_path(loc: Sequence[int | str], root: type[BaseModel]) -> list[str]:
     """Return the keys of a place in a recipe, without what pydantic adds: a union's branch, an index of a list."""
-    parts = [str(part) for part in loc if not (part in METHODS and loc[0] == "method")]
+    parts = [str(part) for part in loc if not (part in TASKS and loc[0] == "method")]
     depth = 1
     while depth < len(parts) and (parts[:depth] == ["method"] or _section_at(parts[:depth], root)):
         depth += 1
@@ -103,6 +103,6 @@ def _value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
 def _known_keys(path: Sequence[str], tree: Mapping[str, Any], root: type[BaseModel]) -> list[str]:
     if list(path) == ["method"]:
         name = _value_at(tree, ["method", "name"])
-        return list(METHODS[name].options.model_fields) if name in METHODS else ["name"]
+        return list(TASKS[name].options.model_fields) if name in TASKS else ["name"]
     section = _section_at(path, root)
     return list(section.model_fields) if section else []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from system.errors import RecipeError, ResumeError
+from system.methods.base import MaskedOptions
 from system.recipe import check_resume, dump_recipe, fields, load_recipe, recipe_from
 from system.recipe_tree import parse_yaml
 from tests.conftest import RECIPES
@@ -133,7 +134,7 @@ def test_an_override_of_another_form_is_refused(text: str) -> None:
 def test_changing_the_method_keeps_what_both_have_and_names_the_rest() -> None:
     told: list[str] = []
     recipe = load_recipe(MGMAE, ["method.name=videomae", "method.mask=random"], told=told)
-    assert recipe.method.mask_ratio == 0.9
+    assert isinstance(recipe.method, MaskedOptions) and recipe.method.mask_ratio == 0.9
     assert told == ["method.name=videomae: dropped base_frame, hole_filling, initial_map, which videomae does not have"]
 
 

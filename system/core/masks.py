@@ -38,6 +38,11 @@ def largest(scores: NDArray[np.float32], count: int) -> Visible:
     return marked
 
 
+def all_visible(noise: Noise, grid: TokenGrid) -> Visible:
+    """Hide nothing: (B, S, F) -> (B, N) of True."""
+    return np.ones((len(noise), grid.tokens), np.bool_)
+
+
 def tube_visible(noise: Noise, grid: TokenGrid, mask_ratio: float) -> Visible:
     """Show the same places in every slot ("tube masking", VideoMAE, arXiv:2203.12602).
 

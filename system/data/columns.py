@@ -78,6 +78,15 @@ def clip_columns(grid: TokenGrid, num_extra: int) -> dict[str, Column]:
     return {**columns, "extra": extra} if num_extra else columns
 
 
+# Of a labelled clip: the number of its class, that of the clip that it is mixed with, and its own part in the mixture.
+LABELS = {"label": Column("int64"), "other": Column("int64"), "share": Column("float32")}
+
+
+def label_columns(num_draws: int) -> dict[str, Column]:
+    """Return the columns that a labelled clip has besides; `draws` are uniform numbers for the forward pass."""
+    return {**LABELS, **({"draws": Column("float32", (num_draws,))} if num_draws else {})}
+
+
 def read_spec() -> StageSpec:
     """Describe the stage that fetches bytes: a block's number in, its slots out."""
     return StageSpec("read", frozenset({"block"}), READ_COLUMNS)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from system.config import ModelSection, Section
+from system.config import ModelSection, Ratio, Section
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
 
@@ -34,6 +34,12 @@ class MethodOptions(Section):
     """The section `method` of a recipe; every method adds its own fields."""
 
     name: str
+
+
+class MaskedOptions(MethodOptions):
+    """The section of a method that hides tokens."""
+
+    mask_ratio: Ratio = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,16 @@ class Drawing:
 
     frames: Callable[[Tensor, Clips, TokenGrid, Any], Tensor]
     read: Callable[[Tensor, Any], Tensor] = lambda predicted, _options: predicted
+
+
+def wants_no_draws(_options: MethodOptions, _model: ModelSection) -> int:
+    """Say that nothing of the forward pass is random."""
+    return 0
+
+
+def same_for_all(_name: str, _model: ModelSection, _options: MethodOptions) -> float:
+    """Say that every parameter has the same learning rate."""
+    return 1.0
 
 
 def draws_nothing(_options: MethodOptions) -> Mapping[str, Drawing]:
@@ -133,6 +149,8 @@ class Method:
         name: as in `method.name`.
         source: arXiv id of the paper.
         options: the type of its section of a recipe.
+        labelled: whether its videos have labels. Then the model is called with (frames, draws (B, R)), `wanted` of its
+            loss is `label`, `other` (B,) int64 and `share` (B,), and there are no other targets.
         motion: what `motion.source: auto` means for it.
         sources: the motion sources that it works with; None: any.
         check: (options, grid, model section) raises a ValueError where they do not fit.
@@ -142,6 +160,7 @@ class Method:
         num_visible: (options, grid) -> V, visible tokens of every clip.
         mask: (noise (B, S, F), flow (B, R, h, w, 2) px or None, grid, options) -> `visible` (B, N) bool. Flow is on the
             px of the clip, or on h x w larger cells that cover it, if it comes so (`motion.source: codec`).
+        num_draws: (options, model section) -> R, uniform numbers of a clip's row that the forward pass takes.
         num_decoded: (options, grid) -> K, predicted tokens of every clip; None: all hidden ones.
         decoded: (phase (B,), grid, options) -> (B, N) bool, the predicted tokens where `num_decoded` is a number; there
             may be visible ones among them, which do not count in the loss.
@@ -160,11 +179,13 @@ class Method:
         flops: (model section, grid, options) -> floating-point operations of the forward pass of one clip, 2 per
             multiply-add; flow, frozen networks and passes without gradients not counted. Training costs three times
             as much.
+        lr_scale: (parameter's name, model section, options) -> factor of its learning rate.
     """
 
     name: str
     source: str
     options: type[MethodOptions]
+    labelled: bool = False
     motion: str = "dis"
     sources: frozenset[str] | None = None
     check: Callable[[Any, TokenGrid, ModelSection], None] = fits_any
@@ -172,6 +193,7 @@ class Method:
     extra_frames: Callable[[Any, int, int], tuple[int, ...]] = no_extra_frames
     num_visible: Callable[[Any, TokenGrid], int]
     mask: Callable[[Noise, Tensor | None, TokenGrid, Any], Visible]
+    num_draws: Callable[[Any, ModelSection], int] = wants_no_draws
     num_decoded: Callable[[Any, TokenGrid], int | None] = all_hidden
     decoded: Callable[[NDArray[np.int64], TokenGrid, Any], Visible] = no_mask_of_decoder
     num_carried: Callable[[Any, TokenGrid], int] = carries_nothing
@@ -185,3 +207,4 @@ class Method:
     count: Callable[[Tensors, Any], Tensors] = nothing_to_count
     drawn: Callable[[Any], Mapping[str, Drawing]] = draws_nothing
     flops: Callable[[ModelSection, TokenGrid, Any], int]
+    lr_scale: Callable[[str, ModelSection, Any], float] = same_for_all

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from system.config import ModelSection, Ratio
+from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
 from system.errors import WeightsError
 from system.lazy import lazy
-from system.methods.base import Clips, Drawing, Method, MethodOptions, Networks, ToFit
+from system.methods.base import Clips, Drawing, MaskedOptions, Method, Networks, ToFit
 from system.methods.videomae import mask, num_visible
 from system.models.sizes import regressor_model_flops, shapes
 
@@ -36,11 +36,10 @@ else:
 FITTED = "tokenizer.safetensors"
 
 
-class MAM2Options(MethodOptions):
+class MAM2Options(MaskedOptions):
     """What the abstract leaves open, each a switch."""
 
     name: Literal["mam2"] = "mam2"
-    mask_ratio: Ratio = 0.9
     mask: Literal["tube", "random"] = Field("tube", description="random: places drawn anew for each slot.")
     tokenizer: str = Field("auto", description="URI of a tokenizer; auto: one is fitted on the run's own videos first.")
     codes: int = Field(512, ge=2, description="Codes of the tokenizer.")

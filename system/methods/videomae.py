@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from system.config import ModelSection, Ratio
+from system.config import ModelSection
 from system.core.clip import TokenGrid, slot_visible
 from system.lazy import lazy
-from system.methods.base import Clips, Method, MethodOptions
+from system.methods.base import Clips, MaskedOptions, Method, MethodOptions
 from system.models.sizes import pretraining_flops, shapes
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ else:
     decoders = lazy("system.models.decoders")
 
 
-class PixelOptions(MethodOptions):
+class PixelOptions(MaskedOptions):
     """What every method with VideoMAE's pixel target shares."""
 
-    mask_ratio: Ratio = 0.9
     normalize_target: bool = True
     decoder_mask: Literal["none", "running_cell"] = "none"
 

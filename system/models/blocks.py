@@ -52,10 +52,15 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, 4 * width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D); `kept` (B, 2) are factors of the two branches, for stochastic depth."""
+        if kept is None:
+            x = x + self.attn(self.norm1(x))
+            plain: Tensor = x + self.mlp(self.norm2(x))
+            return plain
+        first, second = kept.to(x.dtype)[..., None, None].unbind(1)  # each (B, 1, 1)
+        x = x + first * self.attn(self.norm1(x))
+        out: Tensor = x + second * self.mlp(self.norm2(x))
         return out
 
 
@@ -66,11 +71,12 @@ class Stack(nn.ModuleList):
         super().__init__(Block(shape.width, shape.heads) for _ in range(shape.depth))
         self.checkpointing = False
 
-    def run(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        for block in self:
-            again = self.checkpointing and torch.is_grad_enabled()
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+    def run(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D); `kept` (B, blocks, 2) are factors of the blocks' branches."""
+        again = self.checkpointing and torch.is_grad_enabled()
+        for number, block in enumerate(self):
+            given = (x,) if kept is None else (x, kept[:, number])
+            x = checkpoint(block, *given, use_reentrant=False) if again else block(*given)
         return x
 
 

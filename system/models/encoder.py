@@ -55,25 +55,26 @@ class Encoder(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, grid: TokenGrid, shape: Shape) -> None:
+    def __init__(self, grid: TokenGrid, shape: Shape, *, last_norm: bool = True) -> None:
         super().__init__()
         self.grid = grid
         self.patch_embed = TubeletEmbed(grid, shape.width)
         self.blocks = Stack(shape)
-        self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS) if last_norm else nn.Identity()
         self.register_buffer("positions", sinusoid(grid.tokens, shape.width), persistent=False)
 
-    def forward(self, frames: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, shown: Tensor, kept: Tensor | None = None) -> Tensor:
         """Encode the visible tokens.
 
         Args:
             frames: (B, 3, T, H, W) float in [0, 1].
             shown: (B, V) int64, the visible tokens in ascending order.
+            kept: (B, L, 2), factors of the branches of L blocks (stochastic depth); None: all 1.
 
         Returns:
-            (B, V, D), normalised by the last LayerNorm.
+            (B, V, D), normalised by the last LayerNorm where there is one.
         """
         x = self.patch_embed(frames, shown)
         x = x + self.positions[shown].to(x.dtype)
-        out: Tensor = self.norm(self.blocks.run(x))
+        out: Tensor = self.norm(self.blocks.run(x, kept))
         return out

@@ -125,7 +125,7 @@ def _pixel_rows(recipe: Recipe, batch: MicroBatch, predicted: Tensor) -> list[Sh
     def whole(values: Tensor) -> Tensor:
         return unpatchify(_put(patches.flatten(2), batch, values.flatten(2)), grid).clamp(0, 1)
 
-    if not recipe.method.normalize_target:
+    if not getattr(recipe.method, "normalize_target", True):
         return [Shown("reconstruction", "predicted as it is", whole(predicted))]
     small = batch.predicted[..., None, None].expand(-1, -1, 1, 3)
     statistics = (_visible_statistics(patches, batch.shown, grid), token_statistics(patches))

@@ -7,7 +7,7 @@ token. Frames cross to the device as uint8.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from system.data.columns import Batch
+from system.data.columns import LABELS, Batch
 
 # Nothing writes to the frames of a block.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
@@ -34,6 +34,8 @@ class MicroBatch:
         counted: (B, K) float32, 0 for predicted tokens that the encoder saw; None where there are none.
         extra: (B, 3, E, H, W) float32 in [0, 1]; None where no target wants more frames.
         carried: (B, N, Q) float32; None where no target wants flow.
+        labels: `label` and `other` (B,) int64, `share` (B,) float32; None for a method without labels.
+        draws: (B, R) float32 in [0, 1), what the forward pass takes of chance; None where it takes nothing.
     """
 
     frames: Tensor
@@ -43,6 +45,8 @@ class MicroBatch:
     counted: Tensor | None = None
     extra: Tensor | None = None
     carried: Tensor | None = None
+    labels: Mapping[str, Tensor] | None = None
+    draws: Tensor | None = None
 
 
 def split_tokens(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -94,6 +98,8 @@ def micro_batches(block: Batch, clips: int, device: torch.device) -> Iterator[Mi
             bring(counted, part) if counted is not None else None,
             frames(block["extra"], part) if "extra" in block else None,
             bring(block["carried"], part).float() if "carried" in block else None,
+            {name: bring(block[name], part) for name in LABELS} if "label" in block else None,
+            bring(block["draws"], part) if "draws" in block else None,
         )
 
 

@@ -50,6 +50,8 @@ def judge(
         frozen: the method's frozen networks, on the same device.
     """
     method, grid, options = recipe.record, recipe.grid, recipe.method
+    if batch.labels is not None:
+        return Judged(dict(method.loss(forward(batch.frames, batch.draws), batch.labels, None, options)), {})
     clips = Clips(batch.frames, batch.extra, batch.carried, frozen or {})
     with torch.no_grad():
         wanted = {
