@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The venv's python runs everything; `uv run` would make each Ray worker start through uv.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 
-.PHONY: setup demo test test-fast test-long lint format lock audit clean
+.PHONY: setup demo test test-fast test-long lint format lock audit docs docs-serve clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,14 @@ lock:
 audit: setup
 	$(PY) .ci/audit.py
 
+# The documentation as a site in site/; docs/recipes.md is made of the classes that check recipes.
+docs: setup
+	$(PY) -m jobs.fields --markdown > docs/recipes.md
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve
+
 demo: setup
 	$(PY) -m jobs.demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
@@ -47,11 +55,11 @@ lint: setup
 	$(VENV)/bin/ruff format --check system jobs tests .ci
 	$(VENV)/bin/ruff check system jobs tests .ci
 	$(VENV)/bin/mypy
-	$(VENV)/bin/codespell system jobs tests docs cluster README.md
+	$(VENV)/bin/codespell system jobs tests docs cluster *.md
 
 format: setup
 	$(VENV)/bin/ruff format system jobs tests .ci
 	$(VENV)/bin/ruff check --fix system jobs tests .ci
 
 clean:
-	rm -rf $(VENV) .uv runs
+	rm -rf $(VENV) .uv runs site

@@ -111,17 +111,19 @@ class MotionSection(Section):
 
 
 class ModelSection(Section):
-    """The video transformer and its pixel decoder. Sizes: METHODS of VideoMAE; the rest overrides one number."""
+    """The video transformer and its pixel decoder; a number that is said replaces that of `size`."""
 
-    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
-    tubelet_frames: Positive = 2
-    patch_px: Positive = 16
-    width: int | None = Field(None, ge=8)
-    depth: int | None = Field(None, ge=1)
-    heads: int | None = Field(None, ge=1)
-    decoder_width: int | None = Field(None, ge=8)
-    decoder_depth: int | None = Field(None, ge=1)
-    decoder_heads: int | None = Field(None, ge=1)
+    size: Literal["tiny", "small", "base", "large", "huge"] = Field(
+        "base", description="Which sizes the fields below have where they are not said: VideoMAE's."
+    )
+    tubelet_frames: Positive = Field(2, description="Frames that one token covers.")
+    patch_px: Positive = Field(16, description="Side of a token's square, px.")
+    width: int | None = Field(None, ge=8, description="Channels of the encoder. Default: of `size`.")
+    depth: int | None = Field(None, ge=1, description="Blocks of the encoder. Default: of `size`.")
+    heads: int | None = Field(None, ge=1, description="Attention heads of the encoder. Default: of `size`.")
+    decoder_width: int | None = Field(None, ge=8, description="Channels of the decoder. Default: of `size`.")
+    decoder_depth: int | None = Field(None, ge=1, description="Blocks of the decoder. Default: of `size`.")
+    decoder_heads: int | None = Field(None, ge=1, description="Attention heads of the decoder. Default: of `size`.")
 
 
 class TrainSection(Section):
@@ -134,11 +136,15 @@ class TrainSection(Section):
     base_lr: float = Field(1.5e-4, ge=0, description="Learning rate for a batch of 256.")
     min_lr: float = Field(1e-5, ge=0, description="Final learning rate for a batch of 256.")
     lr_counts: Literal["clips", "videos"] = Field("clips", description="What the 256 of the learning-rate rule counts.")
-    warmup_epochs: float | None = Field(None, ge=0)
-    warmup_steps: int | None = Field(None, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: float | None = Field(
+        None, ge=0, description="Epochs in which the learning rate grows evenly from 0. Default: none."
+    )
+    warmup_steps: int | None = Field(None, ge=0, description="The same in steps; either this or `warmup_epochs`.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's, of VideoMAE's pre-training.")
+    eps: float = Field(1e-8, gt=0, description="AdamW's.")
+    weight_decay: float = Field(
+        0.05, ge=0, description="Of matrices; biases, norms, mask tokens and positions have none."
+    )
     clip_grad: float | None = Field(None, gt=0, description="Largest global gradient norm. Default: no clipping.")
     max_nonfinite: int = free(
         3, ge=1, description="Steps in a row without a finite gradient after which the run goes back a checkpoint."
@@ -159,11 +165,15 @@ class TrainSection(Section):
 class EngineSection(Section):
     """How the optimizer step is carried out."""
 
-    name: Literal["deepspeed", "torch"] = free("deepspeed")
+    name: Literal["deepspeed", "torch"] = free(
+        "deepspeed", description="torch: a replica on each worker, gradients summed by one all-reduce a step."
+    )
     zero_stage: Literal[0, 1, 2, 3] = free(1, description="deepspeed: what is sharded over the workers.")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: fp32 parameters under bf16 autocast.")
     reduce_dtype: Literal["fp32", "bf16"] = Field("fp32", description="deepspeed: gradients on the wire.")
-    activation_checkpointing: bool = free(False)
+    activation_checkpointing: bool = free(
+        False, description="Compute each block again in the backward pass: less memory, about a third more time."
+    )
     compile: bool = free(False, description="torch.compile the model.")
 
 
@@ -193,7 +203,7 @@ class ResourcesSection(Section):
         1, description="Ray Train workers (ranks); or [min, max]: as many as the machines have room for."
     )
     use_gpu: bool | Literal["auto"] = free("auto", description="auto: when the cluster has or can get GPUs.")
-    cpus_per_worker: float = free(1.0, gt=0)
+    cpus_per_worker: float = free(1.0, gt=0, description="Cores of each worker, which are its torch threads as well.")
     train_gpus_per_worker: float = free(
         1.0, description="Share of a GPU of each worker, above 0.5; what is left is for resources.mask."
     )
@@ -235,7 +245,9 @@ class ResourcesSection(Section):
 class CheckpointSection(Section):
     """When a run's state is kept, and for how long."""
 
-    every_steps: int = free(500, ge=1)
+    every_steps: int = free(
+        500, ge=1, description="Steps between checkpoints: what an unannounced death costs at most."
+    )
     keep: int = free(2, ge=1, description="Newest complete checkpoints that are kept.")
     keep_every_steps: int | None = free(None, ge=1, description="Checkpoints at multiples of this are never deleted.")
 
@@ -243,8 +255,8 @@ class CheckpointSection(Section):
 class TelemetrySection(Section):
     """What is written down about a run."""
 
-    log_every_steps: int = free(10, ge=1)
-    tensorboard: bool = free(True)
+    log_every_steps: int = free(10, ge=1, description="Steps between the lines of metrics.jsonl.")
+    tensorboard: bool = free(True, description="Write TensorBoard's files as well.")
     picture_clips: int = free(4, ge=0, le=16, description="Clips on the picture at the end; 0: no picture.")
     price_per_hour: float | None = free(
         None, ge=0, description="Of all that the run holds, in any currency: its cost is then exported and summed up."

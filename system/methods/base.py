@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import Field
+
 from system.config import ModelSection, Ratio, Section
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
@@ -39,7 +41,7 @@ class MethodOptions(Section):
 class MaskedOptions(MethodOptions):
     """The section of a method that hides tokens."""
 
-    mask_ratio: Ratio = 0.9
+    mask_ratio: Ratio = Field(0.9, description="Share of the tokens of each slot that is hidden.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,14 @@ class MAM2Options(MaskedOptions):
     code_frames: Literal["first", "both"] = Field(
         "first", description="Which frames of a tubelet have their codes told."
     )
-    regressor_depth: int = Field(4, ge=1)
+    regressor_depth: int = Field(4, ge=1, description="Blocks between encoder and decoders, as in CAE.")
     regressor_sees: Literal["all", "visible"] = Field("all", description="all: its own latents too, as in CAE.")
     decoders_see: Literal["predicted", "all"] = Field("predicted", description="all: the visible latents too.")
-    motion_target: Literal["rgb_difference", "flow", "hog"] = "rgb_difference"
+    motion_target: Literal["rgb_difference", "flow", "hog"] = Field(
+        "rgb_difference", description="What the second decoder predicts."
+    )
     normalize_target: bool = Field(True, description="Normalise the RGB difference per token and colour.")
-    motion_weight: float = Field(1.0, gt=0)
+    motion_weight: float = Field(1.0, gt=0, description="Weight of that loss beside the codes'.")
     alignment_weight: float = Field(0.0, ge=0, description="Of regressed to encoded latents; CAE: 2. Costs an encoder.")
 
 

@@ -45,10 +45,18 @@ else:
 class CarriedMaskOptions(PixelOptions):
     """Switches of a mask that is carried along motion; the defaults are those of MGMAE's models."""
 
-    base_frame: Literal["first", "middle"] = "middle"
-    initial_map: Literal["gaussian", "places"] = "gaussian"
-    hole_filling: Literal["base", "none"] = "base"
-    top: Literal["slot", "clip"] = "slot"
+    base_frame: Literal["first", "middle"] = Field(
+        "middle", description="The frame that the mask is drawn in, and carried from to all others."
+    )
+    initial_map: Literal["gaussian", "places"] = Field(
+        "gaussian", description="What is carried: a bump about each drawn place, or its square."
+    )
+    hole_filling: Literal["base", "none"] = Field(
+        "base", description="What stands where nothing was carried to: the base frame's map, or nothing."
+    )
+    top: Literal["slot", "clip"] = Field(
+        "slot", description="Choose the visible tokens of each slot on its own, or of the whole clip at once."
+    )
     carry: Literal["cells", "pixels"] = Field(
         "cells", description="Where flow comes on cells (codec), carry the map on them; pixels: bring it to px first."
     )
@@ -58,8 +66,12 @@ class MGMAEOptions(CarriedMaskOptions):
     """The same, with the released code's direction and count as switches; the default puts the direction right."""
 
     name: Literal["mgmae"] = "mgmae"
-    direction: Literal["corrected", "release"] = "corrected"
-    visible_count: Literal["shared", "release"] = "shared"
+    direction: Literal["corrected", "release"] = Field(
+        "corrected", description="release: flow before the base frame is used the wrong way round, as in released code."
+    )
+    visible_count: Literal["shared", "release"] = Field(
+        "shared", description="Tokens of a slot that are visible: as for all methods (20 of 196), or one fewer."
+    )
 
 
 def _like_release(options: CarriedMaskOptions) -> tuple[bool, bool]:

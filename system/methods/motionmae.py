@@ -48,7 +48,7 @@ class MotionMAEOptions(PixelOptions):
     name: Literal["motionmae"] = "motionmae"
     mask: Literal["tube", "random"] = Field("tube", description="random: places drawn anew for each slot.")
     decoder: Literal["shared", "independent"] = Field("shared", description="One decoder with two heads, or two.")
-    difference: Literal["absolute", "signed"] = "absolute"
+    difference: Literal["absolute", "signed"] = Field("absolute", description="Of two frames' pixels in [0, 1].")
     neighbour: Literal["sampled", "raw"] = Field(
         "sampled",
         description="The frame that a frame is compared with: the next sampled one, or the next of the video.",
@@ -59,9 +59,9 @@ class MotionMAEOptions(PixelOptions):
     differences: Literal["frame", "tubelet"] = Field(
         "frame", description="A difference for each frame, or one inside of each tubelet."
     )
-    colours: Literal["rgb", "grey"] = "rgb"
+    colours: Literal["rgb", "grey"] = Field("rgb", description="grey: by ITU-R BT.601's shares.")
     normalize_motion: bool | None = Field(None, description="As normalize_target where nothing is said.")
-    motion_weight: float = Field(1.0, gt=0)
+    motion_weight: float = Field(1.0, gt=0, description="Weight of the differences' loss beside the pixels'.")
     positions: Literal["fixed", "learned"] = Field("fixed", description="VideoMAE's table, or trained codes.")
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pydantic import Field
+
 from system.config import ModelSection
 from system.core.clip import TokenGrid, slot_visible
 from system.lazy import lazy
@@ -32,8 +34,12 @@ else:
 class PixelOptions(MaskedOptions):
     """What every method with VideoMAE's pixel target shares."""
 
-    normalize_target: bool = True
-    decoder_mask: Literal["none", "running_cell"] = "none"
+    normalize_target: bool = Field(
+        True, description="Predict each token's pixels less their mean, over their deviation, per colour."
+    )
+    decoder_mask: Literal["none", "running_cell"] = Field(
+        "none", description="running_cell: the decoder predicts half of the tokens (VideoMAE V2)."
+    )
 
 
 class DrawnMask(Protocol):
@@ -52,7 +58,7 @@ class VideoMAEOptions(PixelOptions):
     """`mask: tube` hides the same places in every slot, `random` draws them anew for each slot."""
 
     name: Literal["videomae"] = "videomae"
-    mask: Literal["tube", "random"] = "tube"
+    mask: Literal["tube", "random"] = Field("tube", description="random: places drawn anew for each slot.")
 
 
 def check_decoder_mask(options: PixelOptions, grid: TokenGrid, _model: ModelSection) -> None:

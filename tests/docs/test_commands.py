@@ -1,0 +1,70 @@
+"""What README and docs tell somebody to type exists: the job, its options, the recipe and its fields, make's target."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from system.recipe import load_recipe
+from tests.conftest import REPOSITORY
+from tests.docs.commands import Command, all_commands, pages
+
+COMMANDS = all_commands()
+JOBS = [command for command in COMMANDS if command.job is not None]
+MAKES = [command for command in COMMANDS if command.words[0] == "make"]
+# Jobs whose overrides are laid over the recipe that they name.
+WITH_RECIPE = {"pretrain", "finetune", "preflight", "submit", "plan"}
+# Placeholders of a page.
+PLACEHOLDERS = {"...", "NAME", "FILE"}
+
+
+@cache
+def help_of(job: str) -> str:
+    captured: list[str] = []
+    module = importlib.import_module(f"jobs.{job}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("argparse.ArgumentParser._print_message", lambda _self, text, _file=None: captured.append(text))
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+    return "".join(captured)
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(JOBS) >= 20
+    assert {"pretrain", "preflight", "export", "embed", "probe", "segment"} <= {command.job for command in JOBS}
+
+
+@pytest.mark.parametrize("command", JOBS, ids=str)
+def test_a_documented_job_has_the_options_that_the_page_gives_it(command: Command) -> None:
+    assert command.job is not None
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", help_of(command.job)))
+    given = {word.partition("=")[0] for word in command.arguments if word.startswith("--")}
+    assert given <= known
+
+
+@pytest.mark.parametrize("command", [each for each in JOBS if each.job in WITH_RECIPE], ids=str)
+def test_a_documented_recipe_loads_with_the_fields_that_the_page_gives_it(command: Command) -> None:
+    words = command.arguments
+    recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "..."
+    if recipe in PLACEHOLDERS:
+        pytest.skip(f"the page leaves the recipe open: {recipe}")
+    overrides = [word for word in words if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+=.*", word)]
+    if not any(word.startswith("data.uri=") for word in overrides):
+        overrides.append("data.uri=somewhere")
+    load_recipe(REPOSITORY / recipe, overrides)
+
+
+@pytest.mark.parametrize("command", MAKES, ids=str)
+def test_a_documented_make_target_exists(command: Command) -> None:
+    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert command.words[1] in targets
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_job_that_a_text_names_exists(page: Path) -> None:
+    named = set(re.findall(r"python -m jobs\.([a-z_]+)", page.read_text()))
+    assert not {name for name in named if not (REPOSITORY / "jobs" / f"{name}.py").is_file()}
