@@ -192,6 +192,7 @@ def test_a_child_that_has_swollen_is_replaced(hurried: Sandbox) -> None:
 def test_a_crash_is_told_with_its_signal_and_the_next_video_is_fine(child: Sandbox, op: str, fate: str) -> None:
     error = outcome(child, op)
     assert error.code == "crash"
+    assert error.reason.startswith("killed its decoder (")
     assert fate in error.reason
     assert works(child)
 

@@ -61,6 +61,7 @@ def test_padding_above_the_limit_names_the_worker_counts_that_fit(tmp_path: Path
     given = ["--recipe", SMOKE, *TINY, f"run.storage={tmp_path}/runs", "resources.num_workers=11"]
     assert code_of(pretrain.main, *given) == 2
     assert "27% of the work is padding" in (error := capsys.readouterr().err)
+    assert "more than resources.max_padding=25%" in error
     assert "worker counts that fit: 7, 8, 9, 10\n" in error
     assert not (tmp_path / "runs").exists()
 

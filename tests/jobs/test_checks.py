@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.checks import check_layout, check_lease, short_of, wanted_resources
+from jobs.checks import check_cluster, check_layout, check_lease, short_of, wanted_resources
 from system import storage
+from system.errors import ClusterError
 from system.recipe import Recipe, load_recipe
 from system.train.launch import flow_cpus
 from tests.conftest import RECIPES
@@ -47,6 +48,16 @@ def test_every_resource_that_is_short_is_told() -> None:
     lines = short_of(asks, [{"CPU": 4.0, "GPU": 2.0, "train": 1.0}], gpu=True)
     assert lines[:2] == ["CPU: 10 wanted, 4 there", "train: 2 wanted, 1 there"]
     assert lines[2].startswith("GPU: 2.5 wanted for 2 x 0.75 (workers on train) and 2 x 0.5 (actors of resources.mask)")
+
+
+def test_a_machine_that_is_too_small_is_refused_and_a_cluster_that_can_grow_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobs.checks.cluster_nodes", lambda: [{"CPU": 4.0}])
+    asks = recipe("motion.source=dis", "resources.mask.gpus_per_actor=0", "resources.use_gpu=false")
+    with pytest.raises(ClusterError, match="this machine is too small: CPU: 10 wanted, 4 there"):
+        check_cluster(asks, fixed=True)
+    assert "has to grow" in check_cluster(asks, fixed=False).says
 
 
 def test_an_accelerator_that_no_machine_has_is_told_with_those_there() -> None:

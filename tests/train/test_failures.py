@@ -160,7 +160,7 @@ def test_steps_that_diverge_are_left_out_once() -> None:
     assert again.action == "stop"
     stopped = final_error(error, again, [])
     assert isinstance(stopped, DivergedError | UserError)
-    assert "train.base_lr" in str(stopped)
+    assert "lower train.base_lr" in str(stopped)
     assert decide(error, [first.failure], at(90, progressed=True), 10).action == "rewind"
 
 

@@ -129,6 +129,19 @@ def section(recipe: Recipe, name: str, **values: object) -> Recipe:
     return recipe.model_copy(update={name: getattr(recipe, name).model_copy(update=values)})
 
 
+def test_a_step_of_which_nothing_can_be_read_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
+    from tests.small import stream_spec
+
+    recipe = tiny_recipe(tmp_path, "resources.num_workers=1", "data.max_bad_ratio=1")
+    index = Index(stream_spec(recipe, 1).index_uri)
+    for video in range(index.num_videos):
+        row = index.row(video)
+        storage.write(row.uri, b"x" * row.num_bytes)
+    with pytest.raises(DataError, match="not one of its 16 videos, nor their spares, could be read"):
+        train_here(recipe)
+    assert checkpoint.latest(run_uri(recipe)) is None
+
+
 def test_checkpoints_that_are_kept_for_ever_are_made_whatever_the_ordinary_interval_is(recipe: Recipe) -> None:
     train_here(section(recipe, "checkpoint", every_steps=4, keep=1, keep_every_steps=3))
     assert checkpoint.complete_steps(run_uri(recipe)) == [3, 6, 8]
