@@ -19,6 +19,7 @@ from system.data.sample import decoded_sample
 from system.data.sandbox import Sandbox
 from system.data.sources import candidates
 from system.errors import ClusterError, DataError, DecodeError, RecipeError, StorageFault
+from system.evaluate.labelled_sets import online_sides
 from system.motion.base import motion_source
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
@@ -277,6 +278,27 @@ def check_trackers(recipe: Recipe) -> Finding:
     return Finding("trackers", ", ".join(recipe.telemetry.trackers) or "none")
 
 
+def check_probe(recipe: Recipe, say: Say) -> Finding:
+    """See whether the videos that checkpoints are probed with have labels that make sense; in a run nobody is told.
+
+    Raises:
+        DataError: there are no videos, labels do not cover them, or classes have too few.
+        RecipeError: `probe.videos` are too few.
+    """
+    if recipe.probe.uri is None:
+        return Finding("probe", "none")
+    try:
+        sides = online_sides(recipe, say)
+    except StorageFault as error:
+        raise DataError(str(error)) from error
+    views, data = sum(len(side.ids) * side.views.count for side in (sides.train, sides.test)), recipe.data
+    return Finding(
+        "probe",
+        f"{len(sides.train.ids)} videos to learn from and {len(sides.test.ids)} to test on, of {len(sides.classes)}"
+        f" classes; their {views} views take {views * data.num_frames * data.size**2 * 3 / 1e6:.0f} MB of a local disk",
+    )
+
+
 def before_connecting(recipe: Recipe, say: Say) -> None:
     """Run the checks that need no cluster."""
     check_layout(recipe)
@@ -288,6 +310,9 @@ def before_connecting(recipe: Recipe, say: Say) -> None:
     weights = check_init_from(recipe)
     if recipe.train.init_from is not None:
         say(f"{weights.check}: {weights.says}")
+    probe = check_probe(recipe, say)
+    if recipe.probe.uri is not None:
+        say(f"{probe.check}: {probe.says}")
 
 
 def after_connecting(recipe: Recipe, say: Say, *, fixed: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cli import ProgressLine, duration, say
 from system import storage
 from system.core.views import SAMPLINGS, Views
+from system.data.dataset import videos_index
 from system.data.index import Index
 from system.errors import DataError, RecipeError
 from system.recipe import Recipe, load_recipe
@@ -105,19 +105,7 @@ def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
     Raises:
         DataError: if there are no videos.
     """
-    from system.data.sources import build_index  # noqa: PLC0415
-
-    place = storage.absolute(uri)
-    if uri.endswith(".parquet"):
-        return Index(place)
-    own = storage.join(beside, name)
-    for found in (storage.join(place, "index.parquet"), own):
-        if storage.exists(found):
-            return Index(found)
-    storage.check_writable(own)
-    say(f"indexing {uri}, which has no index.parquet")
-    build_index(uri, own, workers=2 * (os.cpu_count() or 1))
-    return Index(own)
+    return videos_index(uri, storage.join(beside, name), say)
 
 
 def check_failed(manifest: dict[str, Any], most_bad: float) -> None:

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         lambda: checks.check_motion_weights(recipe),
         lambda: checks.check_frozen(recipe),
         lambda: checks.check_init_from(recipe),
+        lambda: checks.check_probe(recipe, say),
         lambda: _length(recipe, given.rate),
     ]
     if not given.no_cluster:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.cli import parser, run, say
 from jobs.features import (
@@ -24,12 +24,9 @@ from jobs.features import (
 )
 from system import storage
 from system.core.views import SAMPLINGS, Views
-from system.data.labels import FOLDERS, IN_INDEX, labelled
 from system.errors import RecipeError
+from system.evaluate.labelled_sets import LabelledSet, check_sets, labelled_set
 from system.recipe import Recipe
-
-if TYPE_CHECKING:
-    from system.evaluate.probe_sets import LabelledSet
 
 PROBES = ("linear", "attentive", "knn")
 RESULT = "probe.json"
@@ -83,7 +80,7 @@ def probe(given: Any) -> dict[str, Any]:
     import torch  # noqa: PLC0415  a second, when the arguments are right
 
     from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415
-    from system.evaluate.probe_sets import check_sets, fit_probes, set_features  # noqa: PLC0415
+    from system.evaluate.probe_sets import fit_probes, set_features  # noqa: PLC0415
     from system.evaluate.provenance import commit  # noqa: PLC0415
 
     classes = check_sets(train, test)
@@ -128,13 +125,8 @@ def _probes(text: str) -> list[str]:
 
 
 def _labelled_set(name: str, uri: str, labels: str | None, views: Views, given: Any, out: str) -> LabelledSet:
-    from system.evaluate.probe_sets import LabelledSet  # noqa: PLC0415  torch
-
     index = open_videos(uri, out, f"{name}.index.parquet")
-    source = labels or IN_INDEX
-    source = source if source in (IN_INDEX, FOLDERS) else storage.absolute(source)
-    where = index.uri if source in (IN_INDEX, FOLDERS) else source
-    return LabelledSet(name, index, labelled(index, source, only_listed=given.only_listed), where, views)
+    return labelled_set(name, index, labels, views, only_listed=given.only_listed)
 
 
 def _tokens_side(given: Any, recipe: Recipe, train: LabelledSet, test: LabelledSet) -> int | None:

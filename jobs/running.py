@@ -17,6 +17,8 @@ from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
 from system import logs, storage
 from system.data.dataset import check_rejected, ensure_index, run_uri
 from system.data.index import Index
+from system.data.labels import labels_uri
+from system.evaluate.online import OnlineProbe
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
 from system.train.attempts import Ending, Shift, train
@@ -60,6 +62,11 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
     uri = recipe.data.uri if "://" in recipe.data.uri else storage.absolute(recipe.data.uri)
     weights = storage.absolute(motion.weights) if motion.weights and "://" not in motion.weights else motion.weights
     start = storage.absolute(start) if start and "://" not in start else start
+    probe = recipe.probe
+    sets = {name: getattr(probe, name) for name in ("uri", "test_uri")}
+    lists = {name: getattr(probe, name) for name in ("labels", "test_labels")}
+    places = {name: place and storage.absolute(place) for name, place in sets.items()}
+    places |= {name: place and labels_uri(place) for name, place in lists.items()}
     method = {
         name: storage.absolute(value)
         for name, value in ((name, getattr(recipe.method, name)) for name in recipe.record.files)
@@ -72,6 +79,7 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
             "data": recipe.data.model_copy(update={"uri": uri}),
             "motion": motion.model_copy(update={"weights": weights}),
             "train": recipe.train.model_copy(update={"init_from": start}),
+            "probe": probe.model_copy(update=places),
             # The workers do not have this process's environment.
             "telemetry": recipe.telemetry.model_copy(update={"logs": logs.style_of(recipe.telemetry.logs)}),
         }
@@ -218,12 +226,21 @@ def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, tr
             line.show(training_line(values, schedule.total), **fields)
             watch.saw(values)
             trackers.saw(values)
+            probe.saw(values)
 
-    with watch:
+    def probed(rows: list[dict[str, Any]], new: dict[str, Any] | None) -> None:
+        watch.probed(rows)
+        if new is not None:
+            trackers.add(new)
+
+    with watch, OnlineProbe(recipe, line.between, probed, shift.claim) as probe:
+        shift.make_way = probe.make_way
         try:
             ending = train(recipe, state, say=line.between, show=show, shift=shift)
         finally:
             line.end()
+        if ending == "done":
+            probe.finish(shift.stop)
     trackers.ended("stopped" if ending == "stopped" else "complete")
     return ending
 

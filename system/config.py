@@ -14,6 +14,8 @@ Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+# CLIPSxCROPS of a video.
+VIEWS = r"^[1-9][0-9]{0,2}x[1-9][0-9]{0,2}$"
 
 
 class Section(BaseModel):
@@ -267,3 +269,28 @@ class TelemetrySection(Section):
     logs: Literal["auto", "text", "json"] = free(
         "auto", description="How lines are written; `auto`: as TUBELET_LOGS says, else as text."
     )
+
+
+class ProbeSection(Section):
+    """What checkpoints are probed with while the run goes on: nothing without `uri`. The training does not change."""
+
+    uri: str | None = free(
+        None, description="Labelled videos: a folder, a prefix, an index.parquet. Default: no probe."
+    )
+    labels: str = free("index", description="`index`, `folder`, or a list of `path label`.")
+    test_uri: str | None = free(None, description="Videos to test on. Default: `test_share` of `uri`.")
+    test_labels: str | None = free(None, description="Labels of test_uri. Default: those of `labels`.")
+    test_share: Ratio = free(0.25, description="Share of each class of `uri` to test on, where there is no test_uri.")
+    only_listed: bool = free(False, description="Leave out videos that a list does not name.")
+    videos: int = free(256, ge=2, description="Most videos of each of the two sets, taken evenly from the classes.")
+    every_steps: int = free(1, ge=1, description="The first checkpoint from each multiple on is probed; 1: each one.")
+    kinds: tuple[Literal["knn", "linear"], ...] = free(("knn",), min_length=1)
+    views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a training video.")
+    test_views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a test video.")
+    sampling: Literal["dense", "segments"] = free("dense", description="How clips are taken from a video.")
+    pool: Literal["mean", "slots"] = free("mean", description="slots: one mean for each slot of time.")
+    cpus: int = free(
+        0, ge=0, description="Cores that it asks for; 0: one thread of what the driver's machine has left."
+    )
+    gpus: float = free(0.0, ge=0, le=1, description="Share of a GPU that it asks for.")
+    wait_s: float = free(600.0, ge=0, description="Longest wait for the last probe when the training is done.")

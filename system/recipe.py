@@ -20,6 +20,7 @@ from system.config import (
     MaskResources,
     ModelSection,
     MotionSection,
+    ProbeSection,
     ResourcesSection,
     RunSection,
     Section,
@@ -51,6 +52,7 @@ class Recipe(Section):
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection)
+    probe: ProbeSection = Field(default_factory=ProbeSection)
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
@@ -63,6 +65,8 @@ class Recipe(Section):
             )
         if isinstance(self.method, MaskedOptions):
             _check_ratio(self.method.mask_ratio, grid)
+        elif self.probe.uri is not None:
+            raise ValueError(f"probe.uri is for pre-training, and method.name={self.method.name} is none; leave it out")
         self.record.check(self.method, grid, self.model)
         if self.needs_motion:
             self._source_fits()

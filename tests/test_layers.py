@@ -41,6 +41,7 @@ RAY = {
     "system.chaos.autoscaled",
     "system.chaos.cluster",
     "system.evaluate.feature_stream",
+    "system.evaluate.online",
     "system.benchmark.streaming",
     "system.monitoring.export",
     *(

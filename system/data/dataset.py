@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qsl, urlsplit
@@ -83,6 +84,29 @@ def ensure_index(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> str
         raise
     say(f"indexed {writer.num_videos} videos, {len(writer.rejected)} rejected: {index_uri}")
     return index_uri
+
+
+def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
+    """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
+
+    Args:
+        uri: an index.parquet, or a folder or prefix of videos.
+        own: where one that has to be made is put.
+        say: is told that one is made.
+
+    Raises:
+        DataError: if there are no videos.
+    """
+    place = storage.absolute(uri)
+    if uri.endswith(".parquet"):
+        return Index(place)
+    for found in (storage.join(place, "index.parquet"), own):
+        if storage.exists(found):
+            return Index(found)
+    storage.check_writable(own)
+    say(f"indexing {uri}, which has no index.parquet")
+    build_index(uri, own, workers=2 * (os.cpu_count() or 1))
+    return Index(own)
 
 
 def check_rejected(recipe: Recipe, index: Index) -> None:

@@ -68,6 +68,11 @@ def labelled(index: Index, source: str = IN_INDEX, *, only_listed: bool = False)
     return _of_list(index, source, only_listed=only_listed)
 
 
+def labels_uri(source: str) -> str:
+    """Return a source of labels as every process understands it."""
+    return source if source in (IN_INDEX, FOLDERS) else storage.absolute(source)
+
+
 def known_labels(index: Index) -> list[str | None]:
     """Return what the index says of each video's label; None where it says nothing."""
     return [label or None for label in index.texts("label")]

@@ -1,78 +1,27 @@
-"""Two labelled sets and a frozen encoder, from videos to scores.
+"""Two labelled sets (labelled_sets.py) and a frozen encoder, from videos to scores.
 
-`LabelledSet`s are checked against each other before anything is computed; `set_features` computes what is missing of
-a set's features; `fit_probes` fits the probes that are wanted. jobs/probe.py puts them together.
+`set_features` computes what is missing of a set's features; `fit_probes` fits the probes that are wanted. jobs/probe.py
+puts them together, and prober.py while a run goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from system import storage
-from system.core.views import Views
-from system.data.index import Index
-from system.data.labels import Labelled, class_names, class_numbers, examples
-from system.errors import DataError
+from system.data.labels import class_numbers
 from system.evaluate.attentive import attentive_probe
 from system.evaluate.extract import Order, Progress, Rows, extract
 from system.evaluate.feature_parts import plan_parts, read_views
 from system.evaluate.frozen import Extraction
+from system.evaluate.labelled_sets import LabelledSet
 from system.evaluate.probes import LabelledViews, Swept, linear_probe, nearest_neighbours
 from system.models.sizes import shapes
 
 Probe = Literal["linear", "attentive", "knn"]
 PROBES: tuple[Probe, ...] = ("linear", "attentive", "knn")
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledSet:
-    """One of the two sets.
-
-    Attributes:
-        name: `train` or `test`.
-        index: of its videos.
-        found: those with labels.
-        where: the labels come from, for messages.
-        views: that are looked at.
-    """
-
-    name: str
-    index: Index
-    found: Labelled
-    where: str
-    views: Views
-
-
-def check_sets(train: LabelledSet, test: LabelledSet) -> tuple[str, ...]:
-    """Refuse sets that do not fit each other; return the classes.
-
-    Raises:
-        DataError: if a video is in both, test labels are unknown to the training set, or there is one class only.
-    """
-    both = _shared(train, test)
-    if both:
-        raise DataError(f"{len(both)} videos are in both sets: {examples(both)}; give each set its own videos or list")
-    classes = class_names(train.found.labels)
-    if len(classes) < 2:
-        raise DataError(
-            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}"
-        )
-    class_numbers(test.found.labels, classes, test.where, train.where)
-    return classes
-
-
-def _shared(train: LabelledSet, test: LabelledSet) -> list[str]:
-    """Return the names of the videos that are in both sets: the same bytes of the same object."""
-
-    def places(each: LabelledSet) -> list[tuple[str, int]]:
-        found = each.index.places(each.found.ids)
-        return list(zip(found.uris.tolist(), found.starts.tolist(), strict=True))
-
-    known = set(places(train))
-    again = [int(video) for video, place in zip(test.found.ids, places(test), strict=True) if place in known]
-    return list(test.index.names(again).values())
 
 
 def set_features(

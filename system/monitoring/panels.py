@@ -96,6 +96,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             _mine("Throughput", "clips/s", "tubelet_clips_per_second"),
             _mine("Seconds of a step", "s", "tubelet_step_seconds"),
             _mine("Use of the devices' peak rate", "percentunit", "tubelet_mfu_ratio"),
+            _mine("Probes of frozen features", "percentunit", "tubelet_probe_top1_ratio", "{{run}} {{probe}}"),
+            Panel(
+                "Probed",
+                "short",
+                (
+                    (of("tubelet_probe_step"), "{{run}}: the newest step"),
+                    (of("tubelet_probes_failed"), "{{run}}: failed"),
+                ),
+            ),
         ),
     ),
     (

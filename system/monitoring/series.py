@@ -84,6 +84,14 @@ _DECLARED = (
     ),
     Series("tubelet_price_per_hour", "price/h", "telemetry.price_per_hour, where it is set."),
     Series(
+        "tubelet_probe_top1_ratio",
+        "ratio",
+        "Share of the test videos that the newest probe puts right, where the recipe has one.",
+        ("run", "probe"),
+    ),
+    Series("tubelet_probe_step", "steps", "Steps that the newest probed checkpoint holds."),
+    Series("tubelet_probes_failed", "probes", "Probes of this run that failed."),
+    Series(
         "tubelet_rank_data_wait_seconds",
         "s",
         "What each rank waited for data; its rate is the share of time that it starved.",

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -76,12 +77,14 @@ class Shift:
         claim: on the run.
         stop: set when the job is to end.
         grace_s: how long it may take then, seconds.
+        make_way: called before machines are looked for: gives back what else the job holds of them.
     """
 
     book: Book
     claim: Claim | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     grace_s: float = 60.0
+    make_way: Callable[[], None] = lambda: None
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show, shift: Shift | None = None) -> Ending:
@@ -141,6 +144,7 @@ class _Attempts:
     def _all(self) -> Ending:
         shift = self._shift
         while not shift.stop.is_set():
+            shift.make_way()
             ranks = self._ranks()
             if ranks is None:
                 break

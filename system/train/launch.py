@@ -65,6 +65,7 @@ def local_resources(recipe: Recipe) -> tuple[int, int]:
     resources = recipe.resources
     ranks = most(resources.num_workers)
     cpus = ranks * resources.cpus_per_worker + flow_cpus(recipe) + fewest(resources.decode_actors)
+    cpus += recipe.probe.cpus if recipe.probe.uri is not None else 0
     block = max(layout.clips_per_block for layout in layouts(recipe)) * clip_bytes(recipe)
     # Ray Data takes half of a store at most.
     store = min(2 * capped_blocks(recipe, ranks) * block, _shared_memory())

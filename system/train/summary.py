@@ -13,6 +13,7 @@ from system.recipe import Recipe
 from system.train.goodput import Account, cost_of
 from system.train.launch import RunState
 from system.train.planned import compared
+from system.train.probed import read_probes, standing_of
 from system.train.telemetry import read_metrics
 
 # Bad videos that a summary names; all of them are in quarantine.jsonl and beside the index.
@@ -73,6 +74,7 @@ def write_summary(
         "slots_skipped": state.progress.skipped,
         "slots_fallback": state.progress.fallback,
         "motion_fallback": recipe.motion.fallback,
+        "probe": standing_of(read_probes(folder)),
         "outputs": outputs,
     }
     summary["plan"] = compared(folder, recipe, {**summary, "run_s": (whole or spent).whole / 1000})

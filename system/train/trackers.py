@@ -176,9 +176,13 @@ class Trackers:
         """Take the trainers' newest values, and send them on where telemetry.log_every_steps have passed."""
         if self._children and (values["step"] >= self._next or values["step"] < self._next - self._every):
             self._next = values["step"] + self._every  # after a rewind it is behind: hence the second condition
-            row = row_of(values)
-            for child in self._children:
-                child.put({"row": row})
+            self.add(values)
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Send the numbers of a row on, such as those of a probe."""
+        row = row_of(values)
+        for child in self._children:
+            child.put({"row": row})
 
     @property
     def _every(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from system.monitoring.series import CODES
 from system.recipe import Recipe
 from system.train.goodput import Account, Book, cost_of
 from system.train.launch import RunState
+from system.train.probed import good
 
 # How often numbers are given to Ray, which sends them off every ten seconds and forgets gauges after twenty.
 EVERY_S = 5.0
@@ -59,6 +60,7 @@ class Moment:
         attempts: of this job.
         job: where its time went.
         run: the same of all jobs of the run.
+        probes: rows of probe.jsonl.
     """
 
     now: float
@@ -67,6 +69,7 @@ class Moment:
     attempts: int
     job: Account
     run: Account
+    probes: Sequence[Mapping[str, Any]] = ()
 
 
 # Values of metrics.jsonl by the series that they are.
@@ -116,7 +119,19 @@ def readings(facts: Facts, values: Mapping[str, Any], at: Moment) -> list[Readin
     if facts.price_per_hour is not None:
         found.append(Reading("tubelet_price_per_hour", facts.price_per_hour))
         found.append(Reading("tubelet_cost", cost_of(at.run, facts.price_per_hour)))
-    return found + (_told(values, at) if values else [])
+    return [*found, *_probed(at.probes), *(_told(values, at) if values else [])]
+
+
+def _probed(rows: Sequence[Mapping[str, Any]]) -> list[Reading]:
+    """Return the gauges of a run's probes; none where there was not one."""
+    done = good(rows)
+    found = [Reading("tubelet_probes_failed", len(rows) - len(done))] if rows else []
+    if done:
+        tops = {name: value for name, value in done[-1].items() if name.endswith("_top1")}
+        kinds = {name.removeprefix("probe/").removesuffix("_top1"): value for name, value in tops.items()}
+        found.append(Reading("tubelet_probe_step", done[-1]["step"]))
+        found += [Reading("tubelet_probe_top1_ratio", value, ("probe", kind)) for kind, value in kinds.items()]
+    return found
 
 
 def _told(values: Mapping[str, Any], at: Moment) -> list[Reading]:
@@ -159,6 +174,7 @@ class Watch:
         self._values: Mapping[str, Any] = {}
         self._kept, self._kept_at = state.progress.step, time.time()
         self._told_at = time.time()
+        self._probes: Sequence[Mapping[str, Any]] = ()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
 
@@ -177,6 +193,10 @@ class Watch:
         if kept != self._kept:
             self._kept, self._kept_at = kept, time.time()
 
+    def probed(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take the rows of probe.jsonl."""
+        self._probes = tuple(rows)
+
     def _work(self) -> None:
         try:
             while True:
@@ -190,6 +210,7 @@ class Watch:
     def export(self) -> None:
         """Give the gauges of now to the sink."""
         now, book = time.time(), self._book
-        moment = Moment(now, now - self._told_at, now - self._kept_at, book.attempts, book.account, book.whole)
+        since = now - self._told_at, now - self._kept_at
+        moment = Moment(now, *since, book.attempts, book.account, book.whole, self._probes)
         for reading in readings(self._facts, self._values, moment):
             self._sink.set(reading.name, reading.value, **dict([reading.label] if reading.label else []))

@@ -1,0 +1,279 @@
+"""Probes of a run's checkpoints while it trains: the driver's part, and the actor that does the work.
+
+The driver's thread learns of checkpoints from what the trainers say, and has them probed one at a time. The actor reads
+the weights first, since a checkpoint is deleted when newer ones are kept. Nothing here is waited for by the training,
+and nothing that goes wrong here ends it.
+
+Where the recipe asks for no cores and no GPU, the actor is a process beside the driver that Ray counts nothing for: it
+runs with the lowest priority, in one thread. Else it waits for a machine that has what it asks for, and gives it back
+before machines are looked for again for the trainers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from system import storage
+from system.data.clock import untyped_ray
+from system.data.dataset import run_uri
+from system.errors import StorageFault, TubeletError, WeightsError
+from system.evaluate.labelled_sets import Sides, online_sides
+from system.recipe import Recipe
+from system.train.attempts import Claim
+from system.train.checkpoint import complete_steps
+from system.train.failures import root
+from system.train.probed import Probed, Turns, good, probe_line
+
+Say = Callable[[str], None]
+Row = dict[str, Any]
+Told = Callable[[list[Row], Row | None], None]
+
+# How often the driver looks after a probe, seconds.
+LOOK_S = 1.0
+# How long the actor may wait for its place before that is said, seconds.
+SAY_S = 120.0
+# TensorBoard shows a folder as a run of its own: its curves lie on those of the training.
+BOARD = ("tensorboard", "probe", "events.out.tfevents.0.probe")
+
+
+class _Actor:
+    """Probes checkpoints; reads one ahead in a second thread."""
+
+    def __init__(self, recipe: Recipe, sides: Sides, device: str) -> None:
+        from system.evaluate.prober import Prober, humble  # noqa: PLC0415  torch, which the driver does without
+
+        self._humbly = lambda: humble(max(1, recipe.probe.cpus))
+        self._humbly()
+        self._board = storage.join(run_uri(recipe), *BOARD) if recipe.telemetry.tensorboard else None
+        self._prober = Prober(recipe, sides, device)
+
+    def ready(self) -> None:
+        """Return when the process has started."""
+
+    def hold(self, step: int) -> None:
+        """Read a checkpoint's weights, whose turn has not come."""
+        self._humbly()
+        self._prober.hold(step)
+
+    def probe(self, step: int, known: Row | None, others: list[Row]) -> Row | None:
+        """Return the row of a checkpoint: the known one if it has the same weights; draw it beside the others."""
+        self._humbly()
+        row = self._prober.probe(step, known and known.get("weights_sha256")) or known
+        if self._board is not None and row is not None:
+            with suppress(TubeletError):  # the next one draws this one as well
+                self._draw(self._board, [*others, row])
+        return row
+
+    def _draw(self, uri: str, rows: list[Row]) -> None:
+        """Write TensorBoard's file of the probes."""
+        from system.evaluate.prober import write_board  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
+            storage.write(uri, write_board(folder, rows).read_bytes())
+
+
+def start_actor(recipe: Recipe, sides: Sides) -> Any:
+    """Start the actor, which lives as long as the process that starts it."""
+    section = recipe.probe
+    options: dict[str, Any] = {"num_cpus": section.cpus, "num_gpus": section.gpus, "max_concurrency": 2}
+    if not holds_resources(recipe):
+        here = ray.get_runtime_context().get_node_id()
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
+    return untyped_ray.remote(**options)(_Actor).remote(recipe, sides, "cuda" if section.gpus else "cpu")
+
+
+def holds_resources(recipe: Recipe) -> bool:
+    """Say whether the probe asks the cluster for cores or a GPU of its own."""
+    return bool(recipe.probe.cpus or recipe.probe.gpus)
+
+
+class OnlineProbe:
+    """Probes a run's checkpoints; used as a context. Does nothing where the recipe names no videos.
+
+    Args:
+        recipe: of the run.
+        say: takes lines for the user.
+        told: takes all rows of probe.jsonl and the newest of them, where it is new.
+        claim: on the run.
+    """
+
+    def __init__(self, recipe: Recipe, say: Say, told: Told, claim: Claim | None = None) -> None:
+        self._recipe, self._say, self._told, self._claim = recipe, say, told, claim
+        self._run = run_uri(recipe)
+        self._newest: int | None = None
+        self._last: int | None = None
+        self._end, self._done = threading.Event(), threading.Event()
+        self._look_at = threading.Lock()
+        self._sides: Sides | None = None
+        self._probed: Probed | None = None
+        self._turns = Turns(recipe.probe.every_steps)
+        self._actor: Any = None
+        self._ready: Any = None
+        self._work: Any = None
+        self._since, self._held, self._failures = 0.0, 0, 0
+        self._thread = threading.Thread(target=self._look_after, name="probe", daemon=True)
+
+    def __enter__(self) -> OnlineProbe:
+        if self._recipe.probe.uri is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * LOOK_S)
+        self._stop_actor()
+        if self._turns.passed_over:
+            self._say(f"{self._turns.passed_over} checkpoints were not probed: newer ones came before their turn")
+
+    def saw(self, values: Mapping[str, Any]) -> None:
+        """Take the trainers' newest values, which name the newest checkpoint."""
+        self._newest = values.get("standing", {}).get("checkpoint", self._newest)
+
+    def make_way(self) -> None:
+        """Give back what is held of the cluster: the trainers' machines are looked for."""
+        if self._recipe.probe.uri is None or not holds_resources(self._recipe):
+            return
+        with self._look_at:
+            self._newest = None  # until trainers take steps again
+            self._stop_actor()
+            self._turns.put_back()
+
+    def finish(self, stop: threading.Event) -> None:
+        """Wait for the probe of the run's last checkpoint, as long as the recipe says, or until the job is to stop."""
+        if not self._thread.is_alive():
+            return
+        with suppress(TubeletError):
+            self._last = max(complete_steps(self._run), default=0)
+        until = time.monotonic() + self._recipe.probe.wait_s
+        if self._last is None or self._done.wait(2 * LOOK_S):
+            return
+        self._say(f"waiting for the probe of step {self._last}, {self._recipe.probe.wait_s:.0f} s at most")
+        while not self._done.wait(LOOK_S / 2) and not stop.is_set() and time.monotonic() < until:
+            if not self._thread.is_alive():
+                return
+        if not self._done.is_set():
+            self._say(
+                f"the probe of step {self._last} is not done and not waited for; `python -m jobs.probe --run"
+                f" {self._run} --step {self._last}` does it"
+            )
+
+    def _look_after(self) -> None:
+        try:
+            self._probed = Probed(self._run)
+            self._turns.newest = self._turns.committed = self._probed.newest
+            self._told(self._probed.rows, None)
+            while not self._end.wait(LOOK_S):
+                with self._look_at:
+                    self._look()
+        except Exception as error:  # noqa: BLE001  whatever it is, the run goes on
+            self._say(f"no more probes in this job: {type(error).__name__}: {error}")
+
+    def _look(self) -> None:
+        turns = self._turns
+        if self._last is not None:
+            turns.last(self._last)
+        elif self._newest is None:
+            return
+        elif turns.saw(self._newest) and self._probed is not None:
+            self._probed.back_to(self._newest)
+        if self._work is not None and _is_done(self._work):
+            self._take()
+        if turns.waiting is not None and self._actor is None:
+            self._start()
+        if self._actor is not None and self._here():
+            self._go_on()
+        if self._last is not None and turns.idle:
+            self._done.set()
+
+    def _start(self) -> None:
+        """Start the actor; what keeps it from starting is this probe's failure, and the next one tries again."""
+        try:
+            self._sides = self._sides or online_sides(self._recipe, self._say)
+            self._actor = start_actor(self._recipe, self._sides)
+            self._ready, self._since, self._held = self._actor.ready.remote(), time.monotonic(), 0
+        except (TubeletError, ray.exceptions.RayError) as error:
+            self._turns.begin()
+            self._failed(error)
+
+    def _here(self) -> bool:
+        """Say whether the actor has its place; tell once that it waits for one."""
+        if self._ready is None:
+            return True
+        if not _is_done(self._ready):
+            if time.monotonic() - self._since > SAY_S:
+                self._since = float("inf")
+                section = self._recipe.probe
+                self._say(f"the probe waits for a place: {section.cpus} CPUs and {section.gpus:g} GPUs, or less load")
+            return False
+        self._ready, ready = None, self._ready
+        try:
+            untyped_ray.get(ready)
+        except ray.exceptions.RayError as error:
+            self._turns.begin()
+            self._failed(error)
+        return self._actor is not None
+
+    def _go_on(self) -> None:
+        turns = self._turns
+        step = turns.begin()
+        if step is not None and self._probed is not None:
+            self._work = self._actor.probe.remote(step, self._probed.known(step), good(self._probed.rows))
+        elif turns.waiting is not None and turns.waiting > self._held:
+            self._held = turns.waiting
+            self._actor.hold.remote(turns.waiting)  # if that fails, so does its probe
+
+    def _take(self) -> None:
+        work, self._work = self._work, None
+        try:
+            row: Row = untyped_ray.get(work)
+        except ray.exceptions.RayError as error:
+            self._failed(error)
+            return
+        if self._turns.end() and self._keep(row):
+            self._say(probe_line(row))
+
+    def _failed(self, error: Exception) -> None:
+        """Note that a probe has failed; the first one is said."""
+        step, cause = self._turns.running, root(error)
+        reason = f"{type(cause).__name__}: {cause}"
+        with suppress(TubeletError):
+            if isinstance(cause, WeightsError) and step not in complete_steps(self._run):
+                reason = "its checkpoint was deleted before it was read"
+        if not isinstance(error, ray.exceptions.RayTaskError):
+            self._stop_actor()
+        self._failures += 1
+        if self._failures == 1:
+            self._say(f"the probe of step {step} failed, the run goes on: {reason.splitlines()[0]}")
+        if self._turns.end():
+            self._keep({"step": step, "time": time.time(), "error": reason})
+
+    def _keep(self, row: Row) -> bool:
+        """Write a row down and tell it; nothing where another job holds the run."""
+        if self._probed is None or (self._claim is not None and self._claim.lost is not None):
+            return False
+        try:
+            self._probed.add(row)
+        except StorageFault as error:
+            self._say(f"{error}; the next probe is written with this one")
+        self._told(self._probed.rows, row)
+        return True
+
+    def _stop_actor(self) -> None:
+        if self._actor is not None:
+            with suppress(ray.exceptions.RayError):
+                ray.kill(self._actor)
+        self._actor = self._ready = self._work = None
+
+
+def _is_done(reference: Any) -> bool:
+    done, _ = untyped_ray.wait([reference], timeout=0)
+    return bool(done)
