@@ -243,7 +243,7 @@ class OnlineProbe:
 
     def _failed(self, error: Exception) -> None:
         """Note that a probe has failed; the first one is said."""
-        step, cause = self._turns.running, root(error)
+        step, cause = self._turns.running, _cause(error)
         reason = f"{type(cause).__name__}: {cause}"
         with suppress(TubeletError):
             if isinstance(cause, WeightsError) and step not in complete_steps(self._run):
@@ -272,6 +272,12 @@ class OnlineProbe:
             with suppress(ray.exceptions.RayError):
                 ray.kill(self._actor)
         self._actor = self._ready = self._work = None
+
+
+def _cause(error: Exception) -> BaseException:
+    """Return the error of ours that was raised here or in the actor, else what Ray's error comes from."""
+    raised = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return raised if isinstance(raised, TubeletError) else root(error)
 
 
 def _is_done(reference: Any) -> bool:
