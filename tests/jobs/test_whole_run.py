@@ -14,10 +14,13 @@ import pytest
 from jobs import pretrain
 from system import storage
 from system.data.synthetic import moving_video
+from system.evaluate.frozen import encoder_digest, load_encoder
 from system.monitoring.series import CODES, RAYS, SERIES
 from system.recipe import load_recipe
 from system.train.checkpoint import complete_steps, open_checkpoint
+from system.train.manifest import step_uri
 from system.train.planned import write_plan
+from system.train.probed import read_probes
 from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
@@ -36,6 +39,9 @@ OVERRIDES = [
     "telemetry.tensorboard=true",
     "data.max_bad_ratio=0.5",
     "telemetry.price_per_hour=20",
+    # Of the three labelled videos of each class one is tested on.
+    "probe.only_listed=true",
+    "probe.test_share=0.34",
     # A fifth frame is decoded, and half of the hidden tokens are predicted.
     "method.name=motionmae",
     "method.decoder_mask=running_cell",
@@ -67,7 +73,9 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
 ) -> None:
     where = tmp_path / "runs"
     given = ["--recipe", str(RECIPES / "smoke.yaml"), "--address", "local", *OVERRIDES]
-    given += [f"run.storage={where}", f"data.uri={videos}"]
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"moving{number}.mp4 {number % 2}\n" for number in range(6)))
+    given += [f"run.storage={where}", f"data.uri={videos}", f"probe.uri={videos}", f"probe.labels={labels}"]
     run = str(where / "whole")
     with job("jobs.pretrain", *given) as first:
         first.until(lambda: len(complete_steps(run)) > 0)
@@ -93,6 +101,7 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     assert "Traceback" not in told
     assert len(told.splitlines()) < 40, "a storm of messages"
     check_folder(run)
+    check_probes(run, told)
     assert code_of(pretrain.main, *given) == 0
     assert "the run whole is complete" in capsys.readouterr().out
 
@@ -123,6 +132,22 @@ def check_token(home: Path, driver: int) -> None:
     path = home / ".ray" / "auth_token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [each.environ()["RAY_AUTH_MODE"] for each in raylets(driver)] == ["token"]
+
+
+def check_probes(run: str, told: str) -> None:
+    """Checkpoints were probed behind the training, each at most once over both jobs, and the last one in any case."""
+    rows = read_probes(run)
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(set(steps) & {4, 8, 12, 16})
+    assert steps[-1] == 16
+    assert "probe of step 16: top-1 knn" in told
+    recipe = load_recipe(storage.local_path(run) / "recipe.yaml")
+    assert rows[-1]["weights_sha256"] == encoder_digest(load_encoder(recipe, step_uri(run, 16)))
+    assert rows[-1]["videos"] == {"train": 4, "test": 2}
+    assert all(0 <= row["probe/knn_top1"] <= 1 for row in rows)
+    summary = json.loads(storage.read(storage.join(run, "summary.json")))
+    assert (summary["probe"]["newest"]["step"], summary["probe"]["failed"]) == (16, 0)
+    assert list(storage.list_objects(storage.join(run, "tensorboard", "probe")))
 
 
 def check_folder(run: str) -> None:

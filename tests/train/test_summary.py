@@ -16,6 +16,7 @@ def test_a_job_that_was_stopped_before_its_first_step_has_a_summary(generated: P
     summary = write_summary(recipe, state, 0.0, {}, account(0.0, 1.0, []), told_to_stop=True)
     assert (summary["status"], summary["step"], summary["loss_last"]) == ("stopped", 0, None)
     assert summary["told_to_stop"]
+    assert summary["probe"] is None
 
 
 def test_steps_without_a_loss_are_left_out_of_the_mean(generated: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_what_is_not_known_is_not_exported() -> None:
     assert ("tubelet_cost",) not in found
 
 
+def test_probes_are_told_from_the_first_one_on_and_those_that_failed_are_counted() -> None:
+    rows = [{"step": 4, "probe/knn_top1": 0.25, "probe/linear_top1": 0.5}, {"step": 8, "error": "no"}]
+    found = values_of({}, replace(moment(), probes=rows))
+    assert {key: value for key, value in found.items() if "probe" in key[0]} == {
+        ("tubelet_probe_step",): 4,
+        ("tubelet_probe_top1_ratio", "knn"): 0.25,
+        ("tubelet_probe_top1_ratio", "linear"): 0.5,
+        ("tubelet_probes_failed",): 1,
+    }
+    assert not [name for name, *_ in values_of({}, moment()) if "probe" in name]
+
+
 def test_a_run_costs_its_price_for_all_of_its_hours() -> None:
     facts = Facts(steps=100, videos=16, every_steps=10, bad_limit=0.1, price_per_hour=20.0)
     assert values_of(VALUES, moment(hours=1.5), facts)["tubelet_cost",] == 30.0
@@ -107,6 +120,7 @@ def test_every_series_of_the_drivers_is_told(generated: Path) -> None:
     book = Book(run_uri(recipe), 1, 0.0)
     book.begin()
     with Watch(recipe, state, book, kept, said.append) as watch:
+        watch.probed([{"step": 8, "probe/knn_top1": 0.5}])
         watch.saw({**VALUES, "mfu": 0.4, "standing": Standing(1, 0).after(Progress(step=12))})
     assert {name for name, *_ in kept.values} == {each.name for each in SERIES.values() if each.by == "driver"}
     assert kept.values["tubelet_step",] == 12
