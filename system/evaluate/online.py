@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -50,7 +51,7 @@ class _Actor:
     def __init__(self, recipe: Recipe, sides: Sides, device: str) -> None:
         from system.evaluate.prober import Prober, humble  # noqa: PLC0415  torch, which the driver does without
 
-        self._humbly = lambda: humble(max(1, recipe.probe.cpus))
+        self._humbly = partial(humble, max(1, recipe.probe.cpus))
         self._humbly()
         self._board = storage.join(run_uri(recipe), *BOARD) if recipe.telemetry.tensorboard else None
         self._prober = Prober(recipe, sides, device)
@@ -185,6 +186,7 @@ class OnlineProbe:
             return
         elif turns.saw(self._newest) and self._probed is not None:
             self._probed.back_to(self._newest)
+            self._held = 0
         if self._work is not None and _is_done(self._work):
             self._take()
         if turns.waiting is not None and self._actor is None:

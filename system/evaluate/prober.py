@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from system import storage
 from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.data.index import Index
@@ -30,7 +31,7 @@ from system.evaluate.probe_sets import fit_probes
 from system.evaluate.probes import LabelledViews
 from system.models.encoder import Encoder
 from system.recipe import Recipe
-from system.train.manifest import step_uri
+from system.train.manifest import MANIFEST, step_uri
 from system.train.probed import scores_of
 
 LOWEST = 19
@@ -63,11 +64,12 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Held:
-    """A checkpoint's encoder, in host memory."""
+    """A checkpoint's encoder, in host memory, and the manifest that it was read by."""
 
     step: int
     encoder: Encoder
     digest: str
+    manifest: bytes | None
 
 
 def patient(recipe: Recipe) -> Recipe:
@@ -107,8 +109,22 @@ class Prober:
         Raises:
             WeightsError: if they cannot be read.
         """
+        manifest = self._manifest(step)
         encoder = load_encoder(self._work.recipe, step_uri(self._run, step))
-        self._held = _Held(step, encoder, encoder_digest(encoder))
+        self._held = _Held(step, encoder, encoder_digest(encoder), manifest)
+
+    def _manifest(self, step: int) -> bytes | None:
+        try:
+            return storage.read(storage.join(step_uri(self._run, step), MANIFEST))
+        except storage.MissingError:
+            return None
+
+    def _taken(self, step: int) -> _Held:
+        """Return a checkpoint's encoder; not the one that is held if the trainers went back and wrote it anew."""
+        if self._held is None or self._held.step != step or self._manifest(step) not in (None, self._held.manifest):
+            self.hold(step)
+        assert self._held is not None
+        return self._held
 
     def probe(self, step: int, known: str | None = None) -> dict[str, Any] | None:
         """Return what frozen features of a checkpoint know of the labels: a row of probe.jsonl.
@@ -122,11 +138,7 @@ class Prober:
             DataError: if too many of the videos cannot be.
         """
         began, cpu = time.monotonic(), _cpu_s()
-        held = self._held
-        if held is None or held.step != step:
-            self.hold(step)
-            held = self._held
-        assert held is not None
+        held = self._taken(step)
         if held.digest == known:
             return None
         train, test = self._features(self._sides.train, held), self._features(self._sides.test, held)

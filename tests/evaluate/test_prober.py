@@ -14,6 +14,7 @@ from jobs import probe
 from system.data.dataset import ensure_index, run_uri
 from system.data.index import Index
 from system.errors import DataError, WeightsError
+from system.evaluate.frozen import encoder_digest, load_encoder
 from system.evaluate.labelled_sets import online_sides
 from system.evaluate.online import OnlineProbe
 from system.evaluate.prober import Prober, write_board
@@ -75,6 +76,22 @@ def test_weights_that_are_held_are_probed_when_their_checkpoint_is_gone(recipe: 
         with pytest.raises(WeightsError, match="step_00000004"):
             Prober(recipe, online_sides(recipe, print), "cpu").probe(4)
     finally:
+        shutil.move(away, folder)
+
+
+def test_weights_that_are_held_are_read_again_when_the_trainers_wrote_that_step_anew(recipe: Recipe) -> None:
+    prober = Prober(recipe, online_sides(recipe, print), "cpu")
+    folder, other = (Path(step_uri(run_uri(recipe), step)) for step in (4, 8))
+    away = folder.with_name("away")
+    prober.hold(4)
+    shutil.move(folder, away)
+    try:
+        shutil.copytree(other, folder)
+        row = prober.probe(4)
+        assert row is not None
+        assert row["weights_sha256"] == encoder_digest(load_encoder(recipe, str(other)))
+    finally:
+        shutil.rmtree(folder)
         shutil.move(away, folder)
 
 
