@@ -67,7 +67,8 @@ class _Actor:
     def probe(self, step: int, known: Row | None, others: list[Row]) -> Row | None:
         """Return the row of a checkpoint: the known one if it has the same weights; draw it beside the others."""
         self._humbly()
-        row = self._prober.probe(step, known and known.get("weights_sha256")) or known
+        before = known.get("weights_sha256") if known is not None else None
+        row = self._prober.probe(step, before) or known
         if self._board is not None and row is not None:
             with suppress(TubeletError):  # the next one draws this one as well
                 self._draw(self._board, [*others, row])

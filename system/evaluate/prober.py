@@ -167,7 +167,8 @@ class Prober:
 
     def _decoded(self, side: Side) -> _Kept:
         """Decode a set and keep its frames in a file."""
-        blocks, counts = [], []
+        blocks: list[Batch] = []
+        counts: list[tuple[int, ...]] = []
         with tempfile.TemporaryFile(prefix="tubelet-probe-") as file:
             for batch in self._decode(side):
                 frames = batch.pop("frames")
