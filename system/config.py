@@ -284,7 +284,9 @@ class ProbeSection(Section):
     only_listed: bool = free(False, description="Leave out videos that a list does not name.")
     videos: int = free(256, ge=2, description="Most videos of each of the two sets, taken evenly from the classes.")
     every_steps: int = free(1, ge=1, description="The first checkpoint from each multiple on is probed; 1: each one.")
-    kinds: tuple[Literal["knn", "linear"], ...] = free(("knn",), min_length=1)
+    kinds: tuple[Literal["knn", "linear"], ...] = free(
+        ("knn",), min_length=1, description="Nearest neighbours, and a linear probe swept over learning rates."
+    )
     views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a training video.")
     test_views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a test video.")
     sampling: Literal["dense", "segments"] = free("dense", description="How clips are taken from a video.")
