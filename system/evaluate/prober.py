@@ -172,7 +172,7 @@ class Prober:
         with tempfile.TemporaryFile(prefix="tubelet-probe-") as file:
             for batch in self._decode(side):
                 frames = batch.pop("frames")
-                file.write(np.ascontiguousarray(frames))
+                file.write(np.ascontiguousarray(frames).data)
                 blocks.append(batch)
                 counts.append(frames.shape)
             file.flush()

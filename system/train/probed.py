@@ -53,7 +53,7 @@ def standing_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def scores_of(found: Mapping[str, Any]) -> dict[str, float]:
     """Return the curves of what `fit_probes` found: `probe/knn_top1` and so on, shares."""
-    curves = {}
+    curves: dict[str, float] = {}
     for kind, told in found.items():
         shown = max((count for count in told if int(count) <= SHOWN_NEIGHBOURS), key=int) if kind == "knn" else None
         scores = told if shown is None else told[shown]

@@ -97,7 +97,10 @@ def test_what_is_not_known_is_not_exported() -> None:
 
 
 def test_probes_are_told_from_the_first_one_on_and_those_that_failed_are_counted() -> None:
-    rows = [{"step": 4, "probe/knn_top1": 0.25, "probe/linear_top1": 0.5}, {"step": 8, "error": "no"}]
+    rows: list[dict[str, Any]] = [
+        {"step": 4, "probe/knn_top1": 0.25, "probe/linear_top1": 0.5},
+        {"step": 8, "error": "no"},
+    ]
     found = values_of({}, replace(moment(), probes=rows))
     assert {key: value for key, value in found.items() if "probe" in key[0]} == {
         ("tubelet_probe_step",): 4,
