@@ -307,12 +307,18 @@ def before_connecting(recipe: Recipe, say: Say) -> None:
     check_storage(recipe)
     check_motion_weights(recipe)
     check_frozen(recipe)
-    weights = check_init_from(recipe)
-    if recipe.train.init_from is not None:
-        say(f"{weights.check}: {weights.says}")
+    if not recipe.record.labelled:  # what fits those depends on their classes, which are read later
+        tell_init_from(recipe, say)
     probe = check_probe(recipe, say)
     if recipe.probe.uri is not None:
         say(f"{probe.check}: {probe.says}")
+
+
+def tell_init_from(recipe: Recipe, say: Say) -> None:
+    """Check the weights that a run starts from, and say which."""
+    weights = check_init_from(recipe)
+    if recipe.train.init_from is not None:
+        say(f"{weights.check}: {weights.says}")
 
 
 def after_connecting(recipe: Recipe, say: Say, *, fixed: bool) -> None:

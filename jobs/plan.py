@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     prices = Prices(given.price_gpu_hour, given.price_cpu_hour)
     restart_s = RESTART_S if given.restart_seconds is None else given.restart_seconds
     asked = Asked(given.gpu, given.mfu, given.seconds, given.margin, prices, given.preemptions_per_day, restart_s)
-    plan = plan_run(recipe, _index(recipe), asked, say)
+    recipe, index = _data(recipe)
+    plan = plan_run(recipe, index, asked, say)
     say("\n".join(["", *told(plan)]))
     if given.json:
         Path(given.json).write_text(json.dumps(plan.as_dict(), indent=1) + "\n")
@@ -116,23 +117,21 @@ def _recipe(given: Namespace) -> Recipe:
     return recipe
 
 
-def _index(recipe: Recipe) -> str:
-    """Return the recipe's index; of generated videos it is made.
+def _data(recipe: Recipe) -> tuple[Recipe, str]:
+    """Return the recipe with its classes, where it has some, and its index; of generated videos it is made.
 
     Raises:
         DataError: if there is none: making one of a bucket takes longer than a plan may.
     """
-    from system.data.dataset import SYNTHETIC, ensure_index, find_index  # noqa: PLC0415
+    from system.data.dataset import SYNTHETIC, ensure_index, ensure_labels, find_videos  # noqa: PLC0415
 
-    if recipe.data.uri.startswith(SYNTHETIC):
-        return ensure_index(recipe)
-    found = find_index(recipe)
-    if found is None:
+    if not recipe.data.uri.startswith(SYNTHETIC) and find_videos(recipe) is None:
         raise DataError(
             f"{recipe.data.uri} has no index; make one with `python -m jobs.index --data {recipe.data.uri}`, or name it"
             " with --index"
         )
-    return found
+    recipe = ensure_labels(recipe)
+    return recipe, ensure_index(recipe)
 
 
 def _keep(recipe: Recipe, plan: Plan) -> str:

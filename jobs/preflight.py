@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from jobs import checks
 from jobs.cli import duration, parser, recipe_arguments, run, say
 from jobs.running import settled
-from system.data.dataset import check_rejected, ensure_index
+from system.data.classes import read_classes
+from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
 from system.data.index import Index
+from system.data.labels import examples
 from system.errors import TubeletError
 from system.recipe import Recipe, load_recipe
 from system.train.launch import connect
@@ -36,11 +38,12 @@ def main(arguments: Sequence[str]) -> int:
         lambda: checks.check_storage(recipe),
         lambda: checks.check_lease(recipe),
         lambda: checks.check_data(recipe),
+        lambda: _labels(recipe),
         lambda: _index(recipe),
         lambda: checks.check_sample(recipe, ensure_index(recipe)),
         lambda: checks.check_motion_weights(recipe),
         lambda: checks.check_frozen(recipe),
-        lambda: checks.check_init_from(recipe),
+        lambda: checks.check_init_from(ensure_labels(recipe)),
         lambda: checks.check_probe(recipe, say),
         lambda: _length(recipe, given.rate),
     ]
@@ -54,10 +57,18 @@ def main(arguments: Sequence[str]) -> int:
         except TubeletError as error:
             worst = max(worst, error.exit_code)
             say(f"BAD   {type(error).__name__}: {error}")
-            if check is tried[3]:
-                break  # without data there is no index, no sample and no length
+            if check in tried[3:5]:
+                break  # without data or labels there is no index, no sample and no length
     say("ready to train" if not worst else "not ready: mend what is marked BAD")
     return worst
+
+
+def _labels(recipe: Recipe) -> checks.Finding:
+    ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
+    if not recipe.record.labelled:
+        return checks.Finding("labels", f"not needed by {recipe.method.name}")
+    classes = read_classes(run_uri(recipe))
+    return checks.Finding("labels", f"{len(classes)} classes: {examples(classes)}")
 
 
 def _index(recipe: Recipe) -> checks.Finding:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.checks import Say, after_connecting, before_connecting
+from jobs.checks import Say, after_connecting, before_connecting, tell_init_from
 from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
 from system import logs, storage
-from system.data.dataset import check_rejected, ensure_index, run_uri
+from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
 from system.data.index import Index
-from system.data.labels import labels_uri
+from system.data.labels import FOLDERS, IN_INDEX, labels_uri
 from system.evaluate.online import OnlineProbe
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
@@ -42,6 +42,8 @@ RAYS_STOP_WAIT_S = 3.0
 # How long a job may take to stop where nobody says it, and what it needs of the time after its workers' end, seconds.
 GRACE_S = 60.0
 AFTERWARDS_S = 5.0
+# Values of options that may name a file, and name none.
+NO_FILES = ("auto", IN_INDEX, FOLDERS)
 # What a record of progress holds of the newest values of metrics.jsonl.
 PROGRESS = ("loss", "clips_per_s", "data_wait", "step_s", "grad_norm", "lr")
 
@@ -70,7 +72,7 @@ def settled(recipe: Recipe, say: Say) -> Recipe:
     method = {
         name: storage.absolute(value)
         for name, value in ((name, getattr(recipe.method, name)) for name in recipe.record.files)
-        if value != "auto" and "://" not in value
+        if value not in NO_FILES and "://" not in value
     }
     return recipe.model_copy(
         update={
@@ -159,8 +161,11 @@ def run_to_end(
         before_connecting(recipe, say)
     with Lease.acquire(run_uri(recipe), say, takeover=takeover) as lease:
         book = Book(run_uri(recipe), lease.generation, began)
+        recipe = ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
         index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
         check_rejected(recipe, Index(index_uri))
+        if preflight and recipe.record.labelled:  # the classes are known now
+            tell_init_from(recipe, say)
         state = open_run(recipe, index_uri, say)
         if state.reached:
             what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
@@ -261,6 +266,9 @@ def _outputs(state: RunState, folder: str) -> dict[str, str]:
 def _picture(recipe: Recipe, state: RunState) -> dict[str, str]:
     """Draw the run's picture and name its place."""
     if not recipe.telemetry.picture_clips:
+        return {}
+    if recipe.record.labelled:
+        say("no picture: it shows what was hidden, and a run with labels hides nothing")
         return {}
     # After the run: the driver does without torch, which takes seconds to import, until here.
     from system.report.picture import run_picture  # noqa: PLC0415

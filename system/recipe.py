@@ -32,6 +32,7 @@ from system.core.schedules import num_steps, scaled_lr
 from system.errors import RecipeError, ResumeError
 from system.methods import TASKS, AnyOptions
 from system.methods.base import MaskedOptions, Method
+from system.methods.labelled import LabelledOptions
 from system.models.sizes import shapes
 from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
@@ -67,6 +68,12 @@ class Recipe(Section):
             _check_ratio(self.method.mask_ratio, grid)
         elif self.probe.uri is not None:
             raise ValueError(f"probe.uri is for pre-training, and method.name={self.method.name} is none; leave it out")
+        if self.slots_per_step % self.slots_together:
+            raise ValueError(
+                f"train.global_batch={self.train.global_batch} is {self.slots_per_step} videos of a step, an odd"
+                f" number, and method.mixup and method.cutmix mix them in pairs; use"
+                f" train.global_batch={(self.slots_per_step + 1) * self.data.views}, or method.mix_share=0"
+            )
         self.record.check(self.method, grid, self.model)
         if self.needs_motion:
             self._source_fits()
@@ -113,6 +120,11 @@ class Recipe(Section):
     def slots_per_step(self) -> int:
         """Videos of one step."""
         return self.train.global_batch // self.data.views
+
+    @property
+    def slots_together(self) -> int:
+        """Neighbouring slots that have to lie in the same block: 2 where clips are mixed in pairs."""
+        return 2 if isinstance(self.method, LabelledOptions) and self.method.mixes else 1
 
     def steps(self, num_videos: int) -> int:
         """Return the steps of the run over an index of `num_videos`."""

@@ -10,7 +10,7 @@ import torch
 
 from system.core.plan import StepLayout
 from system.data.assemble import StreamSpec, layout_for
-from system.data.dataset import ensure_index, run_uri
+from system.data.dataset import ensure_index, ensure_labels, run_uri
 from system.data.index import Index, IndexWriter
 from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
 from system.recipe import Recipe, load_recipe
@@ -20,6 +20,14 @@ from tests.conftest import RECIPES, TINY
 def tiny_recipe(storage: Path | str, *overrides: str) -> Recipe:
     """Return the tiny recipe with its runs under `storage`."""
     return load_recipe(RECIPES / "smoke.yaml", [*TINY, f"run.storage={storage}", *overrides])
+
+
+def labelled_recipe(storage: Path | str, *overrides: str) -> Recipe:
+    """Return the tiny recipe as one of fine-tuning, its labels read."""
+    tiny = [each for each in TINY if "mask_ratio" not in each]
+    return ensure_labels(
+        load_recipe(RECIPES / "smoke.yaml", [*tiny, f"run.storage={storage}", "method.name=classify", *overrides])
+    )
 
 
 def fit_first(recipe: Recipe) -> None:

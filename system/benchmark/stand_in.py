@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from system.core.seeds import Purpose, generator
-from system.data.assemble import Makers, StreamSpec, clip_spec, masker
+from system.data.assemble import Makers, StreamSpec, clip_spec, made_columns
 from system.data.columns import Batch, decode_spec, objects
 
 
@@ -65,7 +65,7 @@ class StandInDecode:
 
     def __init__(self, spec: StreamSpec, pace: Pace) -> None:
         recipe, shape = spec.recipe, clip_spec(spec.recipe)
-        columns = decode_spec(shape.grid, len(shape.extra), masker(recipe, None).columns(shape.grid)).gives
+        columns = decode_spec(shape.grid, len(shape.extra), made_columns(recipe)).gives
         clips = spec.layout.clips_per_block
         self._pace, self._views = pace, spec.layout.views
         self._ready = {name: np.zeros((clips, *column.shape), column.dtype) for name, column in columns.items()}

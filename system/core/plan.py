@@ -218,26 +218,39 @@ def cells_of(num_ranks: int, most: int) -> tuple[Cell, ...]:
     return tuple(Cell(index, count, num_ranks) for index in range(count))
 
 
-def step_layout(slots_per_step: int, views: int, num_ranks: int, max_clips: int = 48) -> StepLayout:
+def step_layout(slots_per_step: int, views: int, num_ranks: int, max_clips: int = 48, unit: int = 1) -> StepLayout:
     """Cut a step into equal blocks of at most `max_clips` clips, with as little padding as that allows.
 
-    A slot's views stay together, so a block holds at least one slot.
+    A slot's views stay together, and so do `unit` slots, so a block holds at least those.
+
+    Args:
+        slots_per_step: real slots of a step, a multiple of `unit`.
+        views: clips of one slot.
+        num_ranks: ranks that share a step.
+        max_clips: of a block.
+        unit: neighbouring slots that lie in the same block: 2 where clips are mixed in pairs.
     """
-    largest = max(1, max_clips // views)
-    share = -(-slots_per_step // num_ranks)
+    if slots_per_step % unit:
+        raise ValueError(f"a step of {slots_per_step} slots is no multiple of {unit}, which stay together")
+    largest = max(1, max_clips // (views * unit))
+    share = -(-slots_per_step // (unit * num_ranks))
     fewest = -(-share // largest)
     candidates = [
-        StepLayout(slots_per_step, views, num_ranks, -(-share // count), count)
+        StepLayout(slots_per_step, views, num_ranks, unit * -(-share // count), count)
         for count in range(fewest, 2 * fewest + 1)
     ]
     return min(candidates, key=lambda layout: (layout.padding, layout.blocks_per_rank))
 
 
-def fitting_ranks(slots_per_step: int, max_padding: float, around: int) -> list[int]:
-    """Return the rank counts nearest to `around` that waste at most `max_padding` of a step, for an error's advice."""
+def fitting_ranks(slots_per_step: int, max_padding: float, around: int, unit: int = 1) -> list[int]:
+    """Return the rank counts nearest to `around` that waste at most `max_padding` of a step, for an error's advice.
+
+    Of `unit` slots that stay together none are divided.
+    """
+    units = slots_per_step // unit
     fits = [
         ranks
-        for ranks in range(1, min(slots_per_step, 4 * around) + 1)
-        if 1 - slots_per_step / (-(-slots_per_step // ranks) * ranks) <= max_padding
+        for ranks in range(1, min(units, 4 * around) + 1)
+        if 1 - units / (-(-units // ranks) * ranks) <= max_padding
     ]
     return sorted(sorted(fits, key=lambda ranks: abs(ranks - around))[:4])

@@ -28,6 +28,9 @@ class Purpose(IntEnum):
     PHASE = 11
     AUDIT = 12
     PROBE = 13
+    AUGMENT = 14
+    MIX = 15
+    FORWARD = 16
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0, position: int = 0, part: int = 0) -> np.random.Generator:

@@ -6,7 +6,7 @@ A `StreamSpec` is what travels to the actors: plain values, a few kilobytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -14,12 +14,14 @@ import numpy as np
 from system.config import Counted, fewest, most
 from system.core.plan import Cell, EpochPlan, StepLayout, cells_of, fitting_ranks, step_layout
 from system.data.clips import ClipMaker, ClipSpec
-from system.data.columns import Batch, StageSpec, decode_spec, mask_spec, read_spec
+from system.data.columns import Batch, Column, StageSpec, decode_spec, mask_spec, read_spec
 from system.data.index import Index
+from system.data.labelling import columns_of_labels, labeller
 from system.data.masking import Masker, MaskStage
 from system.data.sandbox import Limits
 from system.data.stages import DecodeStage, ReadStage
 from system.errors import RecipeError
+from system.methods.labelled import LabelledOptions
 from system.motion.base import CPU_SOURCES, motion_source
 from system.recipe import Recipe
 
@@ -74,10 +76,10 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
     """
     views = recipe.data.views
     most = recipe.data.clips_per_block or max(1, min(MAX_BLOCK_CLIPS, MAX_BLOCK_BYTES // clip_bytes(recipe)))
-    layout = step_layout(recipe.slots_per_step, views, num_ranks, most)
+    layout = step_layout(recipe.slots_per_step, views, num_ranks, most, recipe.slots_together)
     limit = recipe.resources.max_padding
     if layout.padding > limit:
-        fits = ", ".join(map(str, fitting_ranks(recipe.slots_per_step, limit, num_ranks)))
+        fits = ", ".join(map(str, fitting_ranks(recipe.slots_per_step, limit, num_ranks, recipe.slots_together)))
         raise RecipeError(
             f"resources.num_workers={num_ranks} shares {recipe.slots_per_step} videos of a step so that"
             f" {layout.padding:.0%} of the work is padding, more than resources.max_padding={limit:.0%};"
@@ -173,7 +175,11 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
     """Say what every clip of a run has in common."""
     data = recipe.data
     pairs = recipe.record.pairs(recipe.method, data.num_frames) if from_codec(recipe) else ()
-    return ClipSpec(recipe.grid, data.stride, data.views, data.decoder, recipe.extra_frames, pairs)
+    spec = ClipSpec(recipe.grid, data.stride, data.views, data.decoder, recipe.extra_frames, pairs)
+    if isinstance(recipe.method, LabelledOptions):
+        crop = recipe.method.crop_area, recipe.method.crop_ratio
+        return replace(spec, sampling=recipe.method.sampling, crop=crop)
+    return spec
 
 
 def from_codec(recipe: Recipe) -> bool:
@@ -196,10 +202,19 @@ def flow_device(recipe: Recipe) -> Literal["cpu", "cuda"]:
 def stage_specs(recipe: Recipe) -> list[StageSpec]:
     """Describe the recipe's chain of stages."""
     beside = masks_beside_decoding(recipe)
-    masks = masker(recipe, None).columns(recipe.grid)
     shape = clip_spec(recipe)
-    last = [] if beside else [mask_spec(shape.grid, len(shape.extra), masks)]
-    return [read_spec(), decode_spec(shape.grid, len(shape.extra), masks if beside else {}), *last]
+    columns = made_columns(recipe)
+    last = [] if beside else [mask_spec(shape.grid, len(shape.extra), columns)]
+    return [
+        read_spec(),
+        decode_spec(shape.grid, len(shape.extra), columns if beside else columns_of_labels(recipe)),
+        *last,
+    ]
+
+
+def made_columns(recipe: Recipe) -> dict[str, Column]:
+    """Describe the columns that clips have besides those of every run: of their labels, then of their masks."""
+    return {**columns_of_labels(recipe), **masker(recipe, None).columns(recipe.grid)}
 
 
 def masker(recipe: Recipe, device: str | None = "cpu") -> Masker:
@@ -220,9 +235,11 @@ def read_stage(spec: StreamSpec) -> ReadStage:
 
 
 def decode_stage(spec: StreamSpec) -> DecodeStage:
-    """Make the stage that decodes, and masks where no GPU is wanted for it."""
-    own = masker(spec.recipe) if masks_beside_decoding(spec.recipe) else None
-    return DecodeStage(clip_maker(spec.recipe, spec.index_uri), limits_of(spec.recipe), own, spec.known_bad)
+    """Make the stage that decodes, labels, and masks where no GPU is wanted for it."""
+    recipe = spec.recipe
+    own = masker(recipe) if masks_beside_decoding(recipe) else None
+    maker = clip_maker(recipe, spec.index_uri)
+    return DecodeStage(maker, limits_of(recipe), own, spec.known_bad, labeller=labeller(recipe))
 
 
 def begun_decode_stage(spec: StreamSpec) -> DecodeStage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, first_draws, generator
-from system.data.augment import CropDraw, draw_crop
+from system.core.views import dense_training_frames, segment_training_frames
+from system.data.augment import Crop, draw_crop, draw_resized_crop
 from system.data.containers import Seek
 from system.data.decode import ClipRequest
 from system.data.index import Index, VideoRow
@@ -39,6 +41,10 @@ LEAD_BYTES = 1 << 16
 # Spare videos that are tried for a slot before it is skipped.
 ATTEMPTS = 3
 
+# How a clip's frames are taken from its video: every s-th from a random start, as in pre-training, or as fine-tuning
+# does it (core/views.py).
+Sampling = Literal["every", "dense", "segments"]
+
 
 @dataclass(frozen=True, slots=True)
 class ClipSpec:
@@ -51,6 +57,8 @@ class ClipSpec:
         decoder: `auto` or a decoder's name.
         extra: offsets of frames that are decoded beyond the sampled ones, original frames from the clip's first.
         pairs: of sampled frames, between which the stream's motion vectors are wanted.
+        sampling: how its frames are taken; but for `every` there are no extra ones.
+        crop: area and ratio, from and to, of a resized crop; None: the multi-scale crop of pre-training.
     """
 
     grid: TokenGrid
@@ -59,6 +67,8 @@ class ClipSpec:
     decoder: str
     extra: tuple[int, ...] = ()
     pairs: tuple[FramePair, ...] = ()
+    sampling: Sampling = "every"
+    crop: tuple[tuple[float, float], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +128,23 @@ class ClipMaker:
 
     def start_at(self, slot: int, attempt: int, num_frames: int, layers: int) -> int:
         """Return where a slot's clip starts in a video of so many frames and layers."""
-        epoch, position = self.plan.position(slot)
-        draw = generator(self.seed, Purpose.START, epoch, position, attempt).random()
+        if self.spec.sampling != "every":
+            return self._training_frames(slot, attempt, num_frames)[0]
+        draw = self._start_draws(slot, attempt).random()
         start = start_frame(draw, num_frames, clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra))
         # So that all sampled frames are references.
         return start - start % layers if layers and not self.spec.stride % layers else start
+
+    def _start_draws(self, slot: int, attempt: int) -> np.random.Generator:
+        epoch, position = self.plan.position(slot)
+        return generator(self.seed, Purpose.START, epoch, position, attempt)
+
+    def _training_frames(self, slot: int, attempt: int, num_frames: int) -> tuple[int, ...]:
+        """Return the frames of a clip of fine-tuning; its views share them."""
+        draws, count = self._start_draws(slot, attempt), self.spec.grid.num_frames
+        if self.spec.sampling == "segments":
+            return segment_training_frames(draws.random(count).tolist(), num_frames)
+        return dense_training_frames(draws.random(), num_frames, count, self.spec.stride)
 
     def own_starts(self, start: int, stop: int, videos: NDArray[np.int64], facts: VideoFacts) -> NDArray[np.int64]:
         """Return where the clips of the slots [start, stop) start in the slots' own videos, as `choose` does.
@@ -135,17 +157,26 @@ class ClipMaker:
         """
         epoch, position = np.divmod(np.arange(start, stop), self.plan.num_videos)
         draws = first_draws(self.seed, Purpose.START, epoch.astype(np.uint64), position.astype(np.uint64))
-        choices = facts.num_frames[videos] - clip_span(self.spec.grid.num_frames, self.spec.stride, self.spec.extra) + 1
+        frames, count, stride = facts.num_frames[videos], self.spec.grid.num_frames, self.spec.stride
+        if self.spec.sampling == "segments":
+            return (draws * (frames // count)).astype(np.int64)
+        if self.spec.sampling == "dense":
+            within = (draws * np.maximum(frames - count * stride, 0)).astype(np.int64)
+            return np.where(frames < stride, frames - 1, within)  # of so short a video the last frame is taken alone
+        choices = frames - clip_span(count, stride, self.spec.extra) + 1
         starts = (draws * np.maximum(choices, 1)).astype(np.int64)
         layers = np.maximum(facts.layers[videos], 1)
-        starts -= np.where(self.spec.stride % layers == 0, starts % layers, 0)
+        starts -= np.where(stride % layers == 0, starts % layers, 0)
         return starts
 
-    def crops(self, slot: int) -> tuple[CropDraw, ...]:
+    def crops(self, slot: int) -> tuple[Crop, ...]:
         """Draw the crop of each view."""
         epoch, position = self.plan.position(slot)
-        views = range(self.spec.views)
-        return tuple(draw_crop(generator(self.seed, Purpose.CROP, epoch, position, view)) for view in views)
+        draws = [generator(self.seed, Purpose.CROP, epoch, position, view) for view in range(self.spec.views)]
+        if self.spec.crop is not None:
+            area, ratios = self.spec.crop
+            return tuple(draw_resized_crop(each, area, ratios) for each in draws)
+        return tuple(draw_crop(each) for each in draws)
 
     def noise(self, slot: int) -> Noise:
         """Draw the numbers of each view's mask: (V, S, F) float32 in [0, 1)."""
@@ -169,6 +200,8 @@ class ClipMaker:
     def frames(self, choice: Choice) -> tuple[int, ...]:
         """Return the numbers of a choice's frames, the sampled ones first."""
         num_frames = choice.video.num_frames
+        if self.spec.sampling != "every":
+            return self._training_frames(choice.slot, choice.attempt, num_frames)
         frames = frame_numbers(choice.start, num_frames, self.spec.grid.num_frames, self.spec.stride)
         return frames + extra_numbers(choice.start, num_frames, frames[-1], self.spec.extra)
 

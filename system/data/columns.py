@@ -60,7 +60,7 @@ READ_COLUMNS = {
 def clip_columns(grid: TokenGrid, num_extra: int) -> dict[str, Column]:
     """Return the columns of a clip's row before its masks are made; `num_extra` frames lie beyond the sampled ones.
 
-    `pixels` is the CRC-32 of its frames, then of its extra ones; 0 where no video stands.
+    `pixels` is the CRC-32 of its frames as the model sees them, then of its extra ones; 0 where no video stands.
     """
     columns = {
         "step": Column("int64"),
@@ -93,7 +93,7 @@ def read_spec() -> StageSpec:
 
 
 def decode_spec(grid: TokenGrid, num_extra: int, masks: Mapping[str, Column]) -> StageSpec:
-    """Describe the stage that decodes: slots in, clips out, with their masks where those are made beside decoding."""
+    """Describe the stage that decodes: slots in, clips out, with their labels, and masks that are made beside it."""
     return StageSpec("decode", frozenset(READ_COLUMNS), {**clip_columns(grid, num_extra), **masks})
 
 

@@ -1,5 +1,7 @@
 """From `data.uri` to an index: one that is named, one that lies beside the videos, or one made now for the run.
 
+A run whose method has labels is trained with an index of its own, made of that one (classes.py): `ensure_labels`.
+
 `synthetic://moving?videos=64&seed=0` is generated on first use, below the run's storage.
 """
 
@@ -11,10 +13,19 @@ from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 from system import storage
+from system.data.classes import (
+    check_same_labels,
+    has_classes,
+    read_classes,
+    source_of,
+    write_classes,
+    write_labelled,
+)
 from system.data.index import Index, read_rejected
+from system.data.labels import Labelled, class_names, examples, labelled
 from system.data.sources import build_index, in_order
-from system.data.synthetic import moving_video
-from system.errors import DataError, RecipeError
+from system.errors import DataError, RecipeError, ResumeError
+from system.methods.labelled import LabelledOptions
 from system.recipe import Recipe
 
 Progress = Callable[[str], None]
@@ -33,8 +44,23 @@ def run_uri(recipe: Recipe) -> str:
     return storage.join(storage.absolute(recipe.run.storage), recipe.run.name)
 
 
+def _own_index(recipe: Recipe) -> str:
+    return storage.join(run_uri(recipe), "index.parquet")
+
+
 def find_index(recipe: Recipe) -> str | None:
-    """Return the index that the recipe's data has, or None if one has to be made.
+    """Return the index that a run of the recipe is trained with, or None if it has to be made.
+
+    Raises:
+        DataError: if storage refuses.
+    """
+    if not recipe.record.labelled:
+        return find_videos(recipe)
+    return _own_index(recipe) if storage.exists(_own_index(recipe)) else None
+
+
+def find_videos(recipe: Recipe) -> str | None:
+    """Return the index that the recipe's data has, labelled or not, or None if one has to be made.
 
     Raises:
         DataError: if storage refuses.
@@ -42,9 +68,9 @@ def find_index(recipe: Recipe) -> str | None:
     uri = recipe.data.uri
     if uri.endswith(".parquet"):
         return storage.absolute(uri)
-    own = storage.join(run_uri(recipe), "index.parquet")
-    if storage.exists(own):
-        return own
+    made = _made_index(recipe)
+    if storage.exists(made):
+        return made
     if uri.startswith(SYNTHETIC):
         beside = storage.join(synthetic_folder(recipe), "index.parquet")
     else:
@@ -52,14 +78,86 @@ def find_index(recipe: Recipe) -> str | None:
     return beside if storage.exists(beside) else None
 
 
+def _made_index(recipe: Recipe) -> str:
+    """Return where an index of the videos is put that is made for the run; labels make another one of it."""
+    return storage.join(run_uri(recipe), "videos.parquet") if recipe.record.labelled else _own_index(recipe)
+
+
 def ensure_index(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> str:
-    """Return the URI of the recipe's index, making videos and index where they do not exist yet.
+    """Return the URI of the index that a run of the recipe is trained with, making what does not exist yet.
 
     Raises:
         DataError: if the data does not exist, is empty or may not be read.
         RecipeError: for a synthetic:// URI that means nothing.
     """
     found = find_index(recipe)
+    if found is not None:
+        return found
+    if recipe.record.labelled:
+        ensure_labels(recipe, workers, say)
+        return _own_index(recipe)
+    return ensure_videos(recipe, workers, say)
+
+
+def ensure_labels(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> Recipe:
+    """Read the labels of a recipe's videos, keep them with the run, and return the recipe with `method.classes`.
+
+    The run's folder gets `index.parquet` with the labels filled in, and `classes.json`. A run that has begun keeps its
+    labels. A recipe of a method without labels is returned as it is.
+
+    Raises:
+        DataError: if a video has no label, or a list does not cover the index; the data cannot be read.
+        RecipeError: if `method.classes` is another number than that of the labels.
+        ResumeError: if the run has begun with other labels.
+    """
+    options = recipe.method
+    if not isinstance(options, LabelledOptions):
+        return recipe
+    videos = Index(ensure_videos(recipe, workers, say))
+    found = labelled(videos, options.labels, only_listed=options.only_listed)
+    classes = class_names(found.labels)
+    is_kept = _has_begun_so(recipe, videos, found, classes)
+    _check_number(options, classes)
+    if not is_kept:
+        write_labelled(videos, found, _own_index(recipe))
+        write_classes(run_uri(recipe), classes)
+        left = f", {found.left_out} left out" if found.left_out else ""
+        say(f"{len(found.ids)} videos of {len(classes)} classes{left}: {_own_index(recipe)}")
+    return recipe.model_copy(update={"method": options.model_copy(update={"classes": len(classes)})})
+
+
+def _check_number(options: LabelledOptions, classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise DataError(f"method.labels={options.labels}: all videos are of the class {classes[0]}; two are needed")
+    if options.classes not in (None, len(classes)):
+        raise RecipeError(
+            f"method.classes={options.classes}, and the labels have {len(classes)} classes ({examples(classes)}); leave"
+            " it out, or give the labels that it counts"
+        )
+
+
+def _has_begun_so(recipe: Recipe, videos: Index, found: Labelled, classes: tuple[str, ...]) -> bool:
+    """Say whether the run has its index and classes already; one that has begun is refused if they are others."""
+    folder, run = run_uri(recipe), recipe.run.name
+    if not storage.exists(storage.join(folder, "recipe.yaml")):  # written when a run begins
+        return False
+    if not has_classes(folder):
+        raise ResumeError(f"the run {run} exists and learns no labels; give the new one another run.name")
+    own = Index(_own_index(recipe))
+    check_same_labels(run, own, videos, found)
+    if read_classes(folder) != classes:
+        raise ResumeError(f"the run {run} exists with other classes; give the new one another run.name")
+    return own.source == source_of(videos)  # else they lie elsewhere now
+
+
+def ensure_videos(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> str:
+    """Return the URI of the index of the recipe's videos, making videos and index where they do not exist yet.
+
+    Raises:
+        DataError: if the data does not exist, is empty or may not be read.
+        RecipeError: for a synthetic:// URI that means nothing.
+    """
+    found = find_videos(recipe)
     if found is not None:
         return found
     uri = recipe.data.uri
@@ -69,7 +167,7 @@ def ensure_index(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> str
         index_uri = storage.join(folder, "index.parquet")
         build_index(folder, index_uri, labels="folder", workers=workers)
         return index_uri
-    index_uri = storage.join(run_uri(recipe), "index.parquet")
+    index_uri = _made_index(recipe)
     say(f"indexing {uri}")
 
     def progress(done: int, bad: int) -> None:
@@ -150,6 +248,8 @@ def synthetic_folder(recipe: Recipe) -> str:
 
 def make_synthetic(uri: str, folder: str, workers: int = 2, say: Progress = quiet) -> None:
     """Generate the videos that a synthetic:// URI describes, each in a folder named after its motion."""
+    from system.data.synthetic import moving_video  # noqa: PLC0415  OpenCV
+
     fields = synthetic_fields(uri)
     say(f"generating {fields['videos']} videos in {folder}")
     numbers = range(fields["videos"])

@@ -12,6 +12,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -167,11 +168,16 @@ def _decode_otherwise(file: io.IOBase, request: ClipRequest) -> tuple[Frames, st
         raise CodecError("open", f"its codec is not known to PyAV; {error.reason}") from error
 
 
-def build_of_decoders() -> dict[str, Any]:
-    """Return the versions that pixels depend on."""
+def build_of_decoders(*, augmented: bool = False) -> dict[str, Any]:
+    """Return the versions that pixels depend on.
+
+    Args:
+        augmented: clips are augmented after decoding.
+    """
     libraries = av.library_versions
-    return {
+    build = {
         "pyav": av.__version__,
         "libavcodec": ".".join(map(str, libraries["libavcodec"])),
         "libswscale": ".".join(map(str, libraries["libswscale"])),
     }
+    return {**build, **{name: version(name) for name in ("pillow", "timm")}} if augmented else build

@@ -109,10 +109,12 @@ class IndexWriter:
     Args:
         uri: where the index will lie.
         source: what is indexed, for people.
+        labelled: labels are part of the fingerprint, as in a fine-tuning run's own index.
     """
 
     uri: str
     source: str
+    labelled: bool = False
     num_videos: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     _rows: list[dict[str, Any]] = field(default_factory=list)
@@ -126,8 +128,8 @@ class IndexWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one video: the fields of `VideoRow` but for its id and duration; `layers` may be left out."""
-        line = f"{row['name']}\0{row['byte_start']}\0{row['num_bytes']}\0{row['etag']}\n"
-        self._digest.update(line.encode())
+        line = f"{row['name']}\0{row['byte_start']}\0{row['num_bytes']}\0{row['etag']}"
+        self._digest.update((f"{line}\0{row['label']}\n" if self.labelled else f"{line}\n").encode())
         duration = row["num_frames"] / row["fps"] if row["fps"] else 0.0
         self._rows.append({"layers": 0, **row, "video_id": self.num_videos, "duration_s": duration})
         self.num_videos += 1
@@ -218,6 +220,7 @@ class Index:
             raise DataError(f"{uri} is no index of videos; make one with `python -m jobs.index`") from error
         if facts["version"] != VERSION:
             raise DataError(f"{uri} is an index of version {facts['version']}, this is {VERSION}; make it again")
+        self.source: str = facts["source"]
         self.num_videos: int = facts["num_videos"]
         self.group_videos: int = facts["group_videos"]
         self.fingerprint: str = facts["fingerprint"]

@@ -36,12 +36,14 @@ class Labelled:
         labels: one for each video.
         left_out: videos of the index that the list does not name, where that is allowed.
         rejected: lines of the list whose video the index rejects as unreadable.
+        unreadable: places in the index's list of rejected files of those that the list names; None: all of them count.
     """
 
     ids: NDArray[np.int64]
     labels: tuple[str, ...]
     left_out: int = 0
     rejected: int = 0
+    unreadable: tuple[int, ...] | None = None
 
 
 def examples(names: Iterable[str]) -> str:
@@ -169,7 +171,8 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
         elif found.setdefault(video, label) != label:
             twice.append(f"{path} ({found[video]} and {label})")
     bad = _Names([each.name for each in read_rejected(index.uri)], ())
-    missing = [path for path in absent if bad.find(path) is None]
+    found_bad = {path: bad.find(path) for path in absent}
+    missing = [path for path in absent if found_bad[path] is None]
     without = [name for number, name in enumerate(names) if number not in found]
     problems = [
         f"{len(which)} {says}: {examples(which)}"
@@ -179,8 +182,8 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
             (twice, "videos have two labels; take one out"),
             (
                 [] if only_listed else without,
-                f"of {len(names)} videos of the index are not in the list; complete it, or say --only-listed to leave"
-                " them out",
+                f"of {len(names)} videos of the index are not in the list; complete it, or say --only-listed (in a"
+                " recipe method.only_listed=true) to leave them out",
             ),
         )
         if which
@@ -190,8 +193,13 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
     if problems:
         raise DataError(f"{uri} does not fit {index.uri}:\n  " + "\n  ".join(problems))
     ids = sorted(found)
+    unreadable = tuple(sorted({number for number in found_bad.values() if number is not None and number != _SEVERAL}))
     return Labelled(
-        np.array(ids, np.int64), tuple(found[number] for number in ids), len(without), len(absent) - len(missing)
+        np.array(ids, np.int64),
+        tuple(found[number] for number in ids),
+        len(without),
+        sum(found_bad[path] is not None for path in absent),
+        unreadable if only_listed else None,
     )
 
 

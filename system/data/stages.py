@@ -18,6 +18,7 @@ from system.core.identity import checksum
 from system.core.plan import StepLayout
 from system.data.clips import ATTEMPTS, Choice, ClipMaker
 from system.data.columns import Batch, decode_spec, objects, read_spec
+from system.data.labelling import Labeller
 from system.data.masking import Masker
 from system.data.notes import Note, pack_notes, unpack_notes
 from system.data.reading import Reading, Segments, fetch
@@ -152,6 +153,12 @@ class ReadStage:
         return (self._maker.reading(choice) if choice is not None else None), passed
 
 
+def _checksums(out: Batch, row: int) -> list[int]:
+    """Return the checksum of what each view of a slot shows: its frames, then its extra ones."""
+    shown = [out[name][row] for name in ("frames", "extra") if name in out]
+    return [checksum(*parts) for parts in zip(*shown, strict=True)]
+
+
 @dataclass(slots=True)
 class _Place:
     """One slot of the batch that is being decoded: its row, and what is known of it so far."""
@@ -163,7 +170,9 @@ class _Place:
 
 
 class DecodeStage:
-    """Bytes to frames and, for motion that comes from a CPU, to masks.
+    """Bytes to frames and, for motion that comes from a CPU, to masks; where videos have labels, to labelled clips.
+
+    `pixels` is of what the model sees: of labelled clips that is after they are augmented and mixed.
 
     Args:
         maker: of the run's clips.
@@ -171,14 +180,24 @@ class DecodeStage:
         masker: None if the mask is made by a stage of its own.
         known_bad: videos in quarantine, which are no spares either.
         spares: whether one stands in for a video that cannot be read; else its slot has weight zero.
+        labeller: None where videos have no labels.
     """
 
     def __init__(
-        self, maker: ClipMaker, limits: Limits, masker: Masker | None, known_bad: KnownBad, *, spares: bool = True
+        self,
+        maker: ClipMaker,
+        limits: Limits,
+        masker: Masker | None,
+        known_bad: KnownBad,
+        *,
+        spares: bool = True,
+        labeller: Labeller | None = None,
     ) -> None:
         grid, extra = maker.spec.grid, len(maker.spec.extra)
-        self.spec = decode_spec(grid, extra, masker.columns(grid) if masker else {})
+        labels = labeller.columns() if labeller else {}
+        self.spec = decode_spec(grid, extra, {**labels, **(masker.columns(grid) if masker else {})})
         self._maker, self._masker, self._known_bad, self._spares = maker, masker, known_bad, spares
+        self._labeller = labeller
         self._sandbox = Sandbox(maker.spec.views * (grid.num_frames + extra) * grid.height * grid.width * 3, limits)
 
     def start(self) -> None:
@@ -204,6 +223,10 @@ class DecodeStage:
                 failed.append(place)
         for place in failed if self._spares else ():  # the rare path: spares, one at a time
             self._substitute(out, place)
+        if self._labeller is not None:
+            self._labeller.mix(self._maker, out)
+            for row in np.flatnonzero(out["weight"].any(1)).tolist():
+                out["pixels"][row] = _checksums(out, row)
         for place in places:
             out["notes"][place.row, 0] = pack_notes(place.notes)
         return {name: values.reshape(-1, *values.shape[2:]) for name, values in out.items()}
@@ -220,6 +243,9 @@ class DecodeStage:
         if self._masker is not None:
             for name, values in self._masker.of_nothing(self._maker).items():
                 out[name][:] = values
+        if self._labeller is not None:
+            for name, values in self._labeller.of_nothing(self._maker).items():
+                out[name][:] = values
         return out
 
     def _take(self, out: Batch, place: _Place, choice: Choice, answer: Answer | DecodeError) -> bool:
@@ -233,7 +259,6 @@ class DecodeStage:
         frames[:], extra = np.split(answer.frames, [frames.shape[1]], 1)
         if extra.shape[1]:
             out["extra"][place.row] = extra
-        out["pixels"][place.row] = [checksum(*parts) for parts in zip(frames, extra, strict=True)]
         for name, value in (
             ("video_id", choice.video_id),
             ("start", choice.start),
@@ -244,6 +269,11 @@ class DecodeStage:
         if self._masker is not None:
             for name, values in self._masker(self._maker, choice.slot, frames, answer.flow).items():
                 out[name][place.row] = values
+        if self._labeller is not None:
+            for name, values in self._labeller(self._maker, choice, frames).items():
+                out[name][place.row] = values
+        else:
+            out["pixels"][place.row] = _checksums(out, place.row)
         return True
 
     def _substitute(self, out: Batch, place: _Place) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.lazy import lazy
-from system.methods.base import Method, MethodOptions
+from system.methods.base import Method
+from system.methods.labelled import LabelledOptions
 from system.models.sizes import encoder_flops, shapes
 
 if TYPE_CHECKING:
@@ -28,34 +29,14 @@ else:
     losses, masks = lazy("system.core.losses"), lazy("system.core.masks")
     classifier = lazy("system.models.classifier")
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Range = tuple[float, float]
 
-
-class ClassifyOptions(MethodOptions):
+class ClassifyOptions(LabelledOptions):
     """What fine-tuning is; the defaults are those of VideoMAE's code."""
 
     name: Literal["classify"] = "classify"
-    labels: str = Field(
-        "index", description="`index`: the index's column `label`; `folder`: folder names; or the URI of a list."
-    )
-    only_listed: bool = Field(False, description="Leave out videos that the list does not name; else they are refused.")
-    classes: int | None = Field(None, ge=2, description="Number of classes. Default: as many as the labels have.")
     new_head: bool = Field(
         False, description="Draw the head anew where `train.init_from` has one; else its classes must be these."
     )
-    sampling: Literal["dense", "segments"] = Field(
-        "dense", description="dense: T frames over T x stride; segments: one of each T-th of the video, for SSv2."
-    )
-    flip: Share = Field(0.5, description="Share of clips that are mirrored; 0 where left and right are labels (SSv2).")
-    crop_area: Range = Field((0.08, 1.0), description="Share of a frame that a crop covers, from and to.")
-    crop_ratio: Range = Field((3 / 4, 4 / 3), description="Width to height of a crop, from and to.")
-    rand_augment: str | None = Field("rand-m7-n4-mstd0.5-inc1", description="timm's word for RandAugment; null: none.")
-    erase: Share = Field(0.25, description="Share of clips of which a rectangle is erased, the same in all frames.")
-    mixup: float = Field(0.8, ge=0, description="Beta's parameter of mixup; 0: none.")
-    cutmix: float = Field(1.0, ge=0, description="Beta's parameter of cutmix, which cuts in H and W; 0: none.")
-    mix_share: Share = Field(1.0, description="Share of clips that are mixed with another one.")
-    switch_share: Share = Field(0.5, description="Share of cutmix among them, where both are on.")
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.1, description="Of the labels.")
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.1, description="Share of clips for which a block's branch is left out: 0 at the first, this at the last."
@@ -64,18 +45,6 @@ class ClassifyOptions(MethodOptions):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.75, description="Factor of the learning rate from each block to the one below it."
     )
-
-    @property
-    def mixes(self) -> bool:
-        """Whether clips are mixed, in pairs."""
-        return self.mix_share > 0 and (self.mixup > 0 or self.cutmix > 0)
-
-    @model_validator(mode="after")
-    def _ranges(self) -> ClassifyOptions:
-        for name, (low, high), most in (("crop_area", self.crop_area, 1.0), ("crop_ratio", self.crop_ratio, 100.0)):
-            if not 0 < low <= high <= most:
-                raise ValueError(f"{name} needs 0 < from <= to <= {most:g}, got [{low:g}, {high:g}]")
-        return self
 
 
 def num_visible(_options: ClassifyOptions, grid: TokenGrid) -> int:
@@ -148,6 +117,7 @@ CLASSIFY = Method(
     source="arXiv:2203.12602",
     options=ClassifyOptions,
     labelled=True,
+    files=("labels",),
     num_visible=num_visible,
     mask=mask,
     num_draws=num_draws,

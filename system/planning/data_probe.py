@@ -20,6 +20,7 @@ from system.data.assemble import clip_bytes, clip_maker, flow_device, limits_of,
 from system.data.clips import Choice, ClipMaker
 from system.data.columns import Batch
 from system.data.index import VideoRow
+from system.data.labelling import labeller
 from system.data.masking import Masker
 from system.data.sample import Decoded, decoded_sample, spread_slots
 from system.data.sandbox import Sandbox
@@ -160,6 +161,8 @@ def probe_masks(
 ) -> tuple[Rate, Batch]:
     """Make the masks of clips, over and over until time is up, and return the rate and a block of them.
 
+    Clips that have labels are augmented and mixed, too, as it is done beside decoding.
+
     Raises:
         WeightsError: if the motion source's are missing, or another network's.
     """
@@ -174,6 +177,7 @@ def probe_masks(
             took.append((time.perf_counter() - began) / len(clips))
     rate, error = mean_rate(took, recipe.data.views)
     source = f"motion from {recipe.flow.source}" if recipe.needs_motion else "no motion"
+    source = "augmented, no motion" if recipe.record.labelled else source
     where = "beside decoding" if beside else f"an actor on a {'core' if device == 'cpu' else 'GPU'}"
     return Rate(rate, f"{source}, {where}", error), rows
 
@@ -191,6 +195,21 @@ def _masked(recipe: Recipe, maker: ClipMaker, make: Masker, clips: Sequence[Clip
         torch.cuda.synchronize()
     block = {name: np.concatenate([each[name] for each in made]) for name in made[0]}
     block["frames"] = np.concatenate(frames)
+    block |= _labelled(recipe, maker, block["frames"])
     if recipe.extra_frames:
         block["extra"] = np.concatenate([clip.frames[:, recipe.data.num_frames :] for clip in clips])
     return block
+
+
+def _labelled(recipe: Recipe, maker: ClipMaker, frames: Frames) -> Batch:
+    """Augment and mix clips, and return what labels add to their rows; the first slots' draws, and the first class."""
+    views, own = recipe.data.views, labeller(recipe)
+    if own is None:
+        return {}
+    slots = len(frames) // views
+    block: Batch = {"frames": frames.reshape(slots, views, *frames.shape[1:]), "weight": np.ones((slots, views))}
+    block["slot"] = np.arange(slots)[:, None].repeat(views, 1)
+    made = [own.augmented(maker, slot, 0, clips) for slot, clips in enumerate(block["frames"])]
+    block |= {name: np.stack([each[name] for each in made]) for name in made[0]}
+    own.mix(maker, block)
+    return {name: block[name].reshape(len(frames), *block[name].shape[2:]) for name in made[0]}

@@ -62,6 +62,8 @@ def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float)
     stride = recipe.data.stride
     if not 2 <= stride <= LARGEST_LAYERS:
         return f"layers are for data.stride of 2 to {LARGEST_LAYERS}, the recipe has {stride}"
+    if recipe.record.labelled:
+        return "layers hold every data.stride-th frame, and clips with labels take others"
     if all(video.layers and not stride % video.layers for video in videos):
         return "the videos are in layers of the stride already"
     chosen = affordable(videos, ENCODING * seconds)

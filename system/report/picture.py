@@ -215,7 +215,12 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Ne
 
 
 def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) -> bytes | None:
-    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next; None if none decodes."""
+    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next.
+
+    None if none of them decodes, or the run hides nothing that a picture could show.
+    """
+    if recipe.record.labelled:
+        return None
     clips = recipe.telemetry.picture_clips
     slots = min(clips, recipe.slots_per_step)
     layout = StepLayout(recipe.slots_per_step, recipe.data.views, 1, slots, -(-recipe.slots_per_step // slots))

@@ -24,6 +24,7 @@ from system.data.assemble import MAX_BLOCK_CLIPS, flow_device, limits_of, masker
 from system.data.clips import ATTEMPTS, Choice
 from system.data.columns import Batch
 from system.data.decoders import build_of_decoders
+from system.data.labelling import labeller
 from system.data.masking import MaskStage
 from system.data.notes import Note, unpack_notes
 from system.data.stages import DecodeStage, ReadStage
@@ -109,11 +110,13 @@ def recorded_blocks(past: Past, step: int, notes: Notes, device: str) -> Iterato
         return (maker.choose(slot, len(passed)) if len(passed) <= ATTEMPTS else None), list(passed)
 
     per_step, views = recipe.slots_per_step, recipe.data.views
-    per_block = min(per_step, max(1, MAX_BLOCK_CLIPS // views))
+    unit = recipe.slots_together
+    per_block = min(per_step, unit * max(1, MAX_BLOCK_CLIPS // (views * unit)))
     layout = StepLayout(per_step, views, 1, per_block, -(-per_step // per_block))
     beside = masks_beside_decoding(recipe)
     read = ReadStage(maker, layout, {}, recorded)
-    decode = DecodeStage(maker, limits_of(recipe), masker(recipe) if beside else None, {}, spares=False)
+    own, labels = masker(recipe) if beside else None, labeller(recipe)
+    decode = DecodeStage(maker, limits_of(recipe), own, {}, spares=False, labeller=labels)
     mask = None if beside else MaskStage(maker, masker(recipe, device))
     first = layout.first_block(step)
     try:
@@ -238,7 +241,7 @@ def _compared(past: Past, segment: Segment, step: int, rebuilt: _Rebuilt, weight
         masks,
         share,
         network,
-        (segment.made.decoders, build_of_decoders()),
+        (segment.made.decoders, build_of_decoders(augmented=recipe.record.labelled)),
         (segment.made.mask_device, device if network else ""),
         segment.not_trained.get(step, ""),
         weights_step,

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from system.core.identity import Words, checksum, clip_identities, sampled_bits, total, with_content
-from system.data.columns import Batch
+from system.data.columns import LABELS, Batch
 from system.data.notes import Note
 from system.train.ledger import Records
 
@@ -34,10 +34,10 @@ class Span:
 
 
 def mask_checksums(block: Batch, rows: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Return the checksum of each chosen clip's masks: (R,) uint32."""
-    names = [name for name in ("visible", "decoded") if name in block]
-    packed = [np.packbits(block[name][rows], axis=1) for name in names]
-    return np.array([checksum(*parts) for parts in zip(*packed, strict=True)], np.uint32)
+    """Return the checksum of each chosen clip's masks, and of its labels and draws where it has some: (R,) uint32."""
+    masks = [np.packbits(block[name][rows], axis=1) for name in ("visible", "decoded") if name in block]
+    told = [block[name][rows].reshape(int(rows.sum()), -1) for name in (*LABELS, "draws") if name in block]
+    return np.array([checksum(*parts) for parts in zip(*masks, *told, strict=True)], np.uint32)
 
 
 def block_sums(block: Batch) -> list[int]:

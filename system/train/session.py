@@ -193,7 +193,7 @@ def _state(recipe: Recipe, index: Index, size: int) -> Values:
         "index_uri": index.uri,
         "seed": recipe.run.seed,
         "ranks": size,
-        "decoders": build_of_decoders(),
+        "decoders": build_of_decoders(augmented=recipe.record.labelled),
     }
 
 
@@ -207,7 +207,7 @@ def _fenced(folder: str, generation: int) -> Callable[[], None]:
 def _made(recipe: Recipe, size: int, generation: int) -> Made:
     """Return under what conditions a start makes its steps."""
     mask_device = "" if masks_beside_decoding(recipe) else flow_device(recipe)
-    return Made(size, generation, build_of_decoders(), mask_device)
+    return Made(size, generation, build_of_decoders(augmented=recipe.record.labelled), mask_device)
 
 
 def frozen_networks(recipe: Recipe) -> Networks:

@@ -147,3 +147,24 @@ def test_the_spares_of_large_sets_are_what_they_were() -> None:
 
 # Made by the project's first version too.
 SPARES = [2607332, 8637991, 5669448, 626681, 3962469, 7395360]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("max_clips", [1, 6, 48])
+def test_slots_that_stay_together_lie_in_the_same_block(ranks: int, max_clips: int) -> None:
+    layout = step_layout(18, views=2, num_ranks=ranks, max_clips=max_clips, unit=2)
+    blocks = [layout.block(number) for number in range(2 * layout.blocks_per_step)]
+    assert [slot for block in blocks for slot in range(block.start, block.stop)] == list(range(36))
+    assert all(block.start % 2 == 0 and block.stop % 2 == 0 for block in blocks)
+    assert layout.clips_per_block <= max(max_clips, 4)
+
+
+def test_a_step_that_does_not_hold_whole_pairs_has_no_layout() -> None:
+    with pytest.raises(ValueError, match="a step of 15 slots is no multiple of 2"):
+        step_layout(15, 1, 2, unit=2)
+
+
+def test_rank_counts_that_fit_are_those_whose_layout_wastes_little_with_pairs_too() -> None:
+    fits = fitting_ranks(16, 0.25, around=4, unit=2)
+    assert all(step_layout(16, 1, ranks, unit=2).padding <= 0.25 for ranks in fits)
+    assert 7 not in fitting_ranks(16, 0.25, around=7, unit=2)  # 8 pairs: 7 ranks take 2 each

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 
 from system.core.views import SquareCrop
 from system.data.augment import (
@@ -11,11 +14,13 @@ from system.data.augment import (
     Box,
     Crop,
     CropDraw,
+    ResizedCrop,
     box_of,
     crop_box,
     crop_from,
     crop_values,
     draw_crop,
+    draw_resized_crop,
 )
 
 
@@ -69,3 +74,70 @@ def test_one_square_is_the_centre() -> None:
 @pytest.mark.parametrize("crop", [SquareCrop(1, 3), CropDraw(4, 12)])
 def test_a_crop_comes_back_from_its_plain_values(crop: Crop) -> None:
     assert crop_from(crop_values(crop)) == crop
+
+
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+def resized(*tries: tuple[float, float], x: float = 0.5, y: float = 0.5) -> ResizedCrop:
+    return ResizedCrop(tries, x, y, RATIO)
+
+
+def test_a_resized_crop_has_its_share_of_the_area_and_its_shape() -> None:
+    """A quarter of 320 x 240 at 4:3 is 160 x 120; the room is 161 x 121 places."""
+    assert box_of(resized((0.25, 4 / 3)), 320, 240, 224) == Box(80, 60, 160, 120)
+    assert box_of(resized((0.25, 4 / 3), x=0.0, y=0.999), 320, 240, 224) == Box(0, 120, 160, 120)
+
+
+def test_the_first_try_that_fits_is_taken() -> None:
+    """The whole area at 3:4 would be 240 x 320 of 320 x 240 px: too high."""
+    assert box_of(resized((1.0, 3 / 4), (0.25, 4 / 3)), 320, 240, 224) == Box(80, 60, 160, 120)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((400, 200), Box(67, 0, 267, 200)),  # 2:1 is wider than 4:3
+        ((200, 400), Box(0, 66, 200, 267)),
+        ((220, 200), Box(0, 0, 220, 200)),  # 1.1 is between them
+    ],
+)
+def test_where_no_try_fits_the_centre_is_taken(size: tuple[int, int], box: Box) -> None:
+    too_large = resized(*[(1.0, 3 / 4 if size[0] > size[1] else 4 / 3)] * 10)
+    found = box_of(too_large, *size, 224)
+    assert (found.width, found.height) == (box.width, box.height)
+    assert abs(found.x - box.x) <= 1 and abs(found.y - box.y) <= 1
+
+
+def test_resized_crops_have_areas_and_shapes_within_their_ranges_and_lie_inside() -> None:
+    generator = np.random.default_rng(0)
+    boxes = [box_of(draw_resized_crop(generator, AREA, RATIO), 340, 256, 224) for _ in range(2000)]
+    shares = np.array([box.width * box.height for box in boxes]) / (340 * 256)
+    shapes = np.array([box.width / box.height for box in boxes])
+    assert shares.min() > 0.079 and shares.max() <= 1
+    assert shapes.min() > 0.74 and shapes.max() < 1.35
+    # Uniform in the area where every shape fits, and in the logarithm of the shape.
+    assert 0.45 < (shares[shares < 0.5] < 0.29).mean() < 0.55
+    assert abs(np.log(shapes[shares < 0.5]).mean()) < 0.02
+    assert all(box.x >= 0 and box.x + box.width <= 340 for box in boxes)
+    assert all(box.y >= 0 and box.y + box.height <= 256 for box in boxes)
+    assert len({(box.x, box.y) for box in boxes}) > 1500
+
+
+def test_resized_crops_are_spread_as_torchvisions_are() -> None:
+    """Means of area, shape and place, each within three of its deviations over 2,000 draws."""
+    from torchvision.transforms import RandomResizedCrop  # slow to import
+
+    torch.manual_seed(0)
+    image, generator = torch.zeros(3, 256, 340), np.random.default_rng(1)
+    theirs = np.array([RandomResizedCrop.get_params(image, list(AREA), list(RATIO)) for _ in range(2000)], float)
+    boxes = [box_of(draw_resized_crop(generator, AREA, RATIO), 340, 256, 224) for _ in range(2000)]
+    ours = np.array([(box.y, box.x, box.height, box.width) for box in boxes], float)
+    errors = np.hypot(ours.std(0), theirs.std(0)) / np.sqrt(2000)
+    assert (abs(ours.mean(0) - theirs.mean(0)) < 3.5 * errors).all()
+
+
+def test_a_crop_survives_the_way_to_the_decode_child() -> None:
+    drawn = draw_resized_crop(np.random.default_rng(0), AREA, RATIO)
+    for crop in (drawn, CropDraw(3, 4), SquareCrop(1, 3)):
+        assert crop_from(json.loads(json.dumps(crop_values(crop)))) == crop

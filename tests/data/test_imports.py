@@ -53,3 +53,18 @@ for method in ("videomae", "motionmae"):
     print(int(block["weight"].sum()), "torch" in sys.modules)
 """
     assert run(script).splitlines() == ["16 False"] * 2
+
+
+def test_augmenting_and_mixing_want_neither_torch_nor_the_package_of_timm(generated: Path) -> None:
+    tiny = [each for each in TINY if "mask_ratio" not in each]
+    script = f"""
+import sys
+from system.data.assemble import StreamSpec, layout_for, local_blocks
+from system.data.dataset import ensure_index, ensure_labels
+from system.recipe import load_recipe
+given = {[*tiny, f"run.storage={generated}", "run.name=imports", "method.name=classify"]}
+recipe = ensure_labels(load_recipe("jobs/recipes/smoke.yaml", given))
+block = next(local_blocks(StreamSpec(recipe, ensure_index(recipe), layout_for(recipe, 1), 8), 0, 0))
+print((block["share"] < 1).any(), *[name for name in ("torch", "torchvision", "timm") if name in sys.modules])
+"""
+    assert run(script) == "True"

@@ -22,6 +22,9 @@ import pytest
 from jobs import pretrain
 from jobs.cli import run
 from system import storage
+from system.data.assemble import local_blocks
+from system.data.classes import read_classes
+from system.data.dataset import ensure_index, ensure_labels, run_uri
 from system.data.index import Index
 from system.storage import retry, s3
 from system.train.checkpoint import latest
@@ -30,6 +33,8 @@ from system.train.telemetry import read_metrics
 from tests.conftest import RECIPES, REPOSITORY, TINY
 from tests.jobs.pictures import rows_of_images
 from tests.jobs.processes import environment, job
+from tests.small import labelled_recipe, stream_spec
+from tests.train.recorded import keep_recipe
 
 SMOKE = str(RECIPES / "smoke.yaml")
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
@@ -98,6 +103,20 @@ def test_weights_of_every_kind_are_read_from_a_bucket(bucket: str, tmp_path: Pat
     storage.write(f"{bucket}/theirs/config.json", b'{"model_type": "videomae"}')
     for name in ("released.pth", "ours.safetensors", "theirs", "theirs/"):
         assert same(dict(read_any(f"{bucket}/{name}").tensors), state())
+
+
+@pytest.mark.slow
+def test_the_labels_of_a_run_are_kept_in_its_bucket(bucket: str) -> None:
+    videos, few = "data.uri=synthetic://moving?videos=6&frames=8&height=48&width=48", "train.global_batch=4"
+    recipe = labelled_recipe(f"{bucket}/labelled", videos, few)
+    listed = "".join(f"{row.name},{number % 2}\n" for number, row in enumerate(Index(ensure_index(recipe))))
+    storage.write(f"{bucket}/list.csv", listed.encode())
+    recipe = labelled_recipe(f"{bucket}/labelled", videos, few, f"method.labels={bucket}/list.csv")
+    assert read_classes(run_uri(recipe)) == ("0", "1")
+    keep_recipe(recipe)
+    assert ensure_labels(recipe) == recipe
+    rows = next(iter(local_blocks(stream_spec(recipe, 1, last_step=1), 0, 0)))
+    assert rows["label"].tolist() == [int(video) % 2 for video in rows["video_id"]]
 
 
 @pytest.mark.slow
@@ -235,19 +254,19 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     assert done.returncode == 0, done.stdout + done.stderr
     assert "complete: step 8 of 8, 128 clips of 16 videos" in done.stdout
     assert "Traceback" not in done.stdout
-    run_uri = f"{bucket}/runs/submitted"
-    found = latest(run_uri)
+    folder = f"{bucket}/runs/submitted"
+    found = latest(folder)
     assert found is not None
     assert (found.step, found.state["ranks"]) == (8, 2)
     assert found.state["index_uri"] == f"{bucket}/shards/index.parquet"
     assert Index(f"{bucket}/shards/index.parquet").row(0).uri.endswith(".tar")
-    rows = read_metrics(run_uri)
+    rows = read_metrics(folder)
     assert [row["step"] for row in rows] == list(range(8))
     assert all(isfinite(row["loss"]) for row in rows)
-    outputs = json.loads(storage.read(f"{run_uri}/summary.json"))["outputs"]
-    for uri in (outputs["picture"], outputs["metrics"], f"{run_uri}/recipe.yaml", f"{run_uri}/tokenizer.safetensors"):
+    outputs = json.loads(storage.read(f"{folder}/summary.json"))["outputs"]
+    for uri in (outputs["picture"], outputs["metrics"], f"{folder}/recipe.yaml", f"{folder}/tokenizer.safetensors"):
         assert uri.startswith(bucket)
         assert storage.exists(uri)
     assert rows_of_images(outputs["picture"]) == 5
-    assert list(storage.list_objects(f"{run_uri}/tensorboard"))
+    assert list(storage.list_objects(f"{folder}/tensorboard"))
     assert not list(home.rglob("*.safetensors"))

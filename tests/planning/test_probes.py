@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from system.data.assemble import layout_for
+from system.data.columns import LABELS, Batch
 from system.data.dataset import ensure_index
 from system.data.index import Index, VideoRow
 from system.planning.data_probe import probe_data, probe_masks
 from system.planning.reencode_probe import affordable, probe_reencoding, px_of
 from system.planning.step_probe import probe_step, state_bytes
-from tests.small import tiny_recipe
+from system.recipe import Recipe
+from tests.small import labelled_recipe, tiny_recipe
 
 CPU = torch.device("cpu")
 SHORT_S = 0.05
@@ -29,7 +31,19 @@ SHORT_S = 0.05
     ],
 )
 def test_every_methods_clips_are_decoded_masked_and_stepped_on(generated: Path, overrides: tuple[str, ...]) -> None:
-    recipe = tiny_recipe(generated, "run.name=probed", *overrides)
+    probed(tiny_recipe(generated, "run.name=probed", *overrides))
+
+
+def test_labelled_clips_are_augmented_mixed_and_stepped_on(generated: Path) -> None:
+    recipe = labelled_recipe(generated, "run.name=probed-labels", "data.views=2")
+    rows = probed(recipe)
+    assert set(LABELS) <= set(rows) and (rows["share"] < 1).any()
+    told = probe_reencoding(recipe, rows_of(generated), 1.0)
+    assert told == "layers hold every data.stride-th frame, and clips with labels take others"
+
+
+def probed(recipe: Recipe) -> Batch:
+    """Probe a recipe's stages and step, and return the rows that the step was taken on."""
     maker, data = probe_data(recipe, ensure_index(recipe), SHORT_S)
     assert not data.bad
     views = recipe.data.views
@@ -43,6 +57,7 @@ def test_every_methods_clips_are_decoded_masked_and_stepped_on(generated: Path, 
     assert step.device_bytes is None
     assert step.stall_s > 0
     assert step.state_bytes == state_bytes(recipe)
+    return rows
 
 
 def rows_of(generated: Path) -> list[VideoRow]:

@@ -19,10 +19,11 @@ from system.errors import RunError
 from system.recipe import Recipe
 from system.report.replay import replay, weights_for
 from system.report.replayed import Replay
+from system.train.audit import audit
 from system.train.hooks import Terms
-from system.train.ledger import PIXELS, Segment
+from system.train.ledger import MASKS, PIXELS, Segment
 from system.train.past import Past, open_past
-from tests.small import tiny_recipe
+from tests.small import labelled_recipe, tiny_recipe
 from tests.train.ranks import train_here
 from tests.train.recorded import keep_recipe
 
@@ -102,6 +103,26 @@ def test_a_stand_in_that_cannot_be_read_now_is_named_and_not_replaced(with_subst
     assert slot in found.gone
     assert all((clip.loss is None) == (clip.slot in found.gone) for clip in found.clips)
     assert "videos cannot be read now" in found.verdict
+
+
+def test_a_labelled_step_is_rebuilt_with_its_augmentation_mixture_and_draws(tmp_path: Path) -> None:
+    few = ("data.uri=synthetic://moving?videos=8&frames=16&height=48&width=48", *QUICK, "train.steps=2")
+    recipe = labelled_recipe(tmp_path, "run.name=labelled", "resources.num_workers=1", *few)
+    keep_recipe(recipe)
+    uri = Index(ensure_index(recipe)).row(BAD).uri
+    storage.write(uri, b"no video" * 100)
+    train_here(recipe)
+    past = open_past(run_uri(recipe))
+    assert past.notes
+    for step in range(2):
+        found = replay(past, step)
+        assert found.verdict == f"replay: step {step} equal: identities, pixels, masks"
+        assert found.picture
+    assert audit(past).clean
+    other_label = changed(
+        past, lambda segment: replace(segment, records=segment.records + np.eye(4, dtype="u8")[MASKS])
+    )
+    assert "masks" in replay(other_label, 0).verdict.split("differs:")[1]
 
 
 def changed(past: Past, change: Callable[[Segment], Segment]) -> Past:

@@ -52,7 +52,7 @@ def record_run(
                 given = change(step, block)
                 records[step - first] += np.array(block_sums(given), np.uint64)
                 notes += [note for text in given["notes"][:: recipe.data.views] for note in unpack_notes(text)]
-        made = Made(ranks, generation, build_of_decoders())
+        made = Made(ranks, generation, build_of_decoders(augmented=recipe.record.labelled))
         segment = Segment(
             last, first, stop, recipe.slots_per_step, records, tuple(sorted(notes, key=by_slot)), {}, made
         )
