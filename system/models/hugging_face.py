@@ -93,11 +93,10 @@ def _left(model: Model, names: Collection[str]) -> tuple[str, ...]:
 
 
 def classification(model: Model, classes: Sequence[str], *, old_biases: bool = False) -> Exported:
-    """Return a model as `VideoMAEForVideoClassification`: a fine-tuned one with its head, else with one without knowledge.
+    """Return a model as `VideoMAEForVideoClassification`: a fine-tuned one, or one whose head knows nothing yet.
 
-    A pre-trained encoder gets the head that the released code begins fine-tuning with: tokens are averaged, `fc_norm` is
-    (1, 0) and not the encoder's last norm, which is left out. The classifier is zero, so that the files follow from the
-    weights alone.
+    An encoder gets what the released code begins fine-tuning with: tokens are averaged, `fc_norm` is (1, 0) and not the
+    encoder's last norm, which is left out. The classifier is zero, so that the files follow from the weights alone.
 
     Args:
         model: pre-trained or fine-tuned.
