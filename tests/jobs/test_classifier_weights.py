@@ -82,16 +82,16 @@ def held(runs: Path, name: str) -> dict[str, Tensor]:
     return dict(load_model(recipe, open_checkpoint(str(runs / name), 4)).state_dict())
 
 
-@pytest.mark.parametrize("start", ["pretrained", "pretrained/checkpoints/step_00000004", "hf", "pth"])
+@pytest.mark.parametrize("start", ["pretrained", "pretrained/checkpoints/step_00000004", "hf", "released"])
 def test_a_classifier_takes_a_pre_trained_encoder_without_its_last_norm(runs: Path, tmp_path: Path, start: str) -> None:
     wanted, source = held(runs, "pretrained"), runs / start
     if start == "hf":
         source = tmp_path / "hf"
         given = ("--run", str(runs / "pretrained"), "--format", "hf-pretraining", "--out", str(source))
         assert code_of(export.main, *given) == 0
-    elif start == "pth":
-        source = tmp_path / "released.pth"
-        torch.save({"model": wanted}, source)
+    elif start == "released":
+        source = tmp_path / "released.safetensors"
+        write_weights(str(source), wanted, {"format": "pt"})
     after, taken = started(classifier(tmp_path, "new", f"train.init_from={source}"))
     encoder = [name for name in wanted if name.startswith("encoder.") and not name.startswith("encoder.norm.")]
     assert all(torch.equal(after[name], wanted[name]) for name in encoder)
