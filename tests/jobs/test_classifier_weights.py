@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobs import checks, export
-from system.core.targets import IMAGENET_MEAN, IMAGENET_STD
 from system.data.classes import write_classes
 from system.data.dataset import run_uri
 from system.errors import WeightsError
@@ -26,6 +25,7 @@ from system.train.session import load_model
 from system.train.warm_start import read_any, warm_start
 from tests.conftest import RECIPES, TINY
 from tests.jobs.test_arguments import code_of
+from tests.jobs.test_weights import opened, their_input
 from tests.small import tiny_recipe
 
 Output = pytest.CaptureFixture[str]
@@ -173,26 +173,17 @@ def test_pre_training_does_not_start_from_a_fine_tuned_run(runs: Path, tmp_path:
         checks.check_init_from(recipe)
 
 
-def opened(folder: Path) -> nn.Module:
-    import transformers
-
-    model, info = transformers.VideoMAEForVideoClassification.from_pretrained(folder, output_loading_info=True)
-    assert not any(info[problem] for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    return model.eval()  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("names", ["4", "5"])
 def test_a_fine_tuned_model_gives_the_same_logits_in_hugging_face(runs: Path, tmp_path: Path, names: str) -> None:
     given = ("--run", str(runs / "finetuned"), "--format", "hf-classification", "--transformers", names)
     assert code_of(export.main, *given, "--out", str(tmp_path / "hf")) == 0
-    theirs: Any = opened(tmp_path / "hf")
+    theirs = opened("VideoMAEForVideoClassification", tmp_path / "hf")
     recipe = classifier(runs, "finetuned", f"method.classes={len(NAMES)}")
     ours = load_model(recipe, open_checkpoint(run_uri(recipe), 4))
     frames = torch.rand(3, 3, 4, 32, 32)
-    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
         found = ours(frames)["logits"]
-        wanted = theirs(((frames - mean) / std).transpose(1, 2)).logits
+        wanted = theirs(their_input(frames)).logits
     assert found.std() > 0.1
     assert torch.allclose(found, wanted, atol=1e-4)
     assert theirs.config.id2label == dict(enumerate(NAMES))

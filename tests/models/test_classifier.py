@@ -11,6 +11,7 @@ from system.config import ModelSection
 from system.core.clip import token_grid
 from system.core.losses import mixed_cross_entropy
 from system.methods.classify import CLASSIFY, ClassifyOptions
+from system.models.blocks import Block
 from system.models.classifier import Classifier, Drops
 from system.models.decoders import set_activation_checkpointing
 from system.models.sizes import Shape
@@ -76,6 +77,7 @@ def test_a_branch_that_is_left_out_adds_nothing() -> None:
     blocks, everything = model.encoder.blocks, torch.arange(GRID.tokens)[None]
     x = model.encoder.patch_embed(frames, everything) + model.encoder.positions[everything]
     first, second = blocks[0], blocks[1]
+    assert isinstance(second, Block)
     x = first(x)
     x = x + 1.25 * second.attn(second.norm1(x))
     wanted = model.head(model.fc_norm(x.mean(1)))
