@@ -22,11 +22,13 @@ from system.train.engine import BatchShape, make_engine
 from system.train.judging import build_model
 from system.train.manifest import commit, step_uri, write_rank_file
 from system.train.session import load_model
-from system.train.warm_start import read_any, warm_start
+from system.train.torch_engine import rank_and_size
+from system.train.warm_start import agreed_place, place_of, read_any, warm_start
 from tests.conftest import RECIPES, TINY
 from tests.jobs.test_arguments import code_of
 from tests.jobs.test_weights import opened, their_input
 from tests.small import tiny_recipe
+from tests.train.ranks import on_ranks
 
 Output = pytest.CaptureFixture[str]
 SMALL = [each for each in TINY if "mask_ratio" not in each]
@@ -95,6 +97,9 @@ def test_a_classifier_takes_a_pre_trained_encoder_without_its_last_norm(runs: Pa
     after, taken = started(classifier(tmp_path, "new", f"train.init_from={source}"))
     encoder = [name for name in wanted if name.startswith("encoder.") and not name.startswith("encoder.norm.")]
     assert all(torch.equal(after[name], wanted[name]) for name in encoder)
+    read = {"hf": "hf/model.safetensors", "pretrained": "pretrained/checkpoints/step_00000004"}.get(start, source.name)
+    assert taken["uri"] == str(source)
+    assert taken["read"].endswith(f"/{read}")
     assert taken["tensors"] == len(encoder) == len(after) - 4
     assert taken["drawn_anew"] == ["fc_norm", "head"]
     assert {"encoder.norm", "decoder.blocks", "mask_token"} <= set(taken["not_used"])
@@ -106,6 +111,19 @@ def test_a_run_s_folder_stands_for_its_newest_checkpoint(runs: Path) -> None:
     assert read_any(str(runs / "pretrained")).uri == step_uri(str(runs / "pretrained"), 4)
     assert read_any(str(runs / "finetuned") + "/").classes == NAMES
     assert read_any(str(runs / "pretrained")).classes is None
+
+
+def agree(folder: str) -> None:
+    """Rank 1 sees a newer checkpoint than rank 0, as of a run that goes on."""
+    rank, _ = rank_and_size()
+    seen = f"{folder}/pretrained" if rank else step_uri(f"{folder}/pretrained", 2)
+    assert place_of(seen) == step_uri(f"{folder}/pretrained", 4 if rank else 2)
+    assert agreed_place(seen) == step_uri(f"{folder}/pretrained", 2)
+
+
+@pytest.mark.slow
+def test_all_ranks_start_from_the_checkpoint_that_the_first_one_sees(runs: Path) -> None:
+    on_ranks(2, agree, str(runs))
 
 
 def test_a_folder_of_a_run_without_checkpoints_is_no_start(runs: Path, tmp_path: Path) -> None:
