@@ -53,7 +53,7 @@ def test_the_head_is_a_mean_a_fresh_norm_and_a_linear_layer_without_the_encoder_
 
 def test_a_new_head_says_next_to_nothing() -> None:
     model = Classifier(GRID, SHAPE, 400)
-    assert 0 < float(model.head.weight.abs().max()) < 1e-4
+    assert 0 < float(model.head.weight.detach().abs().max()) < 1e-4
     assert not model.head.bias.any()
 
 
