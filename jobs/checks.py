@@ -132,11 +132,12 @@ def check_init_from(recipe: Recipe) -> Finding:
     """See whether the weights that a fresh run starts from can be read and fit the model; later nobody reads them.
 
     Raises:
-        WeightsError: they are missing, damaged, could run code, or are of another model.
+        WeightsError: they are missing, damaged, could run code, or are of another model, or of other classes.
         DataError: storage refuses them.
     """
     if recipe.train.init_from is None:
-        return Finding("weights", "drawn from the seed")
+        scratch = ", from scratch: train.init_from names none" if recipe.record.labelled else ""
+        return Finding("weights", f"drawn from the seed{scratch}")
     from system.train.warm_start import check_fit, read_any  # noqa: PLC0415  torch
 
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.cli import parser, run
-from jobs.pretrain import pretrain
+from jobs.training import train
 from system.recipe import load_recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "smoke.yaml"
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.videos:
         digest = hashlib.sha256(given.videos.encode()).hexdigest()[:8]
         overrides = [f"run.name=demo-{digest}", f"data.uri={given.videos}"]
-    return pretrain(load_recipe(RECIPE, [*overrides, *given.overrides]), address="local")
+    return train(load_recipe(RECIPE, [*overrides, *given.overrides]), address="local")
 
 
 if __name__ == "__main__":

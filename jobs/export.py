@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jobs.cli import parser, run, say
 from system import storage
+from system.data.classes import read_classes
 from system.errors import WeightsError
 from system.models import hugging_face
 from system.models.fit import part_of
@@ -38,21 +40,29 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--step", type=int, help="of the checkpoint; default the newest")
     options.add_argument("--format", choices=FORMATS, required=True)
     options.add_argument("--out", required=True, help="folder or s3:// prefix to write to")
-    options.add_argument("--labels", type=int, help="hf-classification: number of classes of the new head")
+    options.add_argument("--labels", type=int, help="hf-classification: classes of a pre-trained run's new head")
     options.add_argument(
         "--transformers", type=int, choices=(4, 5), default=5, help="whose names of the biases; 5 reads both"
     )
     given = options.parse_args(arguments)
-    if (given.format == "hf-classification") != (given.labels is not None) or (given.labels or 1) < 1:
-        options.error("--labels N, the number of classes, is for --format hf-classification, which needs it")
     out = storage.absolute(given.out)
     if storage.exists(storage.join(out, MODEL_FILE)):
         raise WeightsError(f"{out} holds a {MODEL_FILE} already; name another --out, or delete it")
     folder = run_folder(given.run, given.storage)
-    recipe, checkpoint = run_recipe(folder), chosen(folder, given.step, say)
-    old = given.transformers == 4
-    tensors, metadata, texts, left = _files(recipe, checkpoint, given.format, given.labels, old_biases=old)
-    card = model_card(recipe, _facts(folder, recipe, checkpoint, given.format, left, old_biases=old))
+    recipe = run_recipe(folder)
+    if (given.format == "hf-classification" and not recipe.record.labelled) != (given.labels is not None):
+        options.error(
+            "--labels N, the number of classes, is for --format hf-classification of a pre-trained run, which needs it;"
+            " a fine-tuned one has its own"
+        )
+    if (given.labels or 1) < 1:
+        options.error(f"--labels is 1 or more, got {given.labels}")
+    checkpoint, old = chosen(folder, given.step, say), given.transformers == 4
+    trained = read_classes(folder) if recipe.record.labelled else None
+    classes = trained if given.labels is None else [f"LABEL_{number}" for number in range(given.labels)]
+    tensors, metadata, texts, left = _files(recipe, checkpoint, given.format, classes, old_biases=old)
+    facts = _facts(folder, recipe, checkpoint, given.format, left, old_biases=old)
+    card = model_card(recipe, replace(facts, classes=trained or ()))
     for name, text in {"README.md": card, **texts}.items():
         storage.write(storage.join(out, name), text.encode())
     write_weights(storage.join(out, MODEL_FILE), tensors, metadata)  # last: with it the folder is whole
@@ -63,16 +73,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _files(
-    recipe: Recipe, checkpoint: Checkpoint, form: Format, labels: int | None, *, old_biases: bool
+    recipe: Recipe, checkpoint: Checkpoint, form: Format, classes: Sequence[str] | None, *, old_biases: bool
 ) -> tuple[Tensors, dict[str, str], dict[str, str], tuple[str, ...]]:
     """Return the tensors to write, their file's metadata, the texts beside it, and the names that are left out."""
     tensors = checkpoint_tensors(checkpoint)
     if form == "tubelet":
         more = {"method": recipe.method.name, "step": str(checkpoint.step)}
-        return tensors, our_metadata(heads_of(recipe.model), **more), {}, ()
+        return tensors, our_metadata(heads_of(recipe.model), classes, **more), {}, ()
     model = hugging_face.Model(tensors, recipe.grid, *shapes(recipe.model))
-    if labels is not None:
-        exported = hugging_face.classification(model, labels, old_biases=old_biases)
+    if form == "hf-classification":
+        exported = hugging_face.classification(model, classes or (), old_biases=old_biases)
     else:
         normalize = bool(getattr(recipe.method, "normalize_target", True))
         exported = hugging_face.pretraining(model, normalize_target=normalize, old_biases=old_biases)

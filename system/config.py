@@ -152,7 +152,8 @@ class TrainSection(Section):
         3, ge=1, description="Steps in a row without a finite gradient after which the run goes back a checkpoint."
     )
     init_from: str | None = Field(
-        None, description="Weights to start from: a file, a folder of Hugging Face, or a checkpoint. Default: drawn."
+        None,
+        description="Weights to start from: a file, a folder of Hugging Face, a run, or a checkpoint. Default: drawn.",
     )
 
     @model_validator(mode="after")

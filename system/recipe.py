@@ -148,6 +148,15 @@ class Recipe(Section):
         counted = self.train.global_batch if self.train.lr_counts == "clips" else self.slots_per_step
         return scaled_lr(self.train.base_lr, counted), scaled_lr(self.train.min_lr, counted)
 
+    def lr_scale(self, parameter: str) -> float:
+        """Return the factor of a parameter's learning rate, by its name."""
+        return self.record.lr_scale(parameter, self.model, self.method)
+
+    @property
+    def job(self) -> str:
+        """The job that carries it out, `python -m jobs.<job>`."""
+        return "finetune" if self.record.labelled else "pretrain"
+
 
 def _check_ratio(ratio: float, grid: TokenGrid) -> None:
     """Refuse a share of hidden tokens that leaves a slot without visible or without hidden ones."""

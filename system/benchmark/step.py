@@ -120,7 +120,8 @@ class OurStep:
         device = batch.frames.device
         model = build_model(recipe, device).train()
         clips = len(batch.frames)
-        self.engine = make_engine(model, recipe.train, recipe.engine, BatchShape(clips, 1))
+        shape = BatchShape(clips, 1)
+        self.engine = make_engine(model, recipe.train, recipe.engine, shape, lr_scale=recipe.lr_scale)
         self._recipe, self.batch, self._frozen = recipe, batch, frozen
 
     def loss(self) -> torch.Tensor:

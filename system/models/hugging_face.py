@@ -6,7 +6,7 @@ Written for transformers 5, whose biases are `query.bias` and `value.bias`; `old
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from system.core.clip import TokenGrid
 from system.core.targets import IMAGENET_MEAN, IMAGENET_STD
 from system.errors import WeightsError
 from system.models.blocks import NORM_EPS
+from system.models.fit import LAST_NORM
 from system.models.sizes import Shape
 from system.models.weights import Tensors, encoder_names, pixel_names, some, to_hugging_face
 
@@ -38,7 +39,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Model:
-    """A pre-trained model of ours.
+    """A model of ours, pre-trained or fine-tuned.
 
     Attributes:
         tensors: by our names.
@@ -91,39 +92,44 @@ def _left(model: Model, names: Collection[str]) -> tuple[str, ...]:
     return tuple(left)
 
 
-def classification(model: Model, labels: int, *, old_biases: bool = False) -> Exported:
-    """Return the encoder as `VideoMAEForVideoClassification` with a head that knows nothing yet.
+def classification(model: Model, classes: Sequence[str], *, old_biases: bool = False) -> Exported:
+    """Return a model as `VideoMAEForVideoClassification`: a fine-tuned one, or one whose head knows nothing yet.
 
-    As the released code begins fine-tuning: tokens are averaged, `fc_norm` is (1, 0) and not the encoder's last norm,
-    which is left out. The classifier is zero, so that the files follow from the weights alone.
+    An encoder gets what the released code begins fine-tuning with: tokens are averaged, `fc_norm` is (1, 0) and not the
+    encoder's last norm, which is left out. The classifier is zero, so that the files follow from the weights alone.
 
     Args:
-        model: pre-trained.
-        labels: number of classes.
+        model: pre-trained or fine-tuned.
+        classes: their names, by number.
         old_biases: names of transformers 4.
 
     Raises:
-        WeightsError: if the model has no encoder of ours.
+        WeightsError: if the model has no encoder of ours, or a head of another number of classes.
     """
-    names = {name for name in encoder_names(model.encoder.depth) if not name.startswith("encoder.norm.")}
-    missing = names - model.tensors.keys()
+    encoder = {name for name in encoder_names(model.encoder.depth) if name not in LAST_NORM}
+    missing = encoder - model.tensors.keys()
     if missing:
         raise WeightsError(f"this model has no encoder of VideoMAE's form: it has no {some(missing)}")
-    left, width = _left(model, names), model.encoder.width
-    head = {
-        "fc_norm.weight": torch.ones(width),
-        "fc_norm.bias": torch.zeros(width),
-        "head.weight": torch.zeros(labels, width),
-        "head.bias": torch.zeros(labels),
-    }
-    kept = {name: model.tensors[name] for name in sorted(names)} | head
-    classes = {str(number): f"LABEL_{number}" for number in range(labels)}
+    fresh = _fresh_head(model.encoder.width, len(classes))
+    kept = {name: model.tensors[name] for name in sorted(encoder)}
+    kept |= {name: model.tensors.get(name, value) for name, value in fresh.items()}
+    if kept["head.weight"].shape != fresh["head.weight"].shape:
+        raise WeightsError(f"this model has a head of {len(kept['head.weight'])} classes, not of {len(classes)}")
     config = _config(model, "VideoMAEForVideoClassification") | {
         "use_mean_pooling": True,
-        "id2label": classes,
-        "label2id": {label: int(number) for number, label in classes.items()},
+        "id2label": {str(number): name for number, name in enumerate(classes)},
+        "label2id": {name: number for number, name in enumerate(classes)},
     }
-    return Exported(to_hugging_face(kept, old_biases=old_biases), config, left)
+    return Exported(to_hugging_face(kept, old_biases=old_biases), config, _left(model, kept))
+
+
+def _fresh_head(width: int, classes: int) -> dict[str, Tensor]:
+    return {
+        "fc_norm.weight": torch.ones(width),
+        "fc_norm.bias": torch.zeros(width),
+        "head.weight": torch.zeros(classes, width),
+        "head.bias": torch.zeros(classes),
+    }
 
 
 def _config(model: Model, architecture: str) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from system.recipe import Recipe, dump_recipe
 
+# Classes that the table names.
+SHOWN = 5
+
 Format = Literal["tubelet", "hf-pretraining", "hf-classification"]
 
 
@@ -24,6 +27,7 @@ class Facts:
         left: tensors of the run that are not in the files.
         old_biases: Hugging Face's names of transformers 4.
         started_from: what warm_start.json says, if the run did not start from drawn weights.
+        classes: names of those that a fine-tuned run tells apart, by number.
     """
 
     format: Format
@@ -34,6 +38,7 @@ class Facts:
     left: Sequence[str]
     old_biases: bool
     started_from: Mapping[str, Any] | None
+    classes: Sequence[str] = ()
 
 
 def model_card(recipe: Recipe, facts: Facts) -> str:
@@ -69,7 +74,8 @@ def model_card(recipe: Recipe, facts: Facts) -> str:
 
 def _front(facts: Facts) -> list[str]:
     library = "safetensors" if facts.format == "tubelet" else "transformers"
-    return ["---", f"library_name: {library}", "tags: [video, self-supervised, videomae]", "---", ""]
+    learnt = "video-classification" if facts.classes else "self-supervised"
+    return ["---", f"library_name: {library}", f"tags: [video, {learnt}, videomae]", "---", ""]
 
 
 def _table(recipe: Recipe, facts: Facts) -> list[str]:
@@ -85,6 +91,9 @@ def _table(recipe: Recipe, facts: Facts) -> list[str]:
         "seed": str(recipe.run.seed),
         **{name: f"{value:.6g}" for name, value in facts.metrics.items()},
     }
+    if facts.classes:
+        rows["classes"] = f"{len(facts.classes)}: {', '.join(facts.classes[:SHOWN])}"
+        rows["classes"] += ", ..." if len(facts.classes) > SHOWN else ""
     start = facts.started_from
     if start:
         anew = f"; drawn anew: {', '.join(start['drawn_anew'])}" if start["drawn_anew"] else ""
@@ -101,6 +110,12 @@ def _contents(facts: Facts) -> list[str]:
         " `fc_norm` is (1, 0) and `classifier` is zero, so every class gets the same score until it is fine-tuned. As"
         " in VideoMAE's fine-tuning, the encoder's last norm is left out.",
     }
+    if facts.classes:
+        lines["tubelet"] += " The file's metadata names the classes: `classes`, a JSON list by number."
+        lines["hf-classification"] = (
+            "The fine-tuned encoder, norm and head, float32, for `VideoMAEForVideoClassification`; `id2label` names the"
+            " classes."
+        )
     lines_left = [f"Not in it: {len(facts.left)} tensors of {', '.join(_heads(facts.left))}."] if facts.left else []
     return [lines[facts.format], *lines_left]
 
@@ -114,7 +129,7 @@ def _loading(recipe: Recipe, facts: Facts) -> list[str]:
         return [
             "```sh",
             "# another run that starts from it",
-            "python -m jobs.pretrain --recipe RECIPE train.init_from=THIS_FOLDER",
+            f"python -m jobs.{recipe.job} --recipe RECIPE train.init_from=THIS_FOLDER",
             "```",
             "",
             "```python",

@@ -54,7 +54,7 @@ def make_order(recipe: Recipe, recipe_file: str, overrides: Sequence[str], folde
         raise RecipeError(
             f"{recipe_file} does not lie in {folder}, which is what travels: copy it there, or name --folder"
         )
-    command = ["python", "-m", "jobs.pretrain", "--recipe", str(path.relative_to(folder)), *overrides]
+    command = ["python", "-m", f"jobs.{recipe.job}", "--recipe", str(path.relative_to(folder)), *overrides]
     return Order(shlex.join(command), runtime_env(folder), run_name(recipe))
 
 

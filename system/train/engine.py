@@ -26,7 +26,7 @@ from system.train.fragments import (
     fill_weights,
     owned,
 )
-from system.train.groups import parameter_groups
+from system.train.groups import LrScale, parameter_groups, same_for_each, set_lr
 from system.train.torch_engine import TorchEngine, rank_and_size
 
 
@@ -66,6 +66,7 @@ def make_engine(
     engine: EngineSection,
     shape: BatchShape,
     source: StateSource | None = None,
+    lr_scale: LrScale = same_for_each,
 ) -> Engine:
     """Make the engine that a recipe names, from a checkpoint if there is one.
 
@@ -75,12 +76,13 @@ def make_engine(
         engine: the engine section.
         shape: how a step reaches one rank.
         source: the checkpoint to start from; its weights replace the module's before anything is sharded.
+        lr_scale: factor of each parameter's learning rate, by its name.
     """
     if engine.compile:
         module.compile()  # in place: parameters keep their names
     if engine.name == "torch":
-        return TorchEngine(module, train, engine, source)
-    return DeepSpeedEngine(module, train, engine, shape, source)
+        return TorchEngine(module, train, engine, source, lr_scale)
+    return DeepSpeedEngine(module, train, engine, shape, source, lr_scale)
 
 
 def deepspeed_config(train: TrainSection, engine: EngineSection, shape: BatchShape, num_ranks: int) -> dict[str, Any]:
@@ -126,6 +128,7 @@ class DeepSpeedEngine:
         engine: EngineSection,
         shape: BatchShape,
         source: StateSource | None = None,
+        lr_scale: LrScale = same_for_each,
     ) -> None:
         deepspeed = _import_deepspeed()
         if source is not None:
@@ -133,9 +136,8 @@ class DeepSpeedEngine:
         self._stage, self._clip = engine.zero_stage, train.clip_grad
         self._rank, self._size = rank_and_size()
         # A client optimizer: DeepSpeed's own compiles CUDA or C++ code at its first use.
-        optimizer = AdamW(
-            parameter_groups(module, train.weight_decay), lr=0.0, betas=train.betas, eps=train.eps, fused=True
-        )
+        groups = parameter_groups(module, train.weight_decay, lr_scale)
+        optimizer = AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
@@ -172,8 +174,7 @@ class DeepSpeedEngine:
         norm = None
         if not self._stage:
             norm = self._clipped()
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self._optimizer.param_groups, lr)
         self._engine.step()
         return float(self._engine.get_global_grad_norm()) if norm is None else norm
 

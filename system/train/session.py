@@ -146,7 +146,7 @@ def _engine(
     shapes = {name: list(param.shape) for name, param in module.named_parameters()}
     clips = min(recipe.train.micro_batch, layout.clips_per_block)
     shape = BatchShape(clips, num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, clips))
-    return make_engine(module, recipe.train, recipe.engine, shape, checkpoint), shapes
+    return make_engine(module, recipe.train, recipe.engine, shape, checkpoint, recipe.lr_scale), shapes
 
 
 def _telling(

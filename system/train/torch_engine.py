@@ -14,7 +14,7 @@ from torch.optim import AdamW
 
 from system.config import EngineSection, TrainSection
 from system.train.fragments import MOMENTS, WEIGHTS, Fragment, StateSource, fill_weights, owned, start_adam_state
-from system.train.groups import parameter_groups
+from system.train.groups import LrScale, parameter_groups, same_for_each, set_lr
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -30,10 +30,16 @@ class TorchEngine:
         train: the train section of the recipe.
         engine: the engine section.
         source: a checkpoint to start from, if any.
+        lr_scale: factor of each parameter's learning rate, by its name.
     """
 
     def __init__(
-        self, module: nn.Module, train: TrainSection, engine: EngineSection, source: StateSource | None = None
+        self,
+        module: nn.Module,
+        train: TrainSection,
+        engine: EngineSection,
+        source: StateSource | None = None,
+        lr_scale: LrScale = same_for_each,
     ) -> None:
         if source is not None:
             fill_weights(module, source)
@@ -42,9 +48,8 @@ class TorchEngine:
         self._autocast = engine.precision == "bf16"
         self._device = next(module.parameters()).device
         self._parameters = [param for param in module.parameters() if param.requires_grad]
-        self._optimizer = AdamW(
-            parameter_groups(module, train.weight_decay), lr=0.0, betas=train.betas, eps=train.eps, fused=True
-        )
+        groups = parameter_groups(module, train.weight_decay, lr_scale)
+        self._optimizer = AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
         self._rank, self._size = rank_and_size()
         # From the first step on, so that a checkpoint before the first update is one like any other.
         start_adam_state(self._optimizer, source.optimizer_step if source is not None else 0)
@@ -81,8 +86,7 @@ class TorchEngine:
             return float(norm)
         if self._clip is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self._optimizer.param_groups, lr)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)

@@ -23,11 +23,13 @@ class Laptop:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 
 sys.meta_path.insert(0, Laptop())
-from jobs import pretrain, submit
+from jobs import finetune, pretrain, submit
+from system.recipe import load_recipe
 from system.submit.follow import UnreachableError
 for recipe in sys.argv[2:]:
     with contextlib.redirect_stdout(io.StringIO()) as shown:
-        pretrain.main(["--recipe", recipe, "--show"])
+        job = finetune if load_recipe(recipe).job == "finetune" else pretrain
+        job.main(["--recipe", recipe, "--show"])
     assert "tokens of a clip" in shown.getvalue()
 light = "ray" not in sys.modules
 try:

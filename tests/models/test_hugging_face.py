@@ -44,8 +44,8 @@ def test_a_model_without_pixel_decoder_has_an_encoder_to_give_and_no_more() -> N
     regressor = given(RegressorModel(GRID, ENCODER, DECODER, regressor_depth=1, values={"codes": 8, "motion": 4}))
     with pytest.raises(WeightsError, match=r"this model is not: it has no decoder.blocks.0.*--format tubelet"):
         pretraining(regressor, normalize_target=True)
-    exported = classification(regressor, 3)
-    assert exported.tensors.keys() == classification(given(model()), 3).tensors.keys()
+    exported = classification(regressor, "abc")
+    assert exported.tensors.keys() == classification(given(model()), "abc").tensors.keys()
     assert {"encoder.norm.weight", "encoder.norm.bias"} < set(exported.left)
 
 
@@ -54,7 +54,7 @@ def test_learnt_positions_are_not_dropped_silently() -> None:
     with pytest.raises(WeightsError, match=r"has learnt its own: decoder_positions, encoder\.positions"):
         pretraining(learnt, normalize_target=True)
     with pytest.raises(WeightsError, match="has learnt its own"):
-        classification(learnt, 3)
+        classification(learnt, "abc")
 
 
 def test_a_head_of_other_values_is_no_pixel_decoder() -> None:
@@ -65,10 +65,10 @@ def test_a_head_of_other_values_is_no_pixel_decoder() -> None:
 
 
 def test_a_fresh_head_is_the_same_in_every_export() -> None:
-    exported = classification(given(model()), 5)
+    exported = classification(given(model()), "abcde")
     assert torch.equal(exported.tensors["classifier.weight"], torch.zeros(5, 48))
     assert torch.equal(exported.tensors["fc_norm.weight"], torch.ones(48))
-    assert exported.config["id2label"] == {str(number): f"LABEL_{number}" for number in range(5)}
+    assert exported.config["id2label"] == {str(number): name for number, name in enumerate("abcde")}
 
 
 def test_frames_are_cut_to_the_size_of_training() -> None:
