@@ -1,6 +1,7 @@
 """A video classifier: the encoder over all tokens, their mean, a fresh LayerNorm and a linear head.
 
-The encoder's own last LayerNorm is left out, as VideoMAE does: the fresh one stands behind the pooling instead.
+The encoder's own last LayerNorm is left out, as VideoMAE does: the fresh one stands behind the pooling instead. Names
+are those of the released fine-tuning code (`encoder.` aside).
 
 B clips, T frames of H x W px, N tokens, D width, C classes, L blocks.
 """
@@ -48,7 +49,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.grid, self.drops = grid, drops or Drops()
         self.encoder = Encoder(grid, shape, last_norm=False)
-        self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.fc_norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
         self.head = nn.Linear(shape.width, classes)
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.bias)
@@ -67,7 +68,7 @@ class Classifier(nn.Module):
         shown = torch.arange(self.grid.tokens, device=frames.device).expand(len(frames), -1)
         branches = 2 * len(self.encoder.blocks) if self.drops.path else 0
         kept = self._kept(draws[:, :branches]) if draws is not None and branches else None
-        x: Tensor = self.norm(self.encoder(frames, shown, kept).mean(1))
+        x: Tensor = self.fc_norm(self.encoder(frames, shown, kept).mean(1))
         if draws is not None and self.drops.head:
             x = x * (draws[:, branches:] >= self.drops.head) / (1 - self.drops.head)
         return {"logits": self.head(x)}

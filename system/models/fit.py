@@ -7,12 +7,15 @@ or not at all, and nothing is taken if any part that both have differs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from system.errors import WeightsError
 from system.models.weights import Tensors, sizes_of, some
+
+# Of the encoder; fine-tuned models do without.
+LAST_NORM = ("encoder.norm.weight", "encoder.norm.bias")
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,19 @@ class Fit:
         take: tensors for the model, by name.
         fresh: parts of the model that the file does not have; they stay as they were drawn.
         unused: parts of the file that the model does not have.
+        notes: what else a person should know.
     """
 
     take: Mapping[str, Tensor]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"{len(self.take)} tensors taken"]
         parts += [f"drawn anew, since the file has none: {', '.join(self.fresh)}"] if self.fresh else []
         parts += [f"not used by this method: {', '.join(self.unused)}"] if self.unused else []
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
 def part_of(name: str) -> str:
@@ -53,6 +58,14 @@ def fit(model: Tensors, tensors: Tensors, where: str) -> Fit:
     Raises:
         WeightsError: if the encoder is not the file's, or a part that both have differs in names or shapes.
     """
+    if not any(name in model for name in LAST_NORM):  # a classifier, which has another norm behind its pooling
+        rest = {name: value for name, value in tensors.items() if name not in LAST_NORM}
+        found = _fit(model, rest, where)
+        return replace(found, unused=(*found.unused, "encoder.norm")) if len(rest) < len(tensors) else found
+    return _fit(model, tensors, where)
+
+
+def _fit(model: Tensors, tensors: Tensors, where: str) -> Fit:
     mine, theirs = {part_of(name) for name in model}, {part_of(name) for name in tensors}
     shared = mine & theirs | {"encoder"}
     problems = [
@@ -76,7 +89,7 @@ def _refusal(model: Tensors, tensors: Tensors, where: str, problems: list[str]) 
     advice = "set the recipe's `model` to the file's sizes, or take other weights"
     if encoder_fits:
         advice += "; the encoder fits: `python -m jobs.import_weights --encoder-only` leaves the rest out"
-    elif "encoder.norm.weight" not in tensors:
+    elif LAST_NORM[0] not in tensors and LAST_NORM[0] in model:
         advice += "; a fine-tuned model has no encoder.norm, take the pre-trained one that it came from"
     return f"{where} does not fit the model. File: {theirs}. Model: {mine}.\n  " + "\n  ".join(
         [*problems[:4], *more, advice]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ from system.models.weights import Tensors, to_ours
 # In a safetensors file's metadata: `tubelet` says that the names are ours, `pt` is what Hugging Face looks for.
 OURS = "tubelet"
 MODEL_FILE = "model.safetensors"
+# In the metadata of a fine-tuned model of ours: the names of its classes, a JSON list.
+CLASSES = "classes"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # In this order: a folder that has both was pickled first and converted later.
 _FOLDER_FILES = (MODEL_FILE, "pytorch_model.bin")
@@ -42,12 +44,14 @@ class Weights:
         kind: what the file is, in words.
         tensors: float32, by our names.
         heads: (encoder's, decoder's) number of heads; None where nothing says it.
+        classes: names of the classes of its head, by number; None where nothing says them.
     """
 
     uri: str
     kind: str
     tensors: Mapping[str, Tensor]
     heads: tuple[int | None, int | None] = field(default=(None, None))
+    classes: tuple[str, ...] | None = None
 
 
 def is_file(uri: str) -> bool:
@@ -104,11 +108,29 @@ def _read_file(uri: str, config: Mapping[str, Any]) -> Weights:
                 tensors, metadata = _read_safetensors(Path(folder) / MODEL_FILE, uri)
     if metadata.get("format") == OURS:
         heads = (_number(metadata.get("heads")), _number(metadata.get("decoder_heads")))
-        return Weights(uri, "weights of this system", tensors, heads)
+        return Weights(uri, "weights of this system", tensors, heads, _our_classes(metadata, uri))
     heads = (_number(config.get("num_attention_heads")), _number(config.get("decoder_num_attention_heads")))
     theirs = any("patch_embeddings.projection" in name for name in tensors)
     kind = "weights of Hugging Face's VideoMAE" if theirs else "weights of the released code"
-    return Weights(uri, kind, to_ours(tensors, uri), heads)
+    return Weights(uri, kind, to_ours(tensors, uri), heads, _their_classes(config))
+
+
+def _our_classes(metadata: Mapping[str, str], uri: str) -> tuple[str, ...] | None:
+    if CLASSES not in metadata:
+        return None
+    try:
+        return tuple(str(name) for name in json.loads(metadata[CLASSES]))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{uri}: the names of its classes are not a JSON list: {error}") from error
+
+
+def _their_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the classes that config.json names; None for the names that Hugging Face gives where it knows none."""
+    named = config.get("id2label")
+    if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
+        return None
+    names = tuple(str(named[str(number)]) for number in range(len(named)))
+    return None if names == tuple(f"LABEL_{number}" for number in range(len(names))) else names
 
 
 def _number(value: Any) -> int | None:
@@ -156,7 +178,15 @@ def write_weights(uri: str, tensors: Tensors, metadata: Mapping[str, str]) -> No
         storage.upload(path, uri)
 
 
-def our_metadata(heads: tuple[int | None, int | None], **more: str) -> dict[str, str]:
+def our_metadata(
+    heads: tuple[int | None, int | None], classes: Sequence[str] | None = None, **more: str
+) -> dict[str, str]:
     """Return the metadata of a file in our naming: what its tensors do not say."""
     known = {"heads": heads[0], "decoder_heads": heads[1]}
-    return {"format": OURS, **{name: str(count) for name, count in known.items() if count is not None}, **more}
+    named = {} if classes is None else {CLASSES: json.dumps(list(classes))}
+    return {
+        "format": OURS,
+        **{name: str(count) for name, count in known.items() if count is not None},
+        **named,
+        **more,
+    }

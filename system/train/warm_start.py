@@ -1,4 +1,4 @@
-"""The weights that a fresh run starts from: `train.init_from`, a file, a folder, or a checkpoint of another run.
+"""The weights that a fresh run starts from: `train.init_from`, a file, a folder, another run, or a checkpoint of it.
 
 Read once, before step 0. A run that has a checkpoint never reads it again.
 """
@@ -6,6 +6,7 @@ Read once, before step 0. A run that has a checkpoint never reads it again.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 
 from system import storage
 from system.config import ModelSection
+from system.data.classes import FILE as CLASSES_FILE
+from system.data.classes import read_classes
+from system.data.dataset import run_uri
 from system.errors import CheckpointFault, RecipeError, ResumeError, WeightsError
 from system.models.fit import Fit, fit, take
+from system.models.heads import HEAD, Head, head_for, without_head
 from system.models.sizes import shapes
 from system.models.weight_files import Weights, is_file, read_weights
 from system.recipe import Recipe, recipe_from
 from system.recipe_tree import parse_yaml
-from system.train.checkpoint import Checkpoint, open_checkpoint
+from system.train.checkpoint import Checkpoint, chosen, open_checkpoint
 from system.train.fragments import WEIGHTS, Fragment
 from system.train.judging import build_model
 from system.train.manifest import FOLDER, MANIFEST
@@ -55,8 +60,17 @@ def run_recipe(run: str) -> Recipe:
         raise WeightsError(f"{run} is no run's folder: there is no recipe.yaml in it") from error
 
 
+def classes_of(run: str) -> tuple[str, ...] | None:
+    """Return the names of the classes that a run was trained on; None if it has none.
+
+    Raises:
+        DataError: if storage refuses.
+    """
+    return read_classes(run) if storage.exists(storage.join(run, CLASSES_FILE)) else None
+
+
 def read_any(uri: str) -> Weights:
-    """Read a file or folder of weights, or a checkpoint's folder.
+    """Read a file or folder of weights, a run's newest checkpoint, or a checkpoint's folder.
 
     Raises:
         WeightsError: if it cannot be read; says why.
@@ -64,8 +78,15 @@ def read_any(uri: str) -> Weights:
         StorageFault: if storage does not answer.
     """
     uri = uri.rstrip("/")
-    if is_file(uri) or not storage.exists(storage.join(uri, MANIFEST)):
+    if is_file(uri):
         return read_weights(uri)
+    try:
+        if storage.exists(storage.join(uri, "recipe.yaml")):
+            uri = chosen(uri, None).uri
+        elif not storage.exists(storage.join(uri, MANIFEST)):
+            return read_weights(uri)
+    except CheckpointFault as error:
+        raise WeightsError(str(error)) from error
     run, _, name = uri.rpartition(f"/{FOLDER}/")
     number = name.removeprefix("step_")
     if not run or not number.isdigit():
@@ -78,7 +99,7 @@ def read_any(uri: str) -> Weights:
         heads: tuple[int | None, int | None] = heads_of(run_recipe(run).model)
     except (WeightsError, RecipeError):
         heads = (None, None)  # copied without its recipe, or of another version: the tensors are what counts
-    return Weights(uri, "a checkpoint", tensors, heads)
+    return Weights(uri, "a checkpoint", tensors, heads, classes_of(run))
 
 
 def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
@@ -92,7 +113,8 @@ def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
     Raises:
         WeightsError: if they do not fit; names the file and the keys.
     """
-    found = fit(model.state_dict(), weights.tensors, weights.uri)
+    head = _head(recipe, weights) if HEAD in model.state_dict() else Head(weights.tensors)
+    found = fit(model.state_dict(), head.tensors, weights.uri)
     used = {name.split(".")[0] for name in found.take if ".blocks." in name}
     fields = [("model.heads", True), ("model.decoder_heads", any("decoder" in part for part in used))]
     for (field, matters), theirs, mine in zip(fields, weights.heads, heads_of(recipe.model), strict=True):
@@ -101,15 +123,30 @@ def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
                 f"{weights.uri} has {theirs} heads where the recipe's {field} is {mine}: the shapes agree, and the"
                 f" model would compute something else; set {field}={theirs}"
             )
-    return found
+    return replace(found, notes=(*found.notes, *filter(None, [head.note])))
+
+
+def _head(recipe: Recipe, weights: Weights) -> Head:
+    """Return the weights with their head for the run's classes, or without it where it is to be drawn anew."""
+    if getattr(recipe.method, "new_head", False):
+        return without_head(weights.tensors)
+    mine = classes_of(run_uri(recipe))
+    if mine is None or HEAD not in weights.tensors:
+        return Head(weights.tensors)
+    return head_for(weights.tensors, weights.classes, mine, weights.uri)
 
 
 def check_fit(recipe: Recipe, weights: Weights) -> Fit:
     """Find what a recipe's model would take of weights, without the memory of a model.
 
+    Where the labels are not read yet, a head is taken to be for them.
+
     Raises:
         WeightsError: if they do not fit.
     """
+    if recipe.record.labelled and getattr(recipe.method, "classes", None) is None:
+        count = len(weights.tensors.get(HEAD, ())) or 1
+        recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update={"classes": count})})
     with torch.device("meta"):
         model = build_model(recipe, torch.device("meta"))
     return fit_recipe(recipe, weights, model)
@@ -133,6 +170,7 @@ def warm_start(uri: str, recipe: Recipe, module: nn.Module) -> dict[str, Any]:
         "tensors": len(found.take),
         "drawn_anew": list(found.fresh),
         "not_used": list(found.unused),
+        "notes": list(found.notes),
     }
 
 
