@@ -65,9 +65,9 @@ def test_the_same_weights_have_the_same_digest(tmp_path: Path) -> None:
 
 def test_a_recipe_of_other_sizes_or_heads_is_refused(tmp_path: Path) -> None:
     uri = weights_file(tmp_path, tiny_encoder(tmp_path), 3)
-    with pytest.raises(WeightsError, match="does not fit the model. File: encoder 48 wide x 2 blocks"):
+    with pytest.raises(WeightsError, match=r"does not fit the model\. File: encoder 48 wide x 2 blocks"):
         from_weights(uri, tiny_recipe(tmp_path, "model.depth=3"))
-    with pytest.raises(WeightsError, match="has 3 heads where the recipe's model.heads is 2"):
+    with pytest.raises(WeightsError, match=r"has 3 heads where the recipe's model\.heads is 2"):
         from_weights(uri, tiny_recipe(tmp_path, "model.heads=2"))
 
 
