@@ -122,7 +122,9 @@ def evaluate(
     tuned = fine_tuning_of(tuned, recipe, len(LABELS))
     model, losses = fine_tune(tuned, encoder, labelled.part(slice(0, settings.fine_tuned)))
     answers = view_numbers(model, Extraction(tuned, "", Views(), batch=FORWARD_CLIPS, classes=LABELS), test)
-    tally = Tally(len(LABELS)).take(answers.labels, merged(answers.features, answers.seen), answers.seen.any(1))
+    tally = Tally(len(LABELS)).take(
+        answers.labels, merged(answers.features, answers.seen), np.asarray(answers.seen.any(1))
+    )
     return {
         "probe": linear_probe(train, judged, len(LABELS), seed=seed).scores.top1,
         "fine_tuned": tally.top1,

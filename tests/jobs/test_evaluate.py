@@ -111,12 +111,11 @@ def done(
 def answers(model: nn.Module, index: Path) -> list[tuple[np.ndarray, int]]:
     """What a person computes for each video: the mean of its views' softmaxes, and how many views were read."""
     out = []
-    for video in range(len(VIDEOS)):
-        batch = seen(Index(str(index)), video, spec=replace(SPEC, views=VIEWS))
-        frames = batch["frames"][0][batch["seen"][0]]
+    batch = seen(Index(str(index)), *range(len(VIDEOS)), spec=replace(SPEC, views=VIEWS))
+    for clips, there in zip(batch["frames"], batch["seen"], strict=True):
         with torch.inference_mode():
-            shares = [torch.softmax(model(float_frames(frame[None]))["logits"][0].double(), 0) for frame in frames]
-        out.append((torch.stack(shares).mean(0).numpy() if len(frames) else np.zeros(4), len(frames)))
+            shares = [torch.softmax(model(float_frames(clip[None]))["logits"][0].double(), 0) for clip in clips[there]]
+        out.append((torch.stack(shares).mean(0).numpy() if shares else np.zeros(4), len(shares)))
     return out
 
 

@@ -9,9 +9,9 @@ from system.report.confusion_picture import CELL_PX, MARGIN_PX, confusion_pictur
 
 
 def drawn(counts: np.ndarray, names: list[str]) -> np.ndarray:
-    return cv2.cvtColor(
-        cv2.imdecode(np.frombuffer(confusion_picture(counts, names), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
-    )
+    picture = cv2.imdecode(np.frombuffer(confusion_picture(counts, names), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def test_a_cell_is_the_darker_the_larger_its_share_of_the_row_and_names_stand_beside() -> None:
