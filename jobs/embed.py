@@ -18,12 +18,13 @@ from jobs.features import (
     chosen_encoder,
     open_videos,
     told_errors,
+    unread_lines,
     views_from,
 )
 from system import storage
 from system.core.views import SAMPLINGS
 from system.data.index import Index
-from system.data.labels import FOLDERS, IN_INDEX, known_labels, labelled
+from system.data.labels import IN_INDEX, known_labels, labelled, labels_uri
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,14 +50,16 @@ def main(arguments: Sequence[str]) -> int:
 def embed(given: Any) -> dict[str, Any]:
     """Fill the folder and return its manifest."""
     views = views_from(given.views, given.sampling)
-    recipe, weights = chosen_encoder(given)
+    source = chosen_encoder(given)
+    recipe, weights = source.recipe, source.weights
     out = storage.absolute(given.out)
     index = open_videos(given.videos, out)
     ids, labels = _wanted(index, given)
     storage.check_writable(storage.join(out, "manifest.json"))
 
-    from system.evaluate.extract import Order, extract  # noqa: PLC0415  torch
-    from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415
+    from system.evaluate.encoders import encoder_digest, load_encoder  # noqa: PLC0415  torch
+    from system.evaluate.extract import Order, extract  # noqa: PLC0415
+    from system.evaluate.frozen import Extraction  # noqa: PLC0415
 
     known = encoder_digest(load_encoder(recipe, weights))  # so that weights that do not fit are told first
     with told_errors():
@@ -72,8 +75,7 @@ def _wanted(index: Index, given: Any) -> tuple[Any, Sequence[str | None]]:
         import numpy as np  # noqa: PLC0415
 
         return np.arange(index.num_videos), known_labels(index)
-    source = given.labels if given.labels == FOLDERS else storage.absolute(given.labels)
-    found = labelled(index, source, only_listed=given.only_listed)
+    found = labelled(index, labels_uri(given.labels), only_listed=given.only_listed)
     return found.ids, found.labels
 
 
@@ -83,16 +85,7 @@ def closing(manifest: dict[str, Any], out: str) -> list[str]:
         f"{manifest['videos']} videos, {manifest['identity']['views']} views each: {manifest['width']} numbers a video,"
         f" {storage.join(out, 'parts')}"
     ]
-    if manifest["failed"] or manifest["partly_read"]:
-        why = ", ".join(f"{count} {word}" for word, count in sorted(manifest["reasons"].items()))
-        lines.append(
-            f"{manifest['failed']} videos could not be read and {manifest['partly_read']} in part only ({why}), see the"
-            " column `error`; the first:"
-        )
-        lines += [f"  {each['name']}: {each['error']}" for each in manifest["examples"]]
-    if manifest["rejected_by_the_index"]:
-        lines.append(f"{manifest['rejected_by_the_index']} files are no videos that can be read and not in the index")
-    return lines
+    return lines + unread_lines(manifest, "")
 
 
 if __name__ == "__main__":

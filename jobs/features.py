@@ -1,4 +1,4 @@
-"""What `embed` and `probe` share: which encoder, which videos, which views, and where the work is done."""
+"""What `embed`, `probe`, `evaluate` and `segment` share: which network, which videos and views, where it is done."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from system.data.index import Index
 from system.errors import DataError, RecipeError
 from system.recipe import Recipe, load_recipe
 
+# Videos that were not read whole, of which the reason is shown.
+FIRST = 5
+
 if TYPE_CHECKING:
+    from system.evaluate.encoders import Source
     from system.evaluate.frozen import Precision
 
 
-def add_encoder(options: argparse.ArgumentParser) -> None:
-    """Add what says which encoder: a run, or a recipe with weights; and overrides."""
-    which = options.add_argument_group("the encoder: --run, or --recipe with --weights")
+def add_encoder(options: argparse.ArgumentParser, what: str = "encoder") -> None:
+    """Add what says which encoder or other network: a run, or weights with their recipe; and overrides."""
+    which = options.add_argument_group(f"the {what}: --run, or --weights")
     which.add_argument("--run", help="a run's folder, local or s3://; or its name under --storage")
     which.add_argument("--storage", default="./runs", help="run.storage of a run that is given by its name")
     which.add_argument("--step", type=int, help="of the run's checkpoint; default the newest")
-    which.add_argument("--recipe", help="YAML file that says the sizes of clips and encoder")
-    which.add_argument("--weights", help="a file, a folder of Hugging Face, or a checkpoint's folder")
+    which.add_argument("--weights", help="a file, a folder of Hugging Face, or a checkpoint's folder; local or s3://")
+    which.add_argument("--recipe", help="that --weights were trained with; default: released ones, 16 x 224 x 224")
     options.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
 
 
@@ -37,20 +41,20 @@ def add_work(options: argparse.ArgumentParser) -> None:
     how = options.add_argument_group("where")
     how.add_argument("--local", action="store_true", help="in this process and one decode child, without Ray")
     how.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
-    how.add_argument("--actors", type=int, help="actors with an encoder; default one a GPU, or one")
+    how.add_argument("--actors", type=int, help="actors with a network; default one a GPU, or one")
     how.add_argument("--cpus", type=int, default=1, help="cores of such an actor where there is no GPU; default 1")
     how.add_argument("--batch", type=int, default=16, help="views of one forward; default 16")
     how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU")
     how.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
 
 
-def check_work(given: Any) -> None:
-    """Refuse numbers that mean nothing.
+def check_work(given: Any, *more: str) -> None:
+    """Refuse numbers that mean nothing: those of `add_work`, and more options that are counts.
 
     Raises:
         RecipeError: names the option.
     """
-    for name in ("batch", "cpus", "actors"):
+    for name in ("batch", "cpus", "actors", *more):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name} is a whole number from 1, got {value}")
@@ -69,29 +73,43 @@ def views_from(text: str, sampling: str) -> Views:
     return Views("segments" if sampling == "segments" else "dense", *map(int, parts))
 
 
-def chosen_encoder(given: Any) -> tuple[Recipe, str]:
-    """Return the recipe and the URI of the weights that the arguments name.
+def check_encoder(given: Any) -> None:
+    """Refuse arguments that name no encoder, or two.
+
+    Raises:
+        RecipeError: says which go together.
+    """
+    if (given.run is None) == (given.weights is None):
+        raise RecipeError("say which network: either --run or --weights, and --recipe with the latter")
+    if given.recipe and given.run:
+        raise RecipeError("--recipe is for --weights; a run has its own")
+    if given.weights and (given.step is not None or getattr(given, "untrained", False)):
+        raise RecipeError("--step and --untrained are for --run")
+
+
+def chosen_encoder(given: Any) -> Source:
+    """Return the weights that the arguments name.
 
     Raises:
         RecipeError: if they name none, or two.
-        WeightsError: if a run or a checkpoint is not there.
+        WeightsError: if a run, a checkpoint or weights are not there.
     """
-    by_run, by_recipe = given.run is not None, given.recipe is not None and given.weights is not None
-    half = (given.recipe is None) != (given.weights is None)
-    if by_run == by_recipe or half or (given.step is not None and not by_run):
-        raise RecipeError("say which encoder: --run NAME [--step N], or both --recipe FILE and --weights FILE")
-    if by_recipe:
-        told: list[str] = []
-        recipe = load_recipe(given.recipe, given.overrides, told=told)
-        for line in told:
-            say(line)
-        return recipe, storage.absolute(given.weights)
-    from system.evaluate.frozen import recipe_of_run  # noqa: PLC0415  torch
-    from system.train.checkpoint import chosen  # noqa: PLC0415
+    check_encoder(given)
+    from system.evaluate.encoders import run_source, weights_source  # noqa: PLC0415  torch
     from system.train.past import run_folder  # noqa: PLC0415
 
-    folder = run_folder(given.run, given.storage)
-    return recipe_of_run(folder, given.overrides, say), chosen(folder, given.step, say).uri
+    if given.run is not None:
+        untrained = getattr(given, "untrained", False)
+        folder = run_folder(given.run, given.storage)
+        return run_source(folder, given.step, say, given.overrides, untrained=untrained)
+    place = storage.absolute(given.weights)
+    if given.recipe is None:
+        return weights_source(place, None, say, given.overrides)
+    told: list[str] = []
+    recipe = load_recipe(given.recipe, given.overrides, told=told)
+    for line in told:
+        say(line)
+    return weights_source(place, recipe, say)
 
 
 def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
@@ -108,6 +126,26 @@ def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
     return videos_index(uri, storage.join(beside, name), say)
 
 
+def unread_lines(manifest: dict[str, Any], what: str) -> list[str]:
+    """Say which videos could not be read whole.
+
+    Args:
+        manifest: of the folder of their features.
+        what: is done with those of which nothing could be read.
+    """
+    lines = []
+    if manifest["failed"] or manifest["partly_read"]:
+        why = ", ".join(f"{count} {word}" for word, count in sorted(manifest["reasons"].items()))
+        lines.append(
+            f"{manifest['failed']} videos could not be read{what} and {manifest['partly_read']} in part only ({why}),"
+            " see the column `error`; the first:"
+        )
+        lines += [f"  {each['name']}: {each['error']}" for each in manifest["examples"][:FIRST]]
+    if manifest["rejected_by_the_index"]:
+        lines.append(f"{manifest['rejected_by_the_index']} files are no videos that can be read and not in the index")
+    return lines
+
+
 def check_failed(manifest: dict[str, Any], most_bad: float) -> None:
     """Refuse a set of which too many videos gave nothing.
 
@@ -115,7 +153,7 @@ def check_failed(manifest: dict[str, Any], most_bad: float) -> None:
         DataError: names the share and the first reasons.
     """
     if manifest["failed"] > most_bad * manifest["videos"]:
-        first = "".join(f"\n  {each['name']}: {each['error']}" for each in manifest["examples"])
+        first = "".join(f"\n  {each['name']}: {each['error']}" for each in manifest["examples"][:FIRST])
         raise DataError(
             f"{manifest['failed']} of {manifest['videos']} videos could not be read, more than"
             f" data.max_bad_ratio={most_bad:g}; mend them or raise it. The first:{first}"

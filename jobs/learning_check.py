@@ -19,6 +19,7 @@ from system.methods import METHODS
 from system.recipe import Recipe, load_recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "learning-check.yaml"
+FINE_TUNING = RECIPE.with_name("learning-check-finetune.yaml")
 
 # What a method's section says besides what all methods share.
 OVERRIDES: dict[str, tuple[str, ...]] = {
@@ -27,6 +28,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
 }
 # Steps, and clips of each set, of the short form.
 QUICK = ("train.steps=40", "train.warmup_steps=5")
+QUICK_FINE_TUNING = ("train.epochs=null", "train.warmup_epochs=null", "train.steps=2")
 QUICK_CLIPS = 100
 
 
@@ -59,6 +61,11 @@ def recipe_of(task: Task) -> Recipe:
     )
 
 
+def fine_tuning_recipe(task: Task) -> Recipe:
+    """Return the recipe of every fine-tuning; clips, model and seed are those of the trial's own."""
+    return load_recipe(FINE_TUNING, QUICK_FINE_TUNING if task.quick else ())
+
+
 def _for_all_methods(overrides: Sequence[str]) -> list[str]:
     """Leave out what is said of some methods only."""
     shared = set.intersection(*(set(method.options.model_fields) for method in METHODS.values()))
@@ -72,10 +79,7 @@ def settings_of(task: Task) -> Any:
     settings = Settings(motion=task.motion)
     if not task.quick:
         return settings
-    few = replace(settings.fine_tune, steps=2)
-    return replace(
-        settings, unlabelled=QUICK_CLIPS, labelled=QUICK_CLIPS, test=QUICK_CLIPS, masks=QUICK_CLIPS // 5, fine_tune=few
-    )
+    return replace(settings, unlabelled=QUICK_CLIPS, labelled=QUICK_CLIPS, test=QUICK_CLIPS, masks=QUICK_CLIPS // 5)
 
 
 def do(task: Task) -> dict[str, Any]:
@@ -86,7 +90,8 @@ def do(task: Task) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     sets = load_sets(Path(task.out) / "clips")
-    return (run_untrained if task.method is None else run_trial)(recipe_of(task), settings_of(task), sets)
+    trial = run_untrained if task.method is None else run_trial
+    return trial(recipe_of(task), fine_tuning_recipe(task), settings_of(task), sets)
 
 
 def tasks_of(methods: Sequence[str], seeds: int, given: Any) -> list[Task]:
@@ -183,6 +188,7 @@ def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
         "labels": len(LABELS),
         "settings": settings_as_values(settings),
         "recipe": recipes[0].model_dump(mode="json"),
+        "fine_tuning": fine_tuning_recipe(tasks[0]).model_dump(mode="json"),
         "overrides": {name: list(values) for name, values in OVERRIDES.items()},
         "trials": trials,
         "leakage": other_masks(tasks[0]),

@@ -65,7 +65,8 @@ def main(arguments: Sequence[str]) -> int:
 def probe(given: Any) -> dict[str, Any]:
     """Compute the features, fit the probes, and return the result as plain values."""
     views = [views_from(text, given.sampling) for text in (given.train_views, given.test_views)]
-    recipe, weights = chosen_encoder(given)
+    source = chosen_encoder(given)
+    recipe, weights = source.recipe, source.weights
     out = storage.absolute(given.out)
     storage.check_writable(storage.join(out, RESULT))
     train, test = (
@@ -79,7 +80,8 @@ def probe(given: Any) -> dict[str, Any]:
 
     import torch  # noqa: PLC0415  a second, when the arguments are right
 
-    from system.evaluate.frozen import Extraction, encoder_digest, load_encoder  # noqa: PLC0415
+    from system.evaluate.encoders import encoder_digest, load_encoder  # noqa: PLC0415
+    from system.evaluate.frozen import Extraction  # noqa: PLC0415
     from system.evaluate.probe_sets import fit_probes, set_features  # noqa: PLC0415
     from system.evaluate.provenance import commit  # noqa: PLC0415
 
@@ -102,7 +104,7 @@ def probe(given: Any) -> dict[str, Any]:
         "sets": told,
         "weights": weights,
         "weights_sha256": digest,
-        "features": work.meaning(),
+        "features": work.meaning()[0],
         "precision": site.precision,
         "tokens_side": side,
         "seed": given.seed,

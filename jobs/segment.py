@@ -16,13 +16,14 @@ from typing import Any
 import torch
 
 from jobs.cli import Parser, duration, parser, run, say
+from jobs.features import add_encoder, check_encoder, chosen_encoder
 from system import storage
 from system.benchmark.machine import describe
 from system.data.davis import VideoSequence, open_davis, read_frame, read_mask
 from system.data.indexed_png import object_colours, write_numbers
 from system.errors import RecipeError, RunError
 from system.evaluate.dense_features import Dense
-from system.evaluate.encoders import Frozen, from_run, from_weights
+from system.evaluate.encoders import Frozen, load
 from system.evaluate.mask_scores import ObjectScores, summary
 from system.evaluate.propagation import Propagation
 from system.evaluate.segmentation import (
@@ -37,9 +38,7 @@ from system.evaluate.segmentation import (
     still_masks,
     switches_values,
 )
-from system.recipe import load_recipe
 from system.report.mask_picture import mask_picture, shown_frames
-from system.train.past import run_folder
 
 RESULTS = "results.json"
 
@@ -48,20 +47,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run the job."""
     options = _options()
     given = options.parse_intermixed_args(arguments)
-    if (given.run is None) == (given.weights is None):
-        options.error("give either --run or --weights, the encoder that follows the objects")
-    if given.recipe and given.run:
-        options.error("--recipe is for --weights; a run has its own")
+    check_encoder(given)
     if given.overrides and not given.recipe:
         options.error(f"{given.overrides[0]} changes a recipe, and no --recipe is given")
-    if given.weights and (given.untrained or given.step is not None):
-        options.error("--untrained and --step are for --run")
     switches, out = _switches(given), storage.absolute(given.out)
     if storage.exists(storage.join(out, RESULTS)):
         raise RunError(f"{out} holds a {RESULTS} already; name another --out, or delete it")
     only = [name for name in given.sequences.split(",") if name]
     sequences = open_davis(storage.absolute(given.davis), given.set, given.resolution, only)
-    frozen = _encoder(given)
+    frozen = load(chosen_encoder(given))
     wrong = check_switches(switches, frozen)
     if wrong:
         raise RecipeError("; ".join(wrong))
@@ -78,13 +72,8 @@ def _options() -> Parser:
     options.add_argument("--set", default="val", help="list of sequences below ImageSets/2017, without .txt")
     options.add_argument("--resolution", default="480p", help="folder below JPEGImages and Annotations")
     options.add_argument("--sequences", default="", help="names with commas between them; default all of the list")
-    options.add_argument("--run", help="the run's folder, local or s3://; or its name under --storage")
-    options.add_argument("--storage", default="./runs", help="run.storage of a run that is given by its name")
-    options.add_argument("--step", type=int, help="of the run's checkpoint; default the newest")
+    add_encoder(options)
     options.add_argument("--untrained", action="store_true", help="the run's model as it was drawn, for comparison")
-    options.add_argument("--weights", help="file or folder of weights instead of a run, local or s3://")
-    options.add_argument("--recipe", help="that --weights were trained with; default: released ones, 16 x 224 x 224")
-    options.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over --recipe")
     options.add_argument("--out", required=True, help="folder or s3:// prefix of results.json, masks and pictures")
     _protocol_options(options)
     options.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; default: cuda where there is one")
@@ -135,15 +124,6 @@ def _switches(given: Any) -> Switches:
         given.short_side,
         given.multiple,
     )
-
-
-def _encoder(given: Any) -> Frozen:
-    if given.run is not None:
-        return from_run(run_folder(given.run, given.storage), given.step, say, untrained=given.untrained)
-    recipe = load_recipe(given.recipe, given.overrides) if given.recipe else None
-    frozen = from_weights(storage.absolute(given.weights), recipe)
-    say(f"positions are taken to be those of clips of {frozen.grid.num_frames} frames of {frozen.grid.height} px")
-    return frozen
 
 
 def _device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Features of videos: what has to be done, done in this process, and the folder that it fills. No Ray.
+"""Features of videos, or a classifier's answers: what has to be done, done in this process, and the folder. No Ray.
 
 `Rows` is where the work is done: in this process here, in a cluster's actors in feature_stream.py. Both take numbers of
 videos and give back the columns of `Featurizer`, in any order, each video once.
@@ -28,7 +28,7 @@ from system.evaluate.feature_parts import (
     plan_parts,
     read_manifest,
 )
-from system.evaluate.frozen import Extraction, Featurizer, load_encoder
+from system.evaluate.frozen import Extraction, Featurizer, load_network
 from system.evaluate.provenance import commit
 
 # Frames of a block: several of them have to fit into a small object store.
@@ -51,7 +51,7 @@ class Order:
         ids: those that are wanted, ascending.
         labels: one for each; None where there is none.
         out: folder to fill.
-        weights: digest of the encoder's.
+        weights: digest of the network's.
     """
 
     work: Extraction
@@ -80,7 +80,7 @@ def local_rows(work: Extraction, index_uri: str, ids: NDArray[np.int64], device:
     read, decode = ViewReader(index, work.spec), ViewDecoder(index, work.spec)
     with closing(decode):
         decode.start()
-        featurize = Featurizer(work, load_encoder(work.recipe, work.weights), device)
+        featurize = Featurizer(work, load_network(work), device)
         for block in blocks_of(work, ids):
             yield featurize(decode(read({"video_id": block})))
 
@@ -91,6 +91,7 @@ def identity(order: Order) -> dict[str, Any]:
     videos = hashlib.sha256(np.ascontiguousarray(order.ids, np.int64).tobytes())
     videos.update("\n".join(label or "" for label in order.labels).encode())
     data = work.recipe.data
+    classes = {"classes": f"{len(work.classes)}, sha256 {_sha256(work.classes)}"} if work.classes else {}
     return {
         "weights_sha256": order.weights,
         "index_fingerprint": index.fingerprint,
@@ -102,17 +103,23 @@ def identity(order: Order) -> dict[str, Any]:
         "keep_views": work.keep_views,
         "precision": work.precision,
         "part_videos": plan_parts(order.ids, work).part_videos,
+        **classes,
     }
+
+
+def _sha256(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def manifest_of(order: Order) -> dict[str, Any]:
     """Return the manifest of a folder that is not filled yet."""
+    of_view, of_video = order.work.meaning()
     return {
         "format": "tubelet features",
         "version": 1,
         "identity": identity(order),
-        "features": order.work.meaning(),
-        "embedding": "mean over the views that could be read",
+        order.work.names[1]: of_view,
+        order.work.names[0]: of_video,
         "width": order.work.width,
         "weights": order.work.weights,
         "index": order.index.uri,

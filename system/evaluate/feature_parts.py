@@ -34,6 +34,8 @@ PARTS = "parts"
 # A part is held in memory until it is whole, and is one object: neither huge nor one of a million.
 PART_BYTES = 32 << 20
 PART_VIDEOS = 2048
+# Videos that were not read whole, of which a manifest says the name and the reason.
+NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def part_table(
     """Make the table of a part: one row a video, whatever became of it.
 
     Args:
-        rows: of each video `seen`, `features`, `error` and, where they are kept, `tokens`.
+        rows: of each video what `Featurizer` gives.
         videos: their rows of the index.
         labels: of each.
         work: what the rows are.
@@ -188,19 +190,19 @@ def part_table(
     seen = np.stack([row["seen"] for row in rows])
     features = np.stack([row["features"] for row in rows])
     views = seen.sum(1)
-    means = (features * seen[..., None]).sum(1, dtype=np.float64) / np.maximum(views, 1)[:, None]
+    of_video, of_view = work.names
     columns: dict[str, Any] = {
         "video_id": pa.array([video.video_id for video in videos], pa.int64()),
         "uri": pa.array([video.uri for video in videos], pa.string()),
         "name": pa.array([video.name for video in videos], pa.string()),
         "label": pa.array(labels, pa.string()),
         "views": pa.array(views, pa.int32()),
-        "embedding": _lists(means.astype(np.float32), views == 0),
+        of_video: _lists(work.together(features, seen).astype(np.float32), views == 0),
         "error": pa.array([row["error"] or None for row in rows], pa.string()),
     }
     if work.keep_views:
         columns["seen"] = _lists(seen)
-        columns["features"] = _lists(features.reshape(len(rows), -1))
+        columns[of_view] = _lists(features.reshape(len(rows), -1))
         if work.tokens_side:
             columns["tokens"] = _lists(np.stack([row["tokens"] for row in rows]).reshape(len(rows), -1))
     return pa.table(columns)
@@ -244,7 +246,7 @@ def counts_of(out: str, plan: PartPlan) -> dict[str, Any]:
                 partly += row["views"] > 0
                 word = row["error"].partition(":")[0]
                 reasons[word] = reasons.get(word, 0) + 1
-                examples += [{"name": row["name"], "error": row["error"]}] if len(examples) < 5 else []
+                examples += [{"name": row["name"], "error": row["error"]}] if len(examples) < NAMED else []
     if ids != plan.ids.tolist():
         raise DataError(f"{out}: the parts hold {len(ids)} videos, not each of {len(plan.ids)} once; delete {PARTS}")
     return {"videos": len(ids), "failed": failed, "partly_read": partly, "reasons": reasons, "examples": examples}
@@ -277,7 +279,7 @@ def read_views(out: str, plan: PartPlan, work: Extraction) -> KeptViews:
         np.empty((count, views), bool),
         np.empty((count, views, *work.tokens_shape), np.float16),
     )
-    columns = {"features": kept.features, "seen": kept.seen, **({"tokens": kept.tokens} if work.tokens_side else {})}
+    columns = {work.names[1]: kept.features, "seen": kept.seen, **({"tokens": kept.tokens} if work.tokens_side else {})}
     at = 0
     for table in part_columns(out, plan, list(columns)):
         for name, into in columns.items():

@@ -23,7 +23,7 @@ from system.data.index import Index
 from system.data.viewing import ViewDecoder, ViewReader
 from system.errors import ClusterError
 from system.evaluate.extract import blocks_of
-from system.evaluate.frozen import Extraction, Featurizer, load_encoder
+from system.evaluate.frozen import Extraction, Featurizer, load_network
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -34,7 +34,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The actors that hold an encoder.
+    """The actors that hold a network.
 
     Attributes:
         count: of them.
@@ -67,11 +67,11 @@ class _Decode:
 
 class _Encode:
     def __init__(self, work: Extraction, encoders: Encoders) -> None:
-        import torch  # noqa: PLC0415  where there is an encoder
+        import torch  # noqa: PLC0415  where there is a network
 
         if not encoders.gpus:
             torch.set_num_threads(encoders.cpus)
-        self._stage = Featurizer(work, load_encoder(work.recipe, work.weights), "cuda" if encoders.gpus else "cpu")
+        self._stage = Featurizer(work, load_network(work), "cuda" if encoders.gpus else "cpu")
 
     def __call__(self, batch: Batch) -> Batch:
         return self._stage(batch)

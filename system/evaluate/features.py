@@ -3,7 +3,8 @@
 B clips, T frames of H x W px, S slots, N tokens, D width of the encoder, F' features of a clip.
 
 Features are the encoder's output, its last LayerNorm included: the decoder was trained on that output, and without the
-norm a few channels with large values would rule every distance. Fine-tuning leaves the norm out (fine_tune.py).
+norm a few channels with large values would rule every distance. Fine-tuning leaves the norm out
+(models/classifier.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from system.core.clip import TokenGrid
 
@@ -45,31 +46,3 @@ def pooled(tokens: Tensor, grid: TokenGrid, pool: Pool) -> Tensor:
     """Pool the tokens of clips: (B, N, D) -> (B, F'), F' = D or S x D."""
     by_slot = tokens.reshape(len(tokens), grid.slots, grid.places, -1).mean(2)  # (B, S, D)
     return by_slot.mean(1) if pool == "mean" else by_slot.flatten(1)
-
-
-@torch.no_grad()
-def clip_features(
-    encoder: nn.Module, frames: NDArray[np.uint8] | Tensor, grid: TokenGrid, *, pool: Pool = "slots", batch: int = 64
-) -> Tensor:
-    """Return the frozen features of clips.
-
-    Args:
-        encoder: called with (frames, shown) as `system.models.encoder.Encoder`, on its device.
-        frames: (B, T, H, W, 3) uint8.
-        grid: the token grid.
-        pool: how tokens become one vector.
-        batch: clips of one forward.
-
-    Returns:
-        (B, F') float32, in host memory.
-    """
-    device = next(encoder.parameters()).device
-    was_training = encoder.training
-    encoder.eval()
-    parts = []
-    for rows in batches(len(frames), batch):
-        clips = float_frames(frames[rows], device)
-        tokens = encoder(clips, all_tokens(len(clips), grid, device))
-        parts.append(pooled(tokens.float(), grid, pool).cpu())
-    encoder.train(was_training)
-    return torch.cat(parts)

@@ -1,40 +1,36 @@
-"""A frozen encoder: found in a run or a file of weights, loaded, and applied to the views of videos.
+"""A frozen network applied to the views of videos: an encoder, whose features are wanted, or a classifier.
 
-B videos, V views of each, T frames of H x W px, S slots, N tokens, D width, F' features of a view, Q kept tokens.
+B videos, V views of each, T frames of H x W px, S slots, N tokens, D width, F' numbers of a view, Q kept tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from system.core.clip import TokenGrid
-from system.core.views import Views
+from system.core.views import Views, merged
 from system.data.assemble import limits_of
 from system.data.columns import Batch
 from system.data.viewing import ViewSpec
-from system.errors import RecipeError
+from system.evaluate.classifiers import load_classifier
+from system.evaluate.encoders import load_encoder
 from system.evaluate.features import Pool, all_tokens, batches, float_frames, pooled
-from system.evaluate.provenance import digest
-from system.models.encoder import Encoder
-from system.models.fit import take
 from system.models.sizes import shapes
-from system.recipe import Recipe, recipe_from
-from system.recipe_tree import lay_overrides
-from system.train.warm_start import fit_recipe, read_any, run_recipe
+from system.recipe import Recipe
 
-Say = Callable[[str], None]
 Precision = Literal["fp32", "bf16"]
 # What every features file says of its numbers.
 FEATURES = (
     "output of the encoder with its last LayerNorm, all tokens visible, ImageNet statistics; mean over a view's tokens"
 )
 SLOTS = "; one mean for each slot of time, in their order"
+LOGITS = "logits of the classifier, all tokens visible, ImageNet statistics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,9 @@ class Extraction:
         tokens_side: keep a view's tokens too, averaged to so many rows and columns in each slot; None: do not.
         precision: of the encoder.
         batch: views of one forward.
-        keep_views: keep what each view gives, besides their mean.
+        keep_views: keep what each view gives, besides what they give together.
+        classes: names of the classes of a classifier, whose logits are then a view's numbers; none: features of an
+            encoder.
     """
 
     recipe: Recipe
@@ -60,6 +58,7 @@ class Extraction:
     precision: Precision = "fp32"
     batch: int = 16
     keep_views: bool = False
+    classes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> ViewSpec:
@@ -70,6 +69,8 @@ class Extraction:
     @property
     def width(self) -> int:
         """F', numbers of a view."""
+        if self.classes:
+            return len(self.classes)
         width = shapes(self.recipe.model)[0].width
         return width * self.recipe.grid.slots if self.pool == "slots" else width
 
@@ -78,51 +79,37 @@ class Extraction:
         """(Q, D) of the kept tokens of a view; Q is 0 where none are kept."""
         return self.recipe.grid.slots * (self.tokens_side or 0) ** 2, shapes(self.recipe.model)[0].width
 
-    def meaning(self) -> str:
-        """Say what the numbers of a view are."""
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the numbers of a video are called, and those of a view."""
+        return ("probabilities", "logits") if self.classes else ("embedding", "features")
+
+    def together(self, views: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.floating]:
+        """Return the numbers of videos: (n, V, F') and (n, V) -> (n, F'); zeros where nothing was seen."""
+        if self.classes:
+            return merged(views, seen)
+        means = (views * seen[..., None]).sum(1, dtype=np.float64) / np.maximum(seen.sum(1), 1)[:, None]
+        return np.asarray(means)
+
+    def meaning(self) -> tuple[str, str]:
+        """Say what the numbers of a view are, and those of a video."""
+        if self.classes:
+            return LOGITS, "softmax of each view that could be read, then their mean"
+        return self._features(), "mean over the views that could be read"
+
+    def _features(self) -> str:
         return FEATURES + (SLOTS if self.pool == "slots" else "")
 
 
-def recipe_of_run(run: str, overrides: Sequence[str], say: Say) -> Recipe:
-    """Return a run's recipe with overrides that leave its clips' size and its model as they are.
-
-    Raises:
-        WeightsError: if the folder is no run's.
-        RecipeError: if an override changes what the weights were trained for.
-    """
-    own = run_recipe(run)
-    tree, told = lay_overrides(own.model_dump(mode="json"), overrides)
-    for line in told:
-        say(line)
-    recipe = recipe_from(tree, f"{run}/recipe.yaml")
-    if (recipe.grid, recipe.model) != (own.grid, own.model):
-        raise RecipeError(
-            f"the weights of {run} are for clips of {_clip(own)} and {own.model.size} sizes: positions are codes of the"
-            f" token's number, so other clips would mean something else; got {_clip(recipe)}. Leave data.num_frames,"
-            " data.size and model as they are"
-        )
-    return recipe
-
-
-def _clip(recipe: Recipe) -> str:
-    return f"{recipe.data.num_frames} frames of {recipe.data.size} px"
-
-
-def load_encoder(recipe: Recipe, uri: str) -> Encoder:
-    """Return a recipe's encoder with weights, in host memory.
+def load_network(work: Extraction) -> nn.Module:
+    """Return the network of some work with its weights, in host memory.
 
     Raises:
         WeightsError: if they cannot be read or do not fit.
     """
-    encoder = Encoder(recipe.grid, shapes(recipe.model)[0])
-    holder = nn.ModuleDict({"encoder": encoder})
-    take(holder, fit_recipe(recipe, read_any(uri), holder))
-    return encoder.eval()
-
-
-def encoder_digest(encoder: Encoder) -> str:
-    """Return the digest of an encoder's weights."""
-    return digest(encoder.state_dict())
+    if work.classes:
+        return load_classifier(work.recipe, work.weights, len(work.classes))
+    return load_encoder(work.recipe, work.weights)
 
 
 def cells(tokens: Tensor, grid: TokenGrid, side: int) -> Tensor:
@@ -139,20 +126,20 @@ def cells(tokens: Tensor, grid: TokenGrid, side: int) -> Tensor:
 
 
 class Featurizer:
-    """Frames of views to features, on a device.
+    """Frames of views to their numbers, on a device.
 
     Args:
         work: what is computed.
-        encoder: with its weights.
+        network: of the work (`load_network`), with its weights.
         device: a torch device's name.
     """
 
-    def __init__(self, work: Extraction, encoder: Encoder, device: str) -> None:
+    def __init__(self, work: Extraction, network: nn.Module, device: str) -> None:
         self._work, self._device = work, device
-        self._encoder = encoder.to(device).eval()
+        self._network = network.to(device).eval()
 
     def __call__(self, batch: Batch) -> Batch:
-        """Features of the columns that `ViewDecoder` gives.
+        """Numbers of the columns that `ViewDecoder` gives.
 
         Returns:
             `video_id`, `error` and `seen` as they were, `features` (B, V, F') float32 and, where they are kept,
@@ -180,5 +167,7 @@ class Featurizer:
         clips = float_frames(frames, self._device)
         kind = torch.device(self._device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self._work.precision == "bf16"):
-            tokens = self._encoder(clips, all_tokens(len(clips), grid, self._device)).float()
+            if self._work.classes:
+                return self._network(clips)["logits"].float(), None
+            tokens = self._network(clips, all_tokens(len(clips), grid, self._device)).float()
         return pooled(tokens, grid, self._work.pool), cells(tokens, grid, side) if side else None

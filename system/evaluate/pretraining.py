@@ -1,4 +1,4 @@
-"""Pre-training on clips in memory, in one process: the run's own loop and engine, without Ray, storage or decoding.
+"""Training on clips in memory, in one process: the run's own loop and engine, without Ray, storage or decoding.
 
 The stream's place is taken by `scene_blocks`: the same columns, the clips in the order of a run's plan, the masks from
 the same draws. So two methods with the same seed see the same clips at the same steps.
@@ -25,6 +25,8 @@ from system.core.seeds import Purpose, generator
 from system.data.columns import Batch, objects
 from system.data.dataset import run_uri
 from system.data.scene_set import SceneSet
+from system.errors import RecipeError
+from system.models.fit import fit, take
 from system.models.fit_tokenizer import fit_tokenizer
 from system.models.tokenizer import save_tokenizer
 from system.recipe import Recipe
@@ -102,8 +104,19 @@ def mask_columns(recipe: Recipe, places: Sequence[tuple[int, int]], flow: Tensor
     return made
 
 
+def label_columns(recipe: Recipe, scenes: SceneSet) -> Batch:
+    """Return the columns of clips that are mixed with none and whose forward pass takes nothing of chance.
+
+    Raises:
+        RecipeError: if the recipe wants the latter.
+    """
+    if recipe.record.num_draws(recipe.method, recipe.model):
+        raise RecipeError("clips in memory are classified without method.drop_path and method.head_dropout; set both 0")
+    return {"label": scenes.labels, "other": scenes.labels, "share": np.ones(len(scenes), np.float32)}
+
+
 def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[Batch]:
-    """Yield the block of every step without end: B = `train.global_batch` clips with their masks."""
+    """Yield the block of every step without end: B = `train.global_batch` clips with their masks, and their labels."""
     plan, size = plan_of(recipe, len(scenes)), recipe.train.global_batch
     flows = flow_of_all(recipe, scenes, flow_of)
     offsets = recipe.extra_frames
@@ -116,6 +129,8 @@ def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[
         made = mask_columns(recipe, [plan.position(int(slot)) for slot in slots], flow)
         if offsets:
             made["extra"] = clips.extra_at(offsets)
+        if recipe.record.labelled:
+            made |= label_columns(recipe, clips)
         yield {
             "step": np.full(size, step, np.int64),
             "slot": slots,
@@ -172,19 +187,56 @@ def pretrain(
             out.encoders[progress.step] = copy.deepcopy(encoder)
             told(f"step {progress.step}: loss {values['loss']:.4f}")
 
+    train_on(recipe, model, scenes, flow_of, on_step)
+    out.cpu_s = time.process_time() - began
+    return out
+
+
+def train_on(
+    recipe: Recipe,
+    model: nn.Module,
+    scenes: SceneSet,
+    flow_of: FlowOf,
+    on_step: Callable[[Progress, dict[str, Any]], None],
+) -> None:
+    """Train a model on clips in memory, as a run of one rank does.
+
+    Raises:
+        DivergedFault: if the loss or the gradient of several steps in a row is not finite.
+    """
     batch = recipe.train.global_batch
     layout = StepLayout(batch, 1, 1, batch, 1)
     engine = TorchEngine(model, recipe.train, recipe.engine)
+    schedule = schedule_of(recipe, len(scenes))
     hooks = Hooks(on_step=on_step)
-    loop = Loop(
-        recipe,
-        layout,
-        schedule,
-        engine,
-        torch.device("cpu"),
-        hooks,
-        frozen_networks(recipe),
-    )
+    loop = Loop(recipe, layout, schedule, engine, torch.device("cpu"), hooks, frozen_networks(recipe))
     loop.run(scene_blocks(recipe, scenes, flow_of), Progress())
-    out.cpu_s = time.process_time() - began
-    return out
+
+
+def fine_tuning_of(tuned: Recipe, recipe: Recipe, classes: int) -> Recipe:
+    """Return a recipe of fine-tuning for the clips, the model and the seed of another recipe, and so many classes."""
+    method = tuned.method.model_copy(update={"classes": classes})
+    return tuned.model_copy(update={"run": recipe.run, "data": recipe.data, "model": recipe.model, "method": method})
+
+
+def fine_tune(recipe: Recipe, encoder: nn.Module, scenes: SceneSet) -> tuple[nn.Module, list[float]]:
+    """Train a classifier that starts from an encoder.
+
+    Args:
+        recipe: of fine-tuning.
+        encoder: where it starts from; it is not changed.
+        scenes: labelled clips.
+
+    Returns:
+        The classifier, and the loss of each step.
+    """
+    model = build_model(recipe, torch.device("cpu"))
+    start = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    take(model, fit(model.state_dict(), start, "the encoder"))
+    losses: list[float] = []
+    train_on(recipe, model, scenes, _no_flow, lambda _progress, values: losses.append(values["loss"]))
+    return model, losses
+
+
+def _no_flow(_scenes: SceneSet, _pairs: Sequence[FramePair]) -> Tensor:
+    raise ValueError("fine-tuning wants no motion")

@@ -24,8 +24,9 @@ from system.data.dataset import run_uri
 from system.data.index import Index
 from system.data.viewing import ViewDecoder, ViewReader
 from system.errors import DataError
+from system.evaluate.encoders import encoder_digest, load_encoder
 from system.evaluate.extract import blocks_of
-from system.evaluate.frozen import Extraction, Featurizer, encoder_digest, load_encoder
+from system.evaluate.frozen import Extraction, Featurizer
 from system.evaluate.labelled_sets import Side, Sides
 from system.evaluate.probe_sets import fit_probes
 from system.evaluate.probes import LabelledViews

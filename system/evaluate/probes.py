@@ -20,6 +20,7 @@ from torch import Tensor
 
 from system.core.schedules import lr_at
 from system.core.views import merged
+from system.evaluate.tally import Tally
 
 # Share of the training videos that chooses.
 HELD_OUT = 0.2
@@ -77,16 +78,8 @@ class Scores:
 
 def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
     """Score (n, C) probabilities; a video without any view is wrong."""
-    labels, there = test.labels, np.asarray(test.seen.any(1), bool)
-    order = np.argsort(-probabilities, 1, kind="stable")[:, :5]
-    hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], there[:, None])
-    first = hits[:, 0]
-    classes = np.unique(labels)
-    return Scores(
-        float(first.mean()),
-        float(hits.any(1).mean()),
-        float(np.mean([first[labels == each].mean() for each in classes])),
-    )
+    tally = Tally(probabilities.shape[1]).take(test.labels, probabilities, np.asarray(test.seen.any(1)))
+    return Scores(tally.top1, tally.top5, tally.mean_class)
 
 
 def split(videos: LabelledViews, seed: int) -> tuple[LabelledViews, LabelledViews]:

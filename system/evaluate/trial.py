@@ -10,25 +10,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from system.core.clip import TokenGrid
+from system.core.views import Views, merged
+from system.data.columns import objects
 from system.data.scene_set import LABELS, ClipShape, SceneSet, load_scene_set, make_scene_set, save_scene_set
-from system.evaluate.features import Pool, clip_features
-from system.evaluate.fine_tune import FineTuneOptions, accuracy, fine_tune
+from system.evaluate.features import Pool
+from system.evaluate.frozen import Extraction, Featurizer
 from system.evaluate.leakage import leakage, slot_pairs
-from system.evaluate.linear_probe import fit_probe
-from system.evaluate.pretraining import flow_of_all, mask_columns, pretrain
+from system.evaluate.pretraining import fine_tune, fine_tuning_of, flow_of_all, mask_columns, pretrain
+from system.evaluate.probes import LabelledViews, LinearSettings, linear_probe
 from system.evaluate.scene_motion import scene_motion, source_for
+from system.evaluate.tally import Tally
 from system.methods import METHODS
 from system.recipe import Recipe
 from system.train.judging import build_model
 
 # Seeds of the sets: no scene is in two of them, and every trial has the same ones.
 SET_SEEDS = {"unlabelled": 101, "labelled": 102, "test": 103, "masks": 104}
-# The same for every start; without layer decay, which would hold random weights near where they are.
-FINE_TUNE = FineTuneOptions(epochs=12, batch=32, lr=1e-3, layer_decay=1.0)
+# Of a thousand clips a batch of 1,024 would make one step an epoch, after which no learning rate has converged.
+PROBE = LinearSettings(batch=64)
+# Clips of one forward without gradients.
+FORWARD_CLIPS = 64
 # Steps whose losses are averaged at the start and at the end.
 FIRST_STEPS, LAST_STEPS = 5, 20
 
@@ -45,7 +51,6 @@ class Settings:
         test: clips that they are judged by.
         masks: clips whose masks are looked at.
         pool: of the probe's features.
-        fine_tune: of every fine-tuning run.
         motion: where the masks' motion comes from, one of `SOURCES`.
     """
 
@@ -55,7 +60,6 @@ class Settings:
     test: int = 1000
     masks: int = 200
     pool: Pool = "slots"
-    fine_tune: FineTuneOptions = FINE_TUNE
     motion: str = "dis"
 
 
@@ -84,27 +88,48 @@ def load_sets(folder: Path) -> dict[str, SceneSet]:
     return {name: load_scene_set(folder / name) for name in SET_SEEDS}
 
 
-def _labels(scenes: SceneSet) -> torch.Tensor:
-    return torch.tensor(scenes.labels)
+def view_numbers(network: nn.Module, work: Extraction, scenes: SceneSet) -> LabelledViews:
+    """Return what a network says of clips, each the one view of a video."""
+    count = len(scenes)
+    found = Featurizer(work, network, "cpu")(
+        {
+            "video_id": np.arange(count),
+            "error": objects([""] * count),
+            "seen": np.ones((count, 1), bool),
+            "frames": scenes.frames[:, None],
+        }
+    )
+    return _views_of(found["features"], scenes)
 
 
-def probe_accuracy(train: torch.Tensor, test: torch.Tensor, sets: dict[str, SceneSet]) -> float:
-    """Return the test accuracy of a linear probe on features of the labelled and of the test clips."""
-    probe = fit_probe(train, _labels(sets["labelled"]), len(LABELS))
-    return probe.accuracy(test, _labels(sets["test"]))
+def _views_of(features: NDArray[np.float32], scenes: SceneSet) -> LabelledViews:
+    return LabelledViews(features, np.ones(features.shape[:2], bool), np.asarray(scenes.labels))
 
 
 def evaluate(
-    encoder: nn.Module, grid: TokenGrid, sets: dict[str, SceneSet], settings: Settings, seed: int
+    encoder: nn.Module, recipe: Recipe, tuned: Recipe, sets: dict[str, SceneSet], settings: Settings
 ) -> dict[str, float]:
-    """Judge an encoder by the motion labels: `probe` and `fine_tuned`, shares of the test clips put right."""
-    labelled, test = sets["labelled"], sets["test"]
-    features = [clip_features(encoder, scenes.frames, grid, pool=settings.pool) for scenes in (labelled, test)]
-    few = labelled.part(slice(0, settings.fine_tuned))
-    model, losses = fine_tune(encoder, few.frames, _labels(few), grid, len(LABELS), settings.fine_tune, seed)
+    """Judge an encoder by the motion labels: `probe` and `fine_tuned`, shares of the test clips put right.
+
+    Args:
+        encoder: that is judged; it is not changed.
+        recipe: of its pre-training.
+        tuned: of fine-tuning.
+        sets: `labelled` and `test`.
+        settings: how much of everything.
+    """
+    labelled, test, seed = sets["labelled"], sets["test"], recipe.run.seed
+    features = Extraction(recipe, "", Views(), settings.pool, batch=FORWARD_CLIPS)
+    train, judged = (view_numbers(encoder, features, scenes) for scenes in (labelled, test))
+    tuned = fine_tuning_of(tuned, recipe, len(LABELS))
+    model, losses = fine_tune(tuned, encoder, labelled.part(slice(0, settings.fine_tuned)))
+    answers = view_numbers(model, Extraction(tuned, "", Views(), batch=FORWARD_CLIPS, classes=LABELS), test)
+    tally = Tally(len(LABELS)).take(
+        answers.labels, merged(answers.features, answers.seen), np.asarray(answers.seen.any(1))
+    )
     return {
-        "probe": probe_accuracy(features[0], features[1], sets),
-        "fine_tuned": accuracy(model, test.frames, _labels(test)),
+        "probe": linear_probe(train, judged, len(LABELS), PROBE, seed).scores.top1,
+        "fine_tuned": tally.top1,
         "fine_tuning_loss": _mean(losses[-LAST_STEPS:]),
     }
 
@@ -122,14 +147,14 @@ def mask_leakage(recipe: Recipe, scenes: SceneSet, motion: str) -> float:
 def raw_pixels(sets: dict[str, SceneSet]) -> float:
     """Return the accuracy of a linear probe on the pixels themselves, each 4 x 4 of them averaged."""
 
-    def features(scenes: SceneSet) -> torch.Tensor:
+    def features(scenes: SceneSet) -> LabelledViews:
         frames = torch.tensor(scenes.frames).float().flatten(0, 1).permute(0, 3, 1, 2) / 255
-        return torch.nn.functional.avg_pool2d(frames, 4).reshape(len(scenes), -1)
+        return _views_of(torch.nn.functional.avg_pool2d(frames, 4).reshape(len(scenes), 1, -1).numpy(), scenes)
 
-    return probe_accuracy(features(sets["labelled"]), features(sets["test"]), sets)
+    return linear_probe(features(sets["labelled"]), features(sets["test"]), len(LABELS), PROBE).scores.top1
 
 
-def run_trial(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
+def run_trial(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
     """Pre-train, evaluate every copy of the encoder, and measure the masks' leakage.
 
     Returns:
@@ -139,7 +164,7 @@ def run_trial(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> 
     done = pretrain(recipe, sets["unlabelled"], scene_motion(source))
     points = []
     for step, encoder in sorted(done.encoders.items()):
-        scores = evaluate(encoder, recipe.grid, sets, settings, recipe.run.seed)
+        scores = evaluate(encoder, recipe, tuned, sets, settings)
         points.append({"clips": step * recipe.train.global_batch, **scores})
     names = done.losses[0]
     return {
@@ -158,12 +183,12 @@ def run_trial(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> 
     }
 
 
-def run_untrained(recipe: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
+def run_untrained(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:
     """Evaluate the encoder as it is before training: what a probe and fine-tuning get from random weights."""
     began = time.process_time()
     encoder = build_model(recipe, torch.device("cpu")).encoder
     assert isinstance(encoder, nn.Module)
-    scores = evaluate(encoder, recipe.grid, sets, settings, recipe.run.seed)
+    scores = evaluate(encoder, recipe, tuned, sets, settings)
     return {
         "method": "untrained",
         "seed": recipe.run.seed,

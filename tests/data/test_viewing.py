@@ -108,18 +108,23 @@ def test_storage_that_is_gone_is_no_verdict_about_videos(videos: Path, tmp_path:
         ViewReader(Index(str(folder / "index.parquet")), SPEC)({"video_id": np.arange(4)})
 
 
+def damage(path: Path, first: int) -> None:
+    """Overwrite a video's packets from one on, in the order of their decoding."""
+    whole = path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    begin, last = packets[first].pos, packets[-1]
+    assert begin is not None and last.pos is not None
+    end = last.pos + last.size
+    path.write_bytes(whole[:begin] + b"\xff" * (end - begin) + whole[end:])
+
+
 def test_a_video_that_is_damaged_at_its_end_still_gives_its_first_views(tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     folder.mkdir()
-    whole = moving_video(0, 5, size=(48, 80), num_frames=FRAMES)[1]
-    (folder / "0.mp4").write_bytes(whole)
+    (folder / "0.mp4").write_bytes(moving_video(0, 5, size=(48, 80), num_frames=FRAMES)[1])
     build_index(str(folder), str(folder / "index.parquet"))
-    with av.open(str(folder / "0.mp4")) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    begin, last = packets[30].pos, packets[-1]  # after the first two clips, before the end of the third
-    assert begin is not None and last.pos is not None
-    end = last.pos + last.size
-    (folder / "0.mp4").write_bytes(whole[:begin] + b"\xff" * (end - begin) + whole[end:])
+    damage(folder / "0.mp4", 30)  # after the first two clips, before the end of the third
     out = seen(Index(str(folder / "index.parquet")), 0)
     assert out["seen"][0].tolist() == [True] * 6 + [False] * 3
     assert out["error"][0]

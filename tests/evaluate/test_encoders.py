@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from system.errors import WeightsError
-from system.evaluate.encoders import from_run, from_weights
+from system.errors import RecipeError, WeightsError
+from system.evaluate.encoders import Frozen, load, load_encoder, run_source, weights_source
 from system.models.encoder import Encoder
 from system.models.sizes import Shape, shapes
 from system.models.weight_files import our_metadata, write_weights
+from system.recipe import Recipe
 from tests.small import tiny_recipe
+
+
+def from_weights(uri: str, recipe: Recipe | None = None, *overrides: str) -> Frozen:
+    return load(weights_source(uri, recipe, print, overrides))
 
 
 def weights_file(folder: Path, encoder: Encoder, heads: int | None, *, norm: bool = True) -> str:
@@ -60,9 +65,9 @@ def test_the_same_weights_have_the_same_digest(tmp_path: Path) -> None:
 
 def test_a_recipe_of_other_sizes_or_heads_is_refused(tmp_path: Path) -> None:
     uri = weights_file(tmp_path, tiny_encoder(tmp_path), 3)
-    with pytest.raises(WeightsError, match=r"tensors of the encoder .* name the recipe"):
+    with pytest.raises(WeightsError, match=r"does not fit the model\. File: encoder 48 wide x 2 blocks"):
         from_weights(uri, tiny_recipe(tmp_path, "model.depth=3"))
-    with pytest.raises(WeightsError, match="3 heads, the recipe 2"):
+    with pytest.raises(WeightsError, match=r"has 3 heads where the recipe's model\.heads is 2"):
         from_weights(uri, tiny_recipe(tmp_path, "model.heads=2"))
 
 
@@ -74,4 +79,18 @@ def test_patches_that_released_clips_do_not_have_want_a_recipe(tmp_path: Path) -
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no run's folder"):
-        from_run(str(tmp_path), None, lambda _line: None)
+        run_source(str(tmp_path), None, print)
+
+
+def test_overrides_of_released_weights_leave_their_clips_as_they_are(tmp_path: Path) -> None:
+    uri = weights_file(tmp_path, tiny_encoder(tmp_path), 3)
+    source = weights_source(uri, None, print, ["data.stride=2"])
+    assert (source.recipe.data.stride, source.recipe.grid.tokens) == (2, 1568)
+    with pytest.raises(RecipeError, match=r"are for clips of 16 frames of 224 px .* got 8 frames of 224 px"):
+        weights_source(uri, None, print, ["data.num_frames=8"])
+
+
+def test_features_are_not_taken_of_an_encoder_without_its_last_norm(tmp_path: Path) -> None:
+    uri = weights_file(tmp_path, tiny_encoder(tmp_path), 3, norm=False)
+    with pytest.raises(WeightsError, match=r"has no encoder\.norm"):
+        load_encoder(tiny_recipe(tmp_path), uri)

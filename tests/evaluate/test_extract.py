@@ -23,6 +23,7 @@ from system.data.index import Index
 from system.data.sources import build_index
 from system.errors import DataError, ResumeError, StorageFault, SystemFault
 from system.evaluate import feature_parts
+from system.evaluate.encoders import encoder_digest, load_encoder
 from system.evaluate.extract import Order, Rows, extract, local_rows, manifest_of
 from system.evaluate.feature_parts import (
     PartPlan,
@@ -34,7 +35,7 @@ from system.evaluate.feature_parts import (
     read_views,
 )
 from system.evaluate.features import all_tokens, float_frames
-from system.evaluate.frozen import Extraction, cells, encoder_digest, load_encoder
+from system.evaluate.frozen import Extraction, cells
 from system.models.weight_files import our_metadata, write_weights
 from system.train.judging import build_model
 from system.train.warm_start import heads_of

@@ -1,4 +1,4 @@
-"""Features of clips: which tokens, which pooling, and that they do not depend on how clips are batched."""
+"""Features of clips: which tokens, and which pooling."""
 
 from __future__ import annotations
 
@@ -6,39 +6,24 @@ import numpy as np
 import torch
 
 from system.core.clip import token_grid
-from system.evaluate.features import all_tokens, clip_features, float_frames, pooled
-from system.models.encoder import Encoder
-from system.models.sizes import Shape
+from system.evaluate.features import float_frames, pooled
 
 GRID = token_grid(4, 32, 2, 16)
 
 
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    return Encoder(GRID, Shape(48, 2, 3))
-
-
-def clips(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.random.default_rng(0).integers(0, 256, (count, 4, 32, 32, 3)).astype(np.uint8)
-
-
 def test_the_mean_is_that_of_all_tokens_and_slots_keep_their_order() -> None:
-    model, frames = encoder(), clips(3)
-    with torch.no_grad():
-        tokens = model(float_frames(frames), all_tokens(3, GRID))
-    assert torch.allclose(clip_features(model, frames, GRID, pool="mean"), tokens.mean(1), atol=1e-6)
-    slots = clip_features(model, frames, GRID, pool="slots")
-    assert slots.shape == (3, 2 * 48)
-    assert torch.allclose(slots[:, :48], tokens[:, :4].mean(1), atol=1e-6)
-    assert torch.allclose(slots.reshape(3, 2, 48).mean(1), pooled(tokens, GRID, "mean"), atol=1e-6)
+    tokens = torch.randn(3, GRID.tokens, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(pooled(tokens, GRID, "mean"), tokens.mean(1), atol=1e-6)
+    slots = pooled(tokens, GRID, "slots")
+    assert slots.shape == (3, 2 * 5)
+    assert torch.allclose(slots[:, :5], tokens[:, :4].mean(1), atol=1e-6)
+    assert torch.allclose(slots[:, 5:], tokens[:, 4:].mean(1), atol=1e-6)
 
 
-def test_features_do_not_depend_on_the_batch() -> None:
-    model, frames = encoder(), clips(5)
-    assert torch.allclose(clip_features(model, frames, GRID, batch=2), clip_features(model, frames, GRID), atol=1e-6)
-
-
-def test_extracting_features_leaves_the_encoder_in_its_mode_and_without_gradients() -> None:
-    model = encoder().train()
-    assert not clip_features(model, clips(2), GRID).requires_grad
-    assert model.training
+def test_frames_are_shares_of_white_with_the_channels_first() -> None:
+    frames = np.zeros((1, 4, 32, 32, 3), np.uint8)
+    frames[0, 2, 5, 7] = (255, 51, 0)
+    clips = float_frames(frames)
+    assert clips.shape == (1, 3, 4, 32, 32)
+    assert clips[0, :, 2, 5, 7].tolist() == [1.0, torch.tensor(51 / 255).item(), 0.0]
+    assert clips.sum() == 1 + torch.tensor(51 / 255)

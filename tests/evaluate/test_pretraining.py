@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.learning_check import RECIPE
+from jobs.learning_check import FINE_TUNING, RECIPE
+from system.core.views import Views
 from system.data.columns import Batch
-from system.data.scene_set import make_scene_set
-from system.evaluate.pretraining import pretrain, scene_blocks
+from system.data.scene_set import LABELS, SceneSet, make_scene_set
+from system.errors import RecipeError
+from system.evaluate.frozen import Extraction
+from system.evaluate.pretraining import fine_tune, fine_tuning_of, pretrain, scene_blocks
 from system.evaluate.scene_motion import scene_motion, source_for
-from system.evaluate.trial import clip_shape
+from system.evaluate.trial import clip_shape, view_numbers
 from system.methods import METHODS
 from system.recipe import Recipe, load_recipe
+from system.train.judging import build_model
 
 SMALL = (
     "data.num_frames=8",
@@ -73,3 +78,51 @@ def test_the_encoder_is_copied_after_a_quarter_a_half_and_all_of_the_steps(tmp_p
     assert not torch.equal(weights[0], weights[2])
     again = pretrain(small_recipe("videomae", tmp_path), SCENES, scene_motion("truth"))
     assert again.losses == done.losses
+
+
+def tuning(*overrides: str, seed: int = 0) -> Recipe:
+    start = small_recipe("videomae", "unused", f"run.seed={seed}")
+    tuned = load_recipe(FINE_TUNING, ["train.global_batch=20", "train.micro_batch=20", *overrides])
+    return fine_tuning_of(tuned, start, len(LABELS))
+
+
+def encoder() -> torch.nn.Module:
+    made = build_model(small_recipe("videomae"), torch.device("cpu")).encoder
+    assert isinstance(made, torch.nn.Module)
+    return made
+
+
+def bright_or_dark(count: int, seed: int = 0) -> SceneSet:
+    """Clips whose label is whether they get brighter or darker over time."""
+    draw, scenes = np.random.default_rng(seed), SCENES.part(np.zeros(count, np.int64))
+    labels = np.arange(count) % 2
+    slope = np.where(labels == 1, 25, -25)[:, None] * np.linspace(-1.5, 1.5, 8)
+    frames = draw.integers(90, 166, scenes.frames.shape) + slope[..., None, None, None]
+    return replace(scenes, frames=frames.astype(np.uint8), labels=labels)
+
+
+def test_fine_tuning_through_the_runs_loop_learns_a_change_over_time() -> None:
+    recipe = tuning("train.epochs=12", "train.base_lr=2.5e-2")
+    model, losses = fine_tune(recipe, encoder(), bright_or_dark(60))
+    assert losses[0] > 1.8  # a head that starts near zero says nothing yet: ln 7
+    test = bright_or_dark(40, seed=1)
+    answers = view_numbers(model, Extraction(recipe, "", Views(), classes=LABELS), test).features[:, 0]
+    assert (answers.argmax(1) == test.labels).mean() > 0.95
+
+
+def test_the_encoder_that_fine_tuning_starts_from_is_not_changed_and_its_norm_is_left_out() -> None:
+    given = encoder()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    model, _ = fine_tune(tuning("train.epochs=1"), given, SCENES)
+    assert all(torch.equal(before[name], value) for name, value in given.state_dict().items())
+    assert not [name for name, _ in model.named_parameters() if name.startswith("encoder.norm")]
+
+
+def test_the_same_seed_gives_the_same_fine_tuning() -> None:
+    runs = [fine_tune(tuning("train.epochs=2", seed=seed), encoder(), SCENES)[1] for seed in (3, 3, 4)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_what_is_drawn_in_the_forward_pass_is_refused_for_clips_in_memory() -> None:
+    with pytest.raises(RecipeError, match="set both 0"):
+        fine_tune(tuning("method.drop_path=0.1"), encoder(), SCENES)

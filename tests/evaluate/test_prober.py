@@ -14,7 +14,7 @@ from jobs import probe
 from system.data.dataset import ensure_index, run_uri
 from system.data.index import Index
 from system.errors import DataError, WeightsError
-from system.evaluate.frozen import encoder_digest, load_encoder
+from system.evaluate.encoders import encoder_digest, load_encoder
 from system.evaluate.labelled_sets import online_sides
 from system.evaluate.online import OnlineProbe
 from system.evaluate.prober import Prober, write_board

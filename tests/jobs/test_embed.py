@@ -122,7 +122,8 @@ def test_a_folder_without_an_index_gets_one_in_the_output(
     [
         (["--views", "5"], "views are CLIPSxCROPS"),
         (["--batch", "0"], "--batch is a whole number from 1"),
-        (["--step", "3"], "say which encoder"),
+        (["--step", "3"], "--step and --untrained are for --run"),
+        (["--run", "a"], "say which network"),
     ],
 )
 def test_wrong_arguments_are_refused(

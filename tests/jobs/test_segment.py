@@ -16,7 +16,7 @@ from jobs import make_videos, segment
 from system.data.dataset import run_uri
 from system.data.davis import open_davis, read_mask
 from system.data.indexed_png import object_colours, write_numbers
-from system.evaluate.encoders import from_run
+from system.evaluate.encoders import load, run_source
 from system.evaluate.segmentation import Switches, check_switches, score, working_size
 from system.models.weight_files import our_metadata, write_weights
 from system.recipe import Recipe, dump_recipe
@@ -118,7 +118,7 @@ def test_results_are_not_written_over(
 def test_exported_weights_with_their_recipe_do_the_same_as_the_run(
     davis: Path, untrained: Recipe, done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    frozen = from_run(run_uri(untrained), None, print, untrained=True)
+    frozen = load(run_source(run_uri(untrained), None, print, untrained=True))
     tensors = {f"encoder.{name}": value for name, value in frozen.encoder.state_dict().items()}
     write_weights(str(tmp_path / "w.safetensors"), tensors, our_metadata((3, None)))
     given = ("--weights", str(tmp_path / "w.safetensors"), "--recipe", run_uri(untrained) + "/recipe.yaml")
@@ -186,7 +186,7 @@ def test_what_does_not_go_together_is_one_sentence(
 
 
 def test_switches_that_do_not_fit_the_encoder_are_refused(davis: Path, untrained: Recipe, tmp_path: Path) -> None:
-    frozen = from_run(run_uri(untrained), None, print, untrained=True)
+    frozen = load(run_source(run_uri(untrained), None, print, untrained=True))
     from dataclasses import replace
 
     from system.evaluate.dense_features import Dense

@@ -18,7 +18,7 @@ from system.core.masks import tube_visible
 from system.core.targets import IMAGENET_MEAN, IMAGENET_STD, normalized_pixels
 from system.data.dataset import run_uri
 from system.errors import WeightsError
-from system.evaluate.encoders import from_run, from_weights
+from system.evaluate.encoders import load, run_source, weights_source
 from system.models.blocks import gather_tokens
 from system.models.weights import to_hugging_face
 from system.recipe import Recipe, dump_recipe, resume_conflicts
@@ -257,16 +257,16 @@ def test_the_frozen_encoder_of_a_run_is_that_of_its_newest_checkpoint_or_of_the_
     trained: Recipe,
 ) -> None:
     run, weights = run_uri(trained), weights_of(trained)
-    found = from_run(run, None, print)
+    found = load(run_source(run, None, print))
     assert all(torch.equal(value, weights[f"encoder.{name}"]) for name, value in found.encoder.state_dict().items())
     assert found.said["step"] == 4
-    assert found.said == from_run(run, 4, print).said
-    assert found.said["sha256"] != from_run(run, None, print, untrained=True).said["sha256"]
+    assert found.said == load(run_source(run, 4, print)).said
+    assert found.said["sha256"] != load(run_source(run, None, print, untrained=True)).said["sha256"]
     with pytest.raises(WeightsError, match=r"has checkpoints of the steps .* 3 is none of them"):
-        from_run(run, 3, print)
+        load(run_source(run, 3, print))
 
 
 def test_a_checkpoint_that_is_given_as_weights_has_the_grid_of_its_run(trained: Recipe) -> None:
-    found = from_weights(step_uri(run_uri(trained), 4))
-    assert found.said == from_run(run_uri(trained), 4, print).said
+    found = load(weights_source(step_uri(run_uri(trained), 4), None, print))
+    assert found.said == load(run_source(run_uri(trained), 4, print)).said
     assert found.grid == trained.grid

@@ -14,7 +14,7 @@ import pytest
 from jobs import pretrain
 from system import storage
 from system.data.synthetic import moving_video
-from system.evaluate.frozen import encoder_digest, load_encoder
+from system.evaluate.encoders import encoder_digest, load_encoder
 from system.monitoring.series import CODES, RAYS, SERIES
 from system.recipe import load_recipe
 from system.train.checkpoint import complete_steps, open_checkpoint
