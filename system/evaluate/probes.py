@@ -66,7 +66,7 @@ class Scores:
 
     Attributes:
         top1: the label has the highest probability.
-        top5: it is among the five highest.
+        top5: it is among the five highest, and not at 0: a class without a vote is no guess.
         per_class: mean of top1 over the classes that the test set has.
     """
 
@@ -79,7 +79,8 @@ def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
     """Score (n, C) probabilities; a video without any view is wrong."""
     labels, there = test.labels, np.asarray(test.seen.any(1), bool)
     order = np.argsort(-probabilities, 1, kind="stable")[:, :5]
-    hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], there[:, None])
+    guessed = np.take_along_axis(probabilities, order, 1) > 0
+    hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], guessed & there[:, None])
     first = hits[:, 0]
     classes = np.unique(labels)
     return Scores(

@@ -96,6 +96,11 @@ def test_neighbours_vote_with_their_nearness() -> None:
     assert found[3].top1 == 1.0
 
 
+def test_classes_that_no_neighbour_votes_for_are_no_guesses() -> None:
+    found = nearest_neighbours(videos_of(30, 0, signal=0), videos_of(30, 1, signal=0), CLASSES, counts=(1, 5))
+    assert found[1].top5 == found[1].top1 < found[5].top5
+
+
 def test_neighbours_of_views_are_those_of_their_mean_and_views_that_are_not_there_do_not_count() -> None:
     train = LabelledViews(np.array([[[1.0, 0.0]], [[0.0, 1.0]]], np.float32), np.ones((2, 1), bool), np.array([0, 1]))
     features = np.array([[[0.0, 9.0], [1.0, 0.0]]], np.float32)
