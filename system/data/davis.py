@@ -155,7 +155,9 @@ def _compare(
         problems.add("a mask without a frame", f"{name}/{stem}")
     if len({len(stem) for stem in frames}) > 1:
         lengths = f"{min(frames, key=len)}, {max(frames, key=len)}"
-        problems.add("a sequence whose frames' names differ in length, so that 10 comes before 2", f"{name} ({lengths})")
+        problems.add(
+            "a sequence whose frames' names differ in length, so that 10 comes before 2", f"{name} ({lengths})"
+        )
     if len(frames) < LEAST_FRAMES:
         problems.add(f"a sequence of fewer than {LEAST_FRAMES} frames, of which none would be scored", name)
 

@@ -203,6 +203,9 @@ class Index:
     Args:
         uri: of the index.parquet.
 
+    Attributes:
+        source: what was indexed, as it was named then.
+
     Raises:
         DataError: if there is no index there, or one of another version.
     """
@@ -218,6 +221,7 @@ class Index:
             raise DataError(f"{uri} is no index of videos; make one with `python -m jobs.index`") from error
         if facts["version"] != VERSION:
             raise DataError(f"{uri} is an index of version {facts['version']}, this is {VERSION}; make it again")
+        self.source: str = facts["source"]
         self.num_videos: int = facts["num_videos"]
         self.group_videos: int = facts["group_videos"]
         self.fingerprint: str = facts["fingerprint"]

@@ -36,12 +36,14 @@ class Labelled:
         labels: one for each video.
         left_out: videos of the index that the list does not name, where that is allowed.
         rejected: lines of the list whose video the index rejects as unreadable.
+        lost: labels of files that the index rejects, as far as a list or their folders say them.
     """
 
     ids: NDArray[np.int64]
     labels: tuple[str, ...]
     left_out: int = 0
     rejected: int = 0
+    lost: tuple[str, ...] = ()
 
 
 def examples(names: Iterable[str]) -> str:
@@ -80,8 +82,10 @@ def known_labels(index: Index) -> list[str | None]:
 
 def _of_all(index: Index, source: str) -> Labelled:
     names = [str(name) for name in index.texts("name")]
+    lost: list[str] = []
     if source == FOLDERS:
-        found: Sequence[str | None] = [PurePosixPath(name).parent.name or None for name in names]
+        found: Sequence[str | None] = [_folder(name) for name in names]
+        lost = [label for bad in read_rejected(index.uri) if (label := _folder(bad.name))]
         advice = "they lie in no folder below what was indexed; put each video into a folder named by its class"
     else:
         found = known_labels(index)
@@ -91,7 +95,11 @@ def _of_all(index: Index, source: str) -> Labelled:
         raise DataError(
             f"{index.uri}: {len(without)} of {len(names)} videos have no label: {examples(without)}; {advice}"
         )
-    return Labelled(np.arange(len(names)), tuple(str(label) for label in found))
+    return Labelled(np.arange(len(names)), tuple(str(label) for label in found), lost=tuple(lost))
+
+
+def _folder(name: str) -> str | None:
+    return PurePosixPath(name).parent.name or None
 
 
 def read_list(uri: str) -> list[tuple[str, str]]:
@@ -159,11 +167,12 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
     names = [str(name) for name in index.texts("name")]
     finder = _Names(names, [str(each) for each in index.texts("uri")])
     found: dict[int, str] = {}
-    absent, unclear, twice = [], [], []
+    absent: dict[str, str] = {}
+    unclear, twice = [], []
     for path, label in read_list(uri):
         video = finder.find(path)
         if video is None:
-            absent.append(path)
+            absent[path] = label
         elif video == _SEVERAL:
             unclear.append(path)
         elif found.setdefault(video, label) != label:
@@ -190,9 +199,8 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
     if problems:
         raise DataError(f"{uri} does not fit {index.uri}:\n  " + "\n  ".join(problems))
     ids = sorted(found)
-    return Labelled(
-        np.array(ids, np.int64), tuple(found[number] for number in ids), len(without), len(absent) - len(missing)
-    )
+    lost = tuple(absent.values())
+    return Labelled(np.array(ids, np.int64), tuple(found[number] for number in ids), len(without), len(lost), lost)
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 The learning rate is chosen on a held-out part of the training videos; then the classifier is trained on all of them and
 the test videos are looked at once. Every view of a training video is an example. A test video's views are merged as in
-fine-tuning: softmax of each, then the mean (core/views.py). A test video that could not be read counts as wrong.
+fine-tuning: softmax of each, then the mean (core/views.py). A test video that could not be read counts as wrong, also
+one that is not in the index for it.
 
 n videos, V views of each, F features of a view, C classes, R learning rates, m examples.
 """
@@ -42,12 +43,14 @@ class LabelledViews:
         seen: (n, V) bool, the views that could be read.
         labels: (n,) int64 in [0, C).
         tokens: (n, V, Q, D) float16; Q is 0 where none were kept.
+        lost: labels of further videos, of which there is nothing.
     """
 
     features: NDArray[np.float32]
     seen: NDArray[np.bool_]
     labels: NDArray[np.int64]
     tokens: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.float16))
+    lost: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def part(self, rows: NDArray[np.int64]) -> LabelledViews:
         """Return some of the videos."""
@@ -76,11 +79,13 @@ class Scores:
 
 
 def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
-    """Score (n, C) probabilities; a video without any view is wrong."""
+    """Score (n, C) probabilities; a video without any view is wrong, and so is one of which there is nothing."""
     labels, there = test.labels, np.asarray(test.seen.any(1), bool)
     order = np.argsort(-probabilities, 1, kind="stable")[:, :5]
     guessed = np.take_along_axis(probabilities, order, 1) > 0
     hits: NDArray[np.bool_] = np.logical_and(order == labels[:, None], guessed & there[:, None])
+    hits = np.concatenate([hits, np.zeros((len(test.lost), hits.shape[1]), bool)])
+    labels = np.concatenate([labels, test.lost])
     first = hits[:, 0]
     classes = np.unique(labels)
     return Scores(

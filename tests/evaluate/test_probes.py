@@ -79,6 +79,14 @@ def test_a_test_video_that_was_not_seen_is_wrong() -> None:
     assert (found.top1, found.top5, found.per_class) == (0.5, 0.75, 0.5)
 
 
+def test_a_test_video_of_which_there_is_nothing_is_wrong() -> None:
+    test = LabelledViews(
+        np.zeros((2, 1, 1), np.float32), np.ones((2, 1), bool), np.array([0, 1]), lost=np.array([1, 1])
+    )
+    found = scored(np.array([[0.9, 0.1], [0.2, 0.8]]), test)
+    assert (found.top1, found.top5, found.per_class) == (0.5, 0.5, (1 + 1 / 3) / 2)
+
+
 def test_the_mean_of_classes_weighs_rare_classes_as_much_as_others() -> None:
     test = LabelledViews(np.zeros((4, 1, 1), np.float32), np.ones((4, 1), bool), np.array([0, 0, 0, 1]))
     found = scored(np.array([[1.0, 0.0]] * 4), test)
