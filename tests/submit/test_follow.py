@@ -77,7 +77,6 @@ def test_where_no_stream_passes_lines_come_while_the_job_runs_and_that_is_told_o
 
         def more_words(self, job: str) -> Iterator[str]:
             raise UnreachableError("no websockets here")
-            yield
 
     notes: list[str] = []
     Follower(Streamless([]), "job", lines.append, notes.append, sleep=lambda _seconds: None).follow()
