@@ -1,7 +1,8 @@
 """Ask whether locked packages have known advisories: `python .ci/audit.py`, or `make audit`.
 
-Exit code 1 if one has and .ci/advisories.txt does not say why it does not apply. Where no service that knows
-advisories can be asked, it says NOT AUDITED and why, and exits with 0; with AUDIT_REQUIRED=1 in the environment, 1.
+Exit code 1 if one has and .ci/advisories.txt does not say why it does not apply, or if the service knows none of them.
+Where no service that knows advisories can be asked, it says NOT AUDITED and why, and exits with 0. With
+AUDIT_REQUIRED=1 in the environment it then exits with 1, and also if the service does not know one of the packages.
 
 pip-audit asks. By itself it says "no known vulnerabilities" of packages that a service does not know at all, as a
 mirror of the index may not: so a service is first asked about a package whose advisory everybody knows.
@@ -119,8 +120,8 @@ def accepted(text: str) -> dict[tuple[str, str], str]:
     return out
 
 
-def report(answer: Answer, argued: Mapping[tuple[str, str], str]) -> tuple[list[str], bool]:
-    """Return the lines about a lock, and whether nothing in it is open."""
+def report(answer: Answer, argued: Mapping[tuple[str, str], str], *, required: bool = False) -> tuple[list[str], bool]:
+    """Return the lines about a lock, and whether it passes: nothing is open, and some of it, or all, was audited."""
     lines, open_ones, used = [], 0, set()
     for each in answer.advisories:
         key = next(((name, each.package) for name in each.names if (name, each.package) in argued), None)
@@ -131,13 +132,13 @@ def report(answer: Answer, argued: Mapping[tuple[str, str], str]) -> tuple[list[
     lines += [f"not audited: {each}" for each in answer.skipped]
     lines += [f"{name} of {package} is not reported any more: take it out" for name, package in argued.keys() - used]
     lines.append(f"audited: {answer.asked} packages, {len(answer.advisories)} advisories, {open_ones} open")
-    return lines, not open_ones
+    return lines, answer.asked > 0 and not open_ones and not (required and answer.skipped)
 
 
 def main(environment: Mapping[str, str], services: Sequence[str] = SERVICES) -> int:
     """Audit the lock and return the exit code."""
     argued = accepted(ACCEPTED.read_text())
-    why = []
+    why, required = [], environment.get("AUDIT_REQUIRED") == "1"
     with tempfile.TemporaryDirectory() as folder:
         known = Path(folder) / "known.txt"
         known.write_text(KNOWN + "\n")
@@ -147,11 +148,11 @@ def main(environment: Mapping[str, str], services: Sequence[str] = SERVICES) -> 
             if answer.problem:
                 why.append(f"{service}: {answer.problem}")
                 continue
-            lines, fine = report(answer, argued)
+            lines, fine = report(answer, argued, required=required)
             print("\n".join(lines), flush=True)
             return 0 if fine else 1
     print("NOT AUDITED: no service that knows advisories answered\n  " + "\n  ".join(why), flush=True)
-    return 1 if environment.get("AUDIT_REQUIRED") == "1" else 0
+    return 1 if required else 0
 
 
 if __name__ == "__main__":

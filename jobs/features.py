@@ -122,6 +122,7 @@ def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
 
     Raises:
         DataError: if there are no videos.
+        ResumeError: if the one that was made there before is of others.
     """
     return videos_index(uri, storage.join(beside, name), say)
 

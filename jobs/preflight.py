@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from jobs import checks
 from jobs.cli import duration, parser, recipe_arguments, run, say
@@ -33,12 +34,14 @@ def main(arguments: Sequence[str]) -> int:
     recipe = settled(load_recipe(given.recipe, given.overrides, told=told), say)
     for line in told:
         say(line)
+    data, labels = partial(checks.check_data, recipe), partial(_labels, recipe)
     tried: list[Callable[[], checks.Finding]] = [
         lambda: checks.check_layout(recipe),
+        lambda: checks.check_trackers(recipe),
         lambda: checks.check_storage(recipe),
         lambda: checks.check_lease(recipe),
-        lambda: checks.check_data(recipe),
-        lambda: _labels(recipe),
+        data,
+        labels,
         lambda: _index(recipe),
         lambda: checks.check_sample(recipe, ensure_index(recipe)),
         lambda: checks.check_motion_weights(recipe),
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         except TubeletError as error:
             worst = max(worst, error.exit_code)
             say(f"BAD   {type(error).__name__}: {error}")
-            if check in tried[3:5]:
+            if check in (data, labels):
                 break  # without data or labels there is no index, no sample and no length
     say("ready to train" if not worst else "not ready: mend what is marked BAD")
     return worst

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cli import parser, run, say
 from jobs.features import (
@@ -24,11 +24,16 @@ from jobs.features import (
 )
 from system import storage
 from system.core.views import SAMPLINGS, Views
-from system.errors import RecipeError
+from system.data.dataset import check_rejected
+from system.data.labels import class_numbers
+from system.errors import DataError, RecipeError
 from system.evaluate.labelled_sets import LabelledSet, check_sets, labelled_set
 from system.recipe import Recipe
 
-PROBES = ("linear", "attentive", "knn")
+if TYPE_CHECKING:
+    from system.evaluate.probe_sets import Probe
+
+PROBES: tuple[Probe, ...] = ("linear", "attentive", "knn")
 RESULT = "probe.json"
 
 
@@ -70,7 +75,7 @@ def probe(given: Any) -> dict[str, Any]:
     out = storage.absolute(given.out)
     storage.check_writable(storage.join(out, RESULT))
     train, test = (
-        _labelled_set(name, uri, labels, own, given, out)
+        _labelled_set(name, uri, labels, own, given, recipe)
         for name, uri, labels, own in (
             ("train", given.train, given.train_labels, views[0]),
             ("test", given.test, given.test_labels, views[1]),
@@ -86,6 +91,7 @@ def probe(given: Any) -> dict[str, Any]:
     from system.evaluate.provenance import commit  # noqa: PLC0415
 
     classes = check_sets(train, test)
+    class_numbers(test.found.lost, classes, test.where, train.where)
     digest = encoder_digest(load_encoder(recipe, weights))
     sets, told = [], {}
     with told_errors():
@@ -126,8 +132,15 @@ def _probes(text: str) -> list[str]:
     return names
 
 
-def _labelled_set(name: str, uri: str, labels: str | None, views: Views, given: Any, out: str) -> LabelledSet:
-    index = open_videos(uri, out, f"{name}.index.parquet")
+def _labelled_set(name: str, uri: str, labels: str | None, views: Views, given: Any, recipe: Recipe) -> LabelledSet:
+    out, own = storage.absolute(given.out), f"{name}.index.parquet"
+    index = open_videos(uri, out, own)
+    try:
+        check_rejected(recipe, index)
+    except DataError:
+        if index.uri == storage.join(out, own):
+            storage.delete([index.uri])  # or the same command would find it again after the videos are mended
+        raise
     return labelled_set(name, index, labels, views, only_listed=given.only_listed)
 
 
@@ -162,13 +175,14 @@ def _tokens_side(given: Any, recipe: Recipe, train: LabelledSet, test: LabelledS
 
 
 def _counts(each: LabelledSet, manifest: dict[str, Any]) -> dict[str, Any]:
-    told = {name: manifest[name] for name in ("videos", "failed", "partly_read", "reasons", "index")}
+    names = ("videos", "failed", "partly_read", "reasons", "index", "rejected_by_the_index")
+    told = {name: manifest[name] for name in names}
     return {
         **told,
         "labels": each.where,
         "views": str(each.views),
         "left_out": each.found.left_out,
-        "rejected": each.found.rejected,
+        "rejected": len(each.found.lost),
     }
 
 
@@ -181,6 +195,9 @@ def result_lines(result: dict[str, Any]) -> list[str]:
         if each["failed"]:
             what = "left out" if name == "train" else "counted as wrong"
             lines.append(f"{each['failed']} {name} videos could not be read and are {what}: {each['reasons']}")
+        if each["rejected_by_the_index"]:
+            wrong = f"; {each['rejected']} of them have a label here and are counted as wrong" if name == "test" else ""
+            lines.append(f"{each['rejected_by_the_index']} {name} files are not in the index, as unreadable{wrong}")
     for name, found in result["probes"].items():
         if name == "knn":
             lines += [f"knn, k={count:3s}  {_line(scores)}" for count, scores in found.items()]

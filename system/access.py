@@ -56,12 +56,16 @@ def check_cluster(address: str, environment: Mapping[str, str]) -> None:
     To an address that is named Ray sends a token only where the mode says so.
 
     Args:
-        address: host:port, with or without `ray://`.
+        address: host:port, with or without `ray://`; `auto`: that of RAY_ADDRESS, else the cluster of this machine.
         environment: of this process; `RAY_AUTH_MODE=disabled` is the user's word that it is meant so.
 
     Raises:
         ClusterError: if the cluster is not on this machine and no token goes there.
     """
+    if address == "auto":
+        address = environment.get("RAY_ADDRESS") or address  # Ray prefers it too
+        if address == "auto":
+            return
     host = urlsplit(address if "://" in address else f"ray://{address}").hostname
     mode = environment.get(MODE, "").lower()
     if host is None or is_loopback(host) or mode == "disabled" or (mode == "token" and has_token(environment)):
@@ -83,11 +87,28 @@ def make_token(environment: Mapping[str, str]) -> None:
     path = own_token(environment)
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent)  # for its owner alone
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
         with suppress(FileExistsError):  # another job was quicker
-            os.link(beside, path)
-        Path(beside).unlink()
-    with suppress(PermissionError):  # somebody else's, which this user was given to read
+            _create(path, secrets.token_hex(32))
+    with suppress(OSError):  # somebody else's, which this user was given to read, or on a mount for reading
         path.chmod(0o600)
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a file for its owner alone, whole from the first, where the file system has links.
+
+    Raises:
+        FileExistsError: if it is there.
+    """
+    handle, beside = tempfile.mkstemp(dir=path.parent)  # for its owner alone
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+    finally:
+        Path(beside).unlink()

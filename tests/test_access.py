@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import os
+import socketserver
 import stat
 import threading
 from collections.abc import Iterator
@@ -37,6 +40,23 @@ def test_a_token_is_made_once_and_for_its_user_alone(tmp_path: Path) -> None:
     assert has_token(home)
 
 
+def test_a_home_without_hard_links_and_one_that_is_for_reading_alone_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "refused")
+
+    home, path = {"HOME": str(tmp_path)}, tmp_path / ".ray" / "auth_token"
+    monkeypatch.setattr(os, "link", refuse)
+    make_token(home)
+    token = path.read_text()
+    assert (len(token), mode_of(path)) == (64, 0o600)
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.setattr(Path, "chmod", refuse)
+    make_token(home)
+    assert path.read_text() == token
+
+
 @pytest.mark.parametrize(
     "told", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}, {"RAY_AUTH_TOKEN_PATH": "/run/token"}]
 )
@@ -66,6 +86,14 @@ def test_a_cluster_on_other_machines_to_which_no_token_is_sent_is_refused(tmp_pa
             check_cluster(address, environment)
     check_cluster(address, {**nothing, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"})
     check_cluster(address, {**nothing, "RAY_AUTH_MODE": "disabled"})
+
+
+def test_auto_is_the_cluster_that_the_environment_names_and_else_the_one_of_this_machine(tmp_path: Path) -> None:
+    nothing = {"HOME": str(tmp_path)}
+    for environment in (nothing, {**nothing, "RAY_ADDRESS": "auto"}, {**nothing, "RAY_ADDRESS": HERE[0]}):
+        check_cluster("auto", environment)
+    with pytest.raises(ClusterError, match=r"the cluster at 10\.1\.2\.3:6379 is not on this machine"):
+        check_cluster("auto", {**nothing, "RAY_ADDRESS": ELSEWHERE[0]})
 
 
 @pytest.mark.parametrize("address", HERE)
@@ -104,6 +132,21 @@ def dashboard(status: int) -> Iterator[str]:
         server.shutdown()
 
 
+@contextmanager
+def no_web_server() -> Iterator[str]:
+    """Answer everybody as gRPC does, and give the address."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"\0\0\x18\4\0\0\0\0\0\0\4\0\x3f\0\1\0\5\0\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 def test_a_dashboard_that_answers_strangers_is_refused_and_one_that_asks_for_a_token_is_not() -> None:
     from system.submit.client import check_open
 
@@ -114,4 +157,6 @@ def test_a_dashboard_that_answers_strangers_is_refused_and_one_that_asks_for_a_t
     for status in (401, 403, 503):
         with dashboard(status) as address:
             assert check_open(address, elsewhere=True) is None
+    with no_web_server() as address:
+        assert check_open(address, elsewhere=True) is None
     assert check_open(address, elsewhere=True) is None  # gone: whoever speaks to it next says so

@@ -79,6 +79,15 @@ def test_what_a_service_does_not_know_is_told_and_not_counted(audit: ModuleType)
     lines, fine = audit.report(answer, {})
     assert fine
     assert lines == ["not audited: b was not found", "audited: 1 packages, 0 advisories, 0 open"]
+    assert audit.report(answer, {}, required=True) == (lines, False)
+
+
+def test_an_audit_of_nothing_fails(audit: ModuleType) -> None:
+    answer = audit.understood(said({"name": "b", "skip_reason": "b was not found"}), "")
+    assert audit.report(answer, {}) == (
+        ["not audited: b was not found", "audited: 0 packages, 0 advisories, 0 open"],
+        False,
+    )
 
 
 @pytest.mark.parametrize(

@@ -194,16 +194,22 @@ def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
 
     Raises:
         DataError: if there are no videos.
+        ResumeError: if what lies at `own` is of other videos.
     """
     place = storage.absolute(uri)
     if uri.endswith(".parquet"):
         return Index(place)
-    for found in (storage.join(place, "index.parquet"), own):
-        if storage.exists(found):
-            return Index(found)
+    beside = storage.join(place, "index.parquet")
+    if storage.exists(beside):
+        return Index(beside)
+    if storage.exists(own):
+        made = Index(own)
+        if storage.absolute(made.source) != place:
+            raise ResumeError(f"{own} is of {made.source}, not of {uri}; use another folder, or delete it")
+        return made
     storage.check_writable(own)
     say(f"indexing {uri}, which has no index.parquet")
-    build_index(uri, own, workers=2 * (os.cpu_count() or 1))
+    build_index(place, own, workers=2 * (os.cpu_count() or 1))
     return Index(own)
 
 
@@ -217,7 +223,7 @@ def check_rejected(recipe: Recipe, index: Index) -> None:
     if index.num_rejected > recipe.data.max_bad_ratio * total:
         first = "".join(f"\n  {bad.name}: {bad.reason}" for bad in read_rejected(index.uri)[:5])
         raise DataError(
-            f"{recipe.data.uri}: {index.num_rejected} of {total} videos cannot be read, more than"
+            f"{index.source}: {index.num_rejected} of {total} videos cannot be read, more than"
             f" data.max_bad_ratio={recipe.data.max_bad_ratio:g}; mend them or raise it. The first:{first}"
         )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from system import storage
 from system.data.indexed_png import Numbers, checked_header, read_numbers
+from system.data.labels import examples
 from system.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -32,8 +33,6 @@ VOID = 255
 LEAST_FRAMES = 3
 # Bytes of a JPEG in which its size stands, as a rule: less than the whole file, for stores that are far away.
 _HEAD_BYTES = 1 << 16
-# Examples that a refusal names of each kind of problem.
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,7 @@ class _Problems:
         """
         if not self.found:
             return
-        lines = []
-        for kind, examples in self.found.items():
-            more = f" and {len(examples) - _EXAMPLES} more" if len(examples) > _EXAMPLES else ""
-            lines.append(f"  {len(examples)} x {kind}: {', '.join(examples[:_EXAMPLES])}{more}")
+        lines = [f"  {len(found)} x {kind}: {examples(found)}" for kind, found in self.found.items()]
         raise DataError(
             f"{root}: the layout is DAVIS-2017's ({LISTS}/SET.txt, {FRAMES}/480p/NAME/*.jpg, {MASKS}/480p/NAME/*.png),"
             " and this is not; nothing was computed:\n" + "\n".join(lines)
@@ -157,6 +153,11 @@ def _compare(
         problems.add("a frame without a mask (sets without public masks cannot be scored)", f"{name}/{stem}")
     for stem in sorted(masks.keys() - frames.keys()):
         problems.add("a mask without a frame", f"{name}/{stem}")
+    if len({len(stem) for stem in frames}) > 1:
+        lengths = f"{min(frames, key=len)}, {max(frames, key=len)}"
+        problems.add(
+            "a sequence whose frames' names differ in length, so that 10 comes before 2", f"{name} ({lengths})"
+        )
     if len(frames) < LEAST_FRAMES:
         problems.add(f"a sequence of fewer than {LEAST_FRAMES} frames, of which none would be scored", name)
 

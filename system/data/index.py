@@ -205,6 +205,9 @@ class Index:
     Args:
         uri: of the index.parquet.
 
+    Attributes:
+        source: what was indexed, as it was named then.
+
     Raises:
         DataError: if there is no index there, or one of another version.
     """

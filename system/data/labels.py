@@ -37,6 +37,7 @@ class Labelled:
         left_out: videos of the index that the list does not name, where that is allowed.
         rejected: lines of the list whose video the index rejects as unreadable.
         unreadable: places in the index's list of rejected files of those that the list names; None: all of them count.
+        lost: labels of files that the index rejects, as far as a list or their folders say them.
     """
 
     ids: NDArray[np.int64]
@@ -44,6 +45,7 @@ class Labelled:
     left_out: int = 0
     rejected: int = 0
     unreadable: tuple[int, ...] | None = None
+    lost: tuple[str, ...] = ()
 
 
 def examples(names: Iterable[str]) -> str:
@@ -82,8 +84,10 @@ def known_labels(index: Index) -> list[str | None]:
 
 def _of_all(index: Index, source: str) -> Labelled:
     names = [str(name) for name in index.texts("name")]
+    lost: list[str] = []
     if source == FOLDERS:
-        found: Sequence[str | None] = [PurePosixPath(name).parent.name or None for name in names]
+        found: Sequence[str | None] = [_folder(name) for name in names]
+        lost = [label for bad in read_rejected(index.uri) if (label := _folder(bad.name))]
         advice = "they lie in no folder below what was indexed; put each video into a folder named by its class"
     else:
         found = known_labels(index)
@@ -93,7 +97,11 @@ def _of_all(index: Index, source: str) -> Labelled:
         raise DataError(
             f"{index.uri}: {len(without)} of {len(names)} videos have no label: {examples(without)}; {advice}"
         )
-    return Labelled(np.arange(len(names)), tuple(str(label) for label in found))
+    return Labelled(np.arange(len(names)), tuple(str(label) for label in found), lost=tuple(lost))
+
+
+def _folder(name: str) -> str | None:
+    return PurePosixPath(name).parent.name or None
 
 
 def read_list(uri: str) -> list[tuple[str, str]]:
@@ -161,11 +169,12 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
     names = [str(name) for name in index.texts("name")]
     finder = _Names(names, [str(each) for each in index.texts("uri")])
     found: dict[int, str] = {}
-    absent, unclear, twice = [], [], []
+    absent: dict[str, str] = {}
+    unclear, twice = [], []
     for path, label in read_list(uri):
         video = finder.find(path)
         if video is None:
-            absent.append(path)
+            absent[path] = label
         elif video == _SEVERAL:
             unclear.append(path)
         elif found.setdefault(video, label) != label:
@@ -198,8 +207,9 @@ def _of_list(index: Index, uri: str, *, only_listed: bool) -> Labelled:
         np.array(ids, np.int64),
         tuple(found[number] for number in ids),
         len(without),
-        sum(found_bad[path] is not None for path in absent),
+        len(absent),
         unreadable if only_listed else None,
+        tuple(absent.values()),
     )
 
 

@@ -27,7 +27,7 @@ from system.data.job import Answer, Job, decode_job
 from system.data.reading import Reading, Segments, fetch
 from system.data.sandbox import Limits, Sandbox
 from system.data.sources import stored_video
-from system.data.stages import pack_starts, refuse_all_gone, unpack_segments
+from system.data.stages import pack_starts, unpack_segments
 from system.errors import DecodeError
 
 # Verdicts that hold for all clips of a video; after any other its clips are tried one by one.
@@ -98,11 +98,10 @@ class ViewReader:
         """`video_id` (B,) in; the same with `starts`, `bytes` and `error` out.
 
         Raises:
-            StorageFault: if storage does not answer, or not one of several videos is there.
+            StorageFault: if storage does not answer.
             DataError: if storage refuses.
         """
         answers = fetch([self._reading(self._index.row(int(video))) for video in batch["video_id"]])
-        refuse_all_gone(answers)
         got: list[Segments] = [() if isinstance(answer, DecodeError) else answer for answer in answers]
         return {
             "video_id": batch["video_id"],

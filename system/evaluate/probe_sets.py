@@ -21,7 +21,6 @@ from system.evaluate.probes import LabelledViews, Swept, linear_probe, nearest_n
 from system.models.sizes import shapes
 
 Probe = Literal["linear", "attentive", "knn"]
-PROBES: tuple[Probe, ...] = ("linear", "attentive", "knn")
 
 
 def set_features(
@@ -46,7 +45,11 @@ def set_features(
     manifest = extract(Order(work, each.index, each.found.ids, each.found.labels, folder, digest), rows, progress)
     kept = read_views(folder, plan_parts(each.found.ids, work), work)
     numbers = class_numbers(each.found.labels, classes, each.where, "the training videos")
-    return LabelledViews(kept.features, kept.seen, numbers, kept.tokens), manifest
+    lost = [
+        label for label in each.found.lost if label in classes
+    ]  # of training videos, which are not scored, also others
+    lost_numbers = class_numbers(lost, classes, each.where, "the training videos")
+    return LabelledViews(kept.features, kept.seen, numbers, kept.tokens, lost_numbers), manifest
 
 
 def fit_probes(

@@ -2,7 +2,8 @@
 
 The learning rate is chosen on a held-out part of the training videos; then the classifier is trained on all of them and
 the test videos are looked at once. Every view of a training video is an example. A test video's views are merged as in
-fine-tuning: softmax of each, then the mean (core/views.py). A test video that could not be read counts as wrong.
+fine-tuning: softmax of each, then the mean (core/views.py). A test video that could not be read counts as wrong, also
+one that is not in the index for it.
 
 n videos, V views of each, F features of a view, C classes, R learning rates, m examples.
 """
@@ -43,12 +44,14 @@ class LabelledViews:
         seen: (n, V) bool, the views that could be read.
         labels: (n,) int64 in [0, C).
         tokens: (n, V, Q, D) float16; Q is 0 where none were kept.
+        lost: labels of further videos, of which there is nothing.
     """
 
     features: NDArray[np.float32]
     seen: NDArray[np.bool_]
     labels: NDArray[np.int64]
     tokens: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.float16))
+    lost: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def part(self, rows: NDArray[np.int64]) -> LabelledViews:
         """Return some of the videos."""
@@ -67,7 +70,7 @@ class Scores:
 
     Attributes:
         top1: the label has the highest probability.
-        top5: it is among the five highest.
+        top5: it is among the five highest, and not at 0: a class without a vote is no guess.
         per_class: mean of top1 over the classes that the test set has.
     """
 
@@ -77,8 +80,10 @@ class Scores:
 
 
 def scored(probabilities: NDArray[np.floating], test: LabelledViews) -> Scores:
-    """Score (n, C) probabilities; a video without any view is wrong."""
+    """Score (n, C) probabilities; a video without any view is wrong, and so is one of which there is nothing."""
     tally = Tally(probabilities.shape[1]).take(test.labels, probabilities, np.asarray(test.seen.any(1)))
+    nothing = np.zeros((len(test.lost), probabilities.shape[1]))
+    tally.take(test.lost, nothing, np.zeros(len(test.lost), np.bool_))
     return Scores(tally.top1, tally.top5, tally.mean_class)
 
 

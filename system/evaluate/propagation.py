@@ -165,7 +165,7 @@ def mask_of(
     maps = labels.T.reshape(1, labels.shape[1], *rows_cols)
     maps = F.interpolate(maps, scale_factor=patch_px, mode="bilinear", align_corners=False)[0]  # (C, h, w)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    # A label that is the same everywhere, as of an object that is gone, stays what it is not to win by a division by 0.
-    maps = torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), maps - low)
+    # A label that is the same everywhere stays what it is: 0 of an object that is gone, 1 of one that fills the frame.
+    maps = torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), maps)
     numbers = np.array([0, *objects], np.uint8)
     return nearest(numbers[maps.argmax(0).cpu().numpy()], *size)

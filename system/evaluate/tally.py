@@ -48,7 +48,7 @@ class Tally:
 
         Args:
             labels: (n,) in [0, C).
-            values: (n, C), the higher the likelier.
+            values: (n, C) of at least 0, the higher the likelier; a class with 0 is not among the five.
             there: (n,), whether there is an answer; without one a video is wrong.
 
         Returns:
@@ -57,7 +57,8 @@ class Tally:
         order = ranked(values)
         given = np.where(there, order[:, 0], self.classes)
         np.add.at(self.confusion, (labels, given), 1)
-        within = (order == labels[:, None]).any(1) & there
+        guessed = np.take_along_axis(values, order, 1) > 0  # or classes without a vote would count, the lowest first
+        within = ((order == labels[:, None]) & guessed).any(1) & there
         np.add.at(self.hits, labels[within], 1)
         self.tied += int((((values == values.max(1, keepdims=True)).sum(1) > 1) & there).sum())
         return self

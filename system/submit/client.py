@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,7 +36,7 @@ def is_open(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=STRANGER_S):
             return True
-    except (OSError, ValueError):  # 401 is one of these
+    except (OSError, ValueError, http.client.HTTPException):  # 401 is an OSError; the last is of a port without HTTP
         return False
 
 

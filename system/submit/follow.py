@@ -83,6 +83,7 @@ class Follower:
         self._clock, self._sleep = clock, sleep
         self._told = 0  # characters of whole lines that were given on
         self._lost: float | None = None
+        self._told_of_asking = False
 
     def follow(self) -> Seen:
         """Return how the job ended, once it has and all of its lines were given on.
@@ -97,17 +98,28 @@ class Follower:
                 if seen.ended:
                     self._take(self._cluster.words(self._job), last=True)
                     return seen
-                self._stream()
+                pause = self._stream()
             except UnreachableError as error:
                 self._wait(error)
                 continue
-            self._sleep(RETRY_S / 4)  # the stream has ended and the job has not, or only just
+            self._sleep(pause)
 
-    def _stream(self) -> None:
+    def _stream(self) -> float:
+        """Give on what a job prints while there is a connection; return how long to wait before the next one."""
         text = ""
-        for part in self._cluster.more_words(self._job):
-            text += part
-            self._take(text)
+        try:
+            for part in self._cluster.more_words(self._job):
+                text += part
+                self._take(text)
+        except UnreachableError as error:
+            self._take(self._cluster.words(self._job))  # which goes through proxies that let no stream through
+            if not self._told_of_asking:
+                self._note(
+                    f"the stream of the job's lines broke off ({error}); while there is none, they are asked for"
+                )
+                self._told_of_asking = True
+            return RETRY_S
+        return RETRY_S / 4  # the stream has ended and the job has not, or only just
 
     def _take(self, text: str, *, last: bool = False) -> None:
         """Give on the whole lines of a job's text that were not given on yet."""

@@ -83,6 +83,12 @@ RGB = cv2.imencode(".png", np.zeros((*SIZE, 3), np.uint8))[1].tobytes()
 RIGHT = "Annotations/480p/right-01"
 
 
+def unpadded(root: Path) -> None:
+    """Name frames and masks of a sequence 8, 9, 10, 11."""
+    for path in sorted(root.glob("*/480p/right-01/*")):
+        path.rename(path.with_stem(str(int(path.stem) + 8)))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -96,6 +102,7 @@ RIGHT = "Annotations/480p/right-01"
         ),
         (remove("JPEGImages/480p/right-01/00003.jpg"), ["1 x a mask without a frame: right-01/00003"]),
         (remove("*/480p/right-01/0000[23].*"), ["1 x a sequence of fewer than 3 frames", "right-01"]),
+        (unpadded, ["1 x a sequence whose frames' names differ in length", "right-01 (8, 10)"]),
         (write("JPEGImages/480p/right-01/00001.jpg", b"no image"), ["1 x a frame that is no JPEG: right-01/00001"]),
         (write("JPEGImages/480p/right-01/00001.jpg", SMALL), ["1 x a frame of another size", "right-01/00001 8 x 8"]),
         (

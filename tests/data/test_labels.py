@@ -109,7 +109,14 @@ def test_a_list_of_a_part_of_the_index_is_taken_when_that_is_said(tmp_path: Path
 def test_videos_that_the_index_rejects_are_counted_and_not_refused(tmp_path: Path) -> None:
     index = index_of(tmp_path, rejected=("run/broken.mp4",))
     lines = [f"{name} 0" for name in NAMES]
-    assert labelled(index, listed(tmp_path, *lines, "/d/run/broken.mp4 0")).rejected == 1
+    found = labelled(index, listed(tmp_path, *lines, "/d/run/broken.mp4 7"))
+    assert (found.rejected, found.lost) == (1, ("7",))
+
+
+def test_folders_say_the_labels_of_videos_that_the_index_rejects_and_the_index_does_not(tmp_path: Path) -> None:
+    index = index_of(tmp_path, labels=("r", "r", "w", "w"), rejected=("set/run/broken.mp4", "loose.mp4"))
+    assert labelled(index, "folder").lost == ("run",)
+    assert labelled(index, "index").lost == ()
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,18 @@ def test_a_part_of_which_nothing_is_there_says_nothing_about_its_videos(
     assert len(missing_parts(str(tmp_path), plan_parts(np.arange(16), work))) == 3
 
 
+def test_storage_that_is_gone_is_no_verdict_about_videos(work: Extraction, generated: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number, path in enumerate(sorted(generated.rglob("*.mp4"))[:4]):
+        shutil.copy(path, folder / f"{number}.mp4")
+    build_index(str(folder), str(tmp_path / "index.parquet"))
+    index = Index(str(tmp_path / "index.parquet"))
+    shutil.rmtree(folder)
+    with pytest.raises(StorageFault, match="all 4 videos of a part are gone; is the storage mounted here"):
+        extract(order(work, index, tmp_path / "out", 4), local_rows)
+
+
 def test_kept_views_come_back_with_their_tokens(work: Extraction, index: Index, tmp_path: Path) -> None:
     kept = replace(work, keep_views=True, tokens_side=1, pool="slots")
     extract(order(kept, index, tmp_path), local_rows)

@@ -79,6 +79,14 @@ def test_a_test_video_that_was_not_seen_is_wrong() -> None:
     assert (found.top1, found.top5, found.per_class) == (0.5, 0.75, 0.5)
 
 
+def test_a_test_video_of_which_there_is_nothing_is_wrong() -> None:
+    test = LabelledViews(
+        np.zeros((2, 1, 1), np.float32), np.ones((2, 1), bool), np.array([0, 1]), lost=np.array([1, 1])
+    )
+    found = scored(np.array([[0.9, 0.1], [0.2, 0.8]]), test)
+    assert (found.top1, found.top5, found.per_class) == (0.5, 0.5, (1 + 1 / 3) / 2)
+
+
 def test_the_mean_of_classes_weighs_rare_classes_as_much_as_others() -> None:
     test = LabelledViews(np.zeros((4, 1, 1), np.float32), np.ones((4, 1), bool), np.array([0, 0, 0, 1]))
     found = scored(np.array([[1.0, 0.0]] * 4), test)
@@ -94,6 +102,11 @@ def test_neighbours_vote_with_their_nearness() -> None:
     found = nearest_neighbours(train, test, 2, counts=(1, 3, 5))
     assert set(found) == {1, 3}
     assert found[3].top1 == 1.0
+
+
+def test_classes_that_no_neighbour_votes_for_are_no_guesses() -> None:
+    found = nearest_neighbours(videos_of(30, 0, signal=0), videos_of(30, 1, signal=0), CLASSES, counts=(1, 5))
+    assert found[1].top5 == found[1].top1 < found[5].top5
 
 
 def test_neighbours_of_views_are_those_of_their_mean_and_views_that_are_not_there_do_not_count() -> None:

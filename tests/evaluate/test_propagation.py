@@ -116,17 +116,16 @@ def test_cutting_the_likeness_matrix_changes_nothing(monkeypatch: pytest.MonkeyP
     assert torch.allclose(carry_labels(target, sources, labels, near(ROWS, COLS, 2), Propagation()), whole, atol=1e-6)
 
 
-def seen(context: int) -> list[float]:
-    """How much of a frame's label is left after each step: frames differ, and each is like its neighbours in time."""
-    angles = [0.0, 0.5, 1.0, 1.5, 2.0]
-    video = [torch.tensor([[math.cos(a), math.sin(a)]]) for a in angles]
-    how = Propagation(context=context, top_k=8, temperature=0.5)
-    return [float(each[0, 0]) for each in carried(video, torch.tensor([[1.0]]), (1, 1), how)]
-
-
-def test_one_place_keeps_its_label_whatever_the_context() -> None:
-    for context in (0, 1, 7):
-        assert seen(context) == pytest.approx([1, 1, 1, 1])
+@pytest.mark.parametrize(("context", "label"), [(2, [0, 1]), (3, [1, 0]), (7, [1, 0])])
+def test_a_frame_looks_back_as_far_as_the_context_and_no_further(context: int, label: list[int]) -> None:
+    # The second frame gives the look of `turned` the first label. The fifth is most like it; of the others, like `b`.
+    a, b, new = torch.eye(3)
+    turned, last = 0.6 * a + 0.8 * new, 0.6 * b + 0.8 * new
+    video = [torch.stack([first, b]) for first in (a, turned, a, a, last)]
+    how = Propagation(context=context, top_k=1, window=0)
+    found = list(carried(video, torch.eye(2), (1, 2), how))
+    assert found[0][0].tolist() == [1, 0]
+    assert found[3][0].tolist() == label
 
 
 def gone_and_back() -> Iterator[Tensor]:
@@ -198,3 +197,8 @@ def test_labels_are_stretched_each_for_itself() -> None:
 def test_an_object_that_is_gone_leaves_background() -> None:
     labels = torch.tensor([[1.0, 0.0]]).repeat(6, 1)
     assert not mask_of(labels, (1,), (2, 3), 16, (32, 48)).any()
+
+
+def test_an_object_that_fills_the_frame_is_all_of_it() -> None:
+    mask = np.full((32, 48), 2, np.uint8)
+    assert (mask_of(true_shares(mask, (1, 2), (2, 3)), (1, 2), (2, 3), 16, (32, 48)) == 2).all()

@@ -130,6 +130,14 @@ def test_preflight_goes_on_after_a_bad_finding_and_fails(generated: Path, capsys
     assert "not ready" in told
 
 
+def test_preflight_stops_at_data_that_is_not_there(tmp_path: Path, capsys: Output) -> None:
+    given = ["--recipe", SMOKE, *TINY, f"run.storage={tmp_path}", f"data.uri={tmp_path / 'none'}", "--no-cluster"]
+    assert code_of(preflight.main, *given) == 2
+    told = capsys.readouterr().out
+    assert told.count("BAD ") == 1
+    assert "sample" not in told
+
+
 def test_the_jobs_that_prepare_data_work_one_after_the_other(tmp_path: Path, capsys: Output) -> None:
     videos, shards = tmp_path / "videos", tmp_path / "shards"
     assert (

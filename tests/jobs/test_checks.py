@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 
+from jobs import checks, preflight
 from jobs.checks import check_cluster, check_layout, check_lease, short_of, wanted_resources
 from system import storage
 from system.errors import ClusterError
@@ -82,3 +85,10 @@ def test_a_store_that_lets_two_jobs_write_the_same_object_is_warned_of(
     assert finding.warns
     assert "does not keep two jobs from writing the same object" in finding.says
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_preflight_tries_every_check_that_a_run_begins_with() -> None:
+    source = inspect.getsource(checks.before_connecting) + inspect.getsource(checks.after_connecting)
+    begins_with = set(re.findall(r"\bcheck_\w+", source))
+    assert len(begins_with) >= 8
+    assert begins_with <= set(re.findall(r"\bchecks\.(check_\w+)", inspect.getsource(preflight)))

@@ -115,6 +115,9 @@ def test_a_folder_without_an_index_gets_one_in_the_output(
     assert "1 files are no videos that can be read and not in the index" in capsys.readouterr().out
     assert not (videos / "index.parquet").exists()
     assert len(Index(str(out / "index.parquet")).texts("name")) == 3
+    others = videos.rename(tmp_path / "others")
+    assert code_of(embed.main, *given(weights, "--videos", str(others), "--out", str(out))) == 2
+    assert f"index.parquet is of {videos}, not of {others}; use another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -152,21 +155,28 @@ def test_probe_tells_apart_what_an_untrained_encoder_sees_and_names_what_it_stan
             for number in range(count):
                 frames = draw.integers(level - 30, level + 30, (8, 48, 48, 3), dtype=np.uint8)
                 (tmp_path / part / label / f"{number}.mp4").write_bytes(encode(iter(frames), 48, 48))
+    (tmp_path / "test" / "dark" / "broken.mp4").write_bytes(b"")
     out = tmp_path / "out"
     sets = [f"--{part}={tmp_path / part}" for part in ("train", "test")]
     labels = ["--train-labels", "folder", "--test-labels", "folder"]
     arguments = given(weights, *sets, *labels, "--out", str(out), "--probes", "linear,attentive,knn")
-    assert code_of(probe.main, *arguments, "--test-views", "2x1") == 0
+    assert code_of(probe.main, *arguments) == 2
+    assert "test: 1 of 9 videos cannot be read, more than data.max_bad_ratio=0.1" in capsys.readouterr().err
+    assert not (out / "test.index.parquet").exists()
+    assert code_of(probe.main, *arguments, "--test-views", "2x1", "data.max_bad_ratio=0.2") == 0
     result = json.loads((out / "probe.json").read_text())
     assert result["classes"] == ["dark", "light"]
     assert (result["sets"]["train"]["videos"], result["sets"]["test"]["videos"]) == (16, 8)
     assert result["sets"]["test"]["views"] == "dense 2x1"
+    assert [result["sets"][name]["rejected_by_the_index"] for name in ("train", "test")] == [0, 1]
     found = result["probes"]
-    assert [found["linear"]["top1"], found["attentive"]["top1"], found["knn"]["1"]["top1"]] == [1.0, 1.0, 1.0]
+    # All but the one that the index rejected.
+    assert [found["linear"]["top1"], found["attentive"]["top1"], found["knn"]["1"]["top1"]] == [8 / 9] * 3
     assert list(found["knn"]) == ["1", "5", "10"]
     told = capsys.readouterr().out
     assert "16 training and 8 test videos of 2 classes" in told
-    assert "attentive  top-1 100.0%" in told
+    assert "1 test files are not in the index, as unreadable; 1 of them have a label here and are counted" in told
+    assert "attentive  top-1 88.9%" in told
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def test_a_connection_that_breaks_off_is_an_absence_and_not_an_error() -> None:
         list(Dashboard(address).more_words("a"))
 
 
+def test_a_proxy_that_lets_no_stream_through_is_no_error_either() -> None:
+    with served() as address, pytest.raises(UnreachableError, match="404"):
+        list(Dashboard(address).more_words("a"))
+
+
 def test_a_stream_that_says_nothing_for_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SILENCE_S", 0.2)
     with served(tail=silent) as address:

@@ -51,13 +51,55 @@ def test_every_line_comes_once_over_any_breaks(breaks: list[int]) -> None:
     seen, lines, notes = follow(Shaky(breaks))
     assert lines == TEXT.splitlines()
     assert seen == Seen("SUCCEEDED", "", 0)
-    assert [note for note in notes if "answers again" in note] == ["the cluster answers again"] * len(breaks)
+    assert ["the stream of the job's lines broke off" in note for note in notes] == [True] * bool(breaks)
 
 
 def test_a_cluster_that_is_away_for_a_while_is_waited_for_and_told_once() -> None:
     _, lines, notes = follow(Shaky([9], away=5))
     assert lines == TEXT.splitlines()
-    assert sum("does not answer" in note for note in notes) == 2
+    assert [note for note in notes if "stream" not in note][1:] == ["the cluster answers again"]
+    assert sum("does not answer" in note for note in notes) == 1
+
+
+def test_where_no_stream_passes_lines_come_while_the_job_runs_and_that_is_told_once() -> None:
+    lines: list[str] = []
+
+    class Streamless(Shaky):
+        def status(self, job: str) -> Seen:
+            self._streams += 1
+            if self._streams < 5:
+                return Seen("RUNNING")
+            assert lines == TEXT.splitlines()[:3]  # before its end is known
+            return Seen("SUCCEEDED", "", 0)
+
+        def words(self, job: str) -> str:
+            return TEXT[: 15 * self._streams]
+
+        def more_words(self, job: str) -> Iterator[str]:
+            raise UnreachableError("no websockets here")
+
+    notes: list[str] = []
+    Follower(Streamless([]), "job", lines.append, notes.append, sleep=lambda _seconds: None).follow()
+    assert lines == TEXT.splitlines()
+    assert len(notes) == 1
+    assert "no websockets here" in notes[0]
+
+
+def test_a_cluster_that_is_gone_in_the_midst_of_a_stream_is_waited_for() -> None:
+    class Gone(Shaky):
+        def words(self, job: str) -> str:
+            if self._away:
+                raise UnreachableError("away")
+            return TEXT
+
+        def more_words(self, job: str) -> Iterator[str]:
+            self._away = 3
+            return super().more_words(job)
+
+    seen, lines, notes = follow(Gone([9]))
+    assert lines == TEXT.splitlines()
+    assert seen.status == "SUCCEEDED"
+    assert ["does not answer" in note for note in notes] == [True, False]
 
 
 def test_a_cluster_that_stays_away_is_given_up() -> None:
