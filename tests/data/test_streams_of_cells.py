@@ -107,11 +107,15 @@ def test_numbers_are_given_out_as_far_ahead_as_is_read(
 ) -> None:
     asked: list[int] = []
 
+    def wait_at(_stream: int, _block: int, ahead: int) -> bool:
+        asked.append(ahead)
+        return True
+
     class Actor:
         """Answers as the clock's actor does."""
 
         start = SimpleNamespace(remote=lambda: (0, 0))
-        wait = SimpleNamespace(remote=lambda _stream, _block, ahead: asked.append(ahead) or True)
+        wait = SimpleNamespace(remote=wait_at)
 
     monkeypatch.setattr("system.data.clock.untyped_ray", SimpleNamespace(get=lambda value, timeout: value))
     (spec,) = specs(recipe_of(f"data.lookahead={wanted}"), 4, last_step=5000)
