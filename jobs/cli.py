@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -48,6 +49,29 @@ def recipe_arguments(arguments: Parser) -> None:
     """Add `--recipe FILE section.field=value ...`."""
     arguments.add_argument("--recipe", required=True, help="YAML file, such as jobs/recipes/smoke.yaml")
     arguments.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
+
+
+def amount(text: str) -> float:
+    """Return an argument that is a number of 0 or more."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"needs a number of 0 or more, got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Return an argument that is a number above 0."""
+    value = amount(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"needs a number above 0, got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    """Return an argument that is a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number from 1 is wanted, got {text}")
+    return int(text)
 
 
 @contextmanager

@@ -8,13 +8,12 @@ nor a GPU is needed. `--keep` leaves the plan with the run, which at its end say
 from __future__ import annotations
 
 import json
-import math
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.cli import parser, recipe_arguments, run, say
+from jobs.cli import amount, parser, positive, recipe_arguments, run, say
 from system.errors import DataError, RecipeError
 from system.planning.workers import asked_accelerator, known
 from system.recipe import Recipe, load_recipe
@@ -56,13 +55,13 @@ def _options(arguments: Sequence[str]) -> Namespace:
     options.add_argument("--index", help="index.parquet of the videos, in place of the recipe's data.uri")
     options.add_argument("--gpu", help=f"reckon for this GPU: {known()}; default: measure on the one here")
     options.add_argument("--mfu", type=_share, help="with --gpu: share of its peak that a step reaches; default 0.35")
-    options.add_argument("--seconds", type=_positive, default=30.0, help="for all measurements together")
-    options.add_argument("--margin", type=_amount, default=0.25, help="share of cores and actors to spare")
-    options.add_argument("--price-gpu-hour", type=_amount, metavar="PRICE", help="of one GPU, in any currency")
-    options.add_argument("--price-cpu-hour", type=_amount, metavar="PRICE", help="of one CPU core")
-    options.add_argument("--preemptions-per-day", type=_positive, metavar="N", help="of the whole run")
+    options.add_argument("--seconds", type=positive, default=30.0, help="for all measurements together")
+    options.add_argument("--margin", type=amount, default=0.25, help="share of cores and actors to spare")
+    options.add_argument("--price-gpu-hour", type=amount, metavar="PRICE", help="of one GPU, in any currency")
+    options.add_argument("--price-cpu-hour", type=amount, metavar="PRICE", help="of one CPU core")
+    options.add_argument("--preemptions-per-day", type=positive, metavar="N", help="of the whole run")
     options.add_argument(
-        "--restart-seconds", type=_amount, metavar="S", help=f"from one to the next step; default {RESTART_S:g}"
+        "--restart-seconds", type=amount, metavar="S", help=f"from one to the next step; default {RESTART_S:g}"
     )
     options.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_argument("--keep", action="store_true", help="into the run's folder: its end is compared with it")
@@ -72,22 +71,8 @@ def _options(arguments: Sequence[str]) -> Namespace:
     return given
 
 
-def _amount(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ArgumentTypeError(f"needs a number of 0 or more, got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _amount(text)
-    if not value:
-        raise ArgumentTypeError(f"needs a number above 0, got {text}")
-    return value
-
-
 def _share(text: str) -> float:
-    value = _positive(text)
+    value = positive(text)
     if value > 1:
         raise ArgumentTypeError(f"needs a share above 0 and at most 1, got {text}")
     return value
@@ -140,6 +125,7 @@ def _keep(recipe: Recipe, plan: Plan) -> str:
     from system.data.dataset import run_uri  # noqa: PLC0415
     from system.train.planned import write_plan  # noqa: PLC0415
 
+    recipe = settled(recipe, say)  # as the run will compare it
     made = plan.as_dict()
     now = made["ways"][0]
     promise = {
@@ -149,7 +135,7 @@ def _keep(recipe: Recipe, plan: Plan) -> str:
         "clips": plan.clips,
         "worker": f"{now['units']['workers']} x {plan.worker}",
     }
-    return write_plan(run_uri(settled(recipe, say)), recipe, promise, made)
+    return write_plan(run_uri(recipe), recipe, promise, made)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ The first runs streams whose decoding sleeps; the second is arithmetic and runs 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from jobs.cli import parser, run, say
+from jobs.cli import amount, count, parser, positive, run, say
 from system.benchmark.feeding import Assumed, feed, feeding_table
 from system.benchmark.stages import Asked
 from system.errors import RecipeError
@@ -29,11 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser("scale_probe", "Blocks a second that one executor sustains; or, with --gpus, how GPUs are fed.")
     options.add_argument("--gpus", metavar="N,N,...", help="print how so many GPUs are fed, and measure nothing")
     options.add_argument("assumed", nargs="*", metavar="assumption=value", help="with --gpus, such as views=4")
-    options.add_argument("--ranks", nargs="+", type=int, default=[1, 8], help="that the stream serves")
-    options.add_argument("--actors", nargs="+", type=int, default=[8], help="decode actors, which sleep")
-    options.add_argument("--task-ms", nargs="+", type=float, default=[50.0], help="that a block takes in one of them")
-    options.add_argument("--block-mb", nargs="+", type=float, default=[0.5], help="of a block; one of 32 clips has 77")
-    options.add_argument("--seconds", type=float, default=SECONDS, help="that each is timed for")
+    options.add_argument("--ranks", nargs="+", type=count, default=[1, 8], help="that the stream serves")
+    options.add_argument("--actors", nargs="+", type=count, default=[8], help="decode actors, which sleep")
+    options.add_argument("--task-ms", nargs="+", type=amount, default=[50.0], help="that a block takes in one of them")
+    options.add_argument(
+        "--block-mb", nargs="+", type=positive, default=[0.5], help="of a block; one of 32 clips has 77"
+    )
+    options.add_argument("--seconds", type=positive, default=SECONDS, help="that each is timed for")
     options.add_argument("--short", action="store_true", help="as little as shows that it runs; figures mean nothing")
     options.add_argument("--json", metavar="FILE", help="write the figures there")
     given = options.parse_intermixed_args(arguments)
@@ -82,8 +85,8 @@ def assumptions(overrides: Sequence[str]) -> Assumed:
             values[name] = known[name](value)
         except ValueError:
             raise RecipeError(f"{override}: {name} is a number, got {value!r}; use {name}=1") from None
-        if not values[name] > 0:
-            raise RecipeError(f"{override}: {name} has to be above 0; use {name}=1")
+        if not (math.isfinite(values[name]) and values[name] > 0):
+            raise RecipeError(f"{override}: {name} has to be above 0, and finite; use {name}=1")
     return Assumed(**values)
 
 

@@ -7,7 +7,6 @@ switches. `python -m jobs.make_videos --masks --out FOLDER` generates sequences 
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from jobs.cli import Parser, duration, parser, run, say
+from jobs.cli import Parser, count, duration, parser, run, say
 from jobs.features import add_encoder, check_encoder, chosen_encoder
 from system import storage
 from system.benchmark.machine import describe
@@ -78,7 +77,7 @@ def _options() -> Parser:
     _protocol_options(options)
     options.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; default: cuda where there is one")
     options.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the encoder")
-    options.add_argument("--batch", type=_count, default=4, help="frames of one forward")
+    options.add_argument("--batch", type=count, default=4, help="frames of one forward")
     options.add_argument("--pictures", type=int, default=6, help="frames on each sequence's picture; 0: no pictures")
     options.add_argument("--references", action="store_true", help="score two others: first mask kept, true shares")
     return options
@@ -89,20 +88,14 @@ def _protocol_options(options: Parser) -> None:
     options.add_argument("--layer", type=int, default=dense.layer, help="block whose output is taken; 0: the last")
     options.add_argument("--no-norm", action="store_true", help="without the encoder's last LayerNorm")
     options.add_argument("--tubelet", choices=("duplicate", "sliding"), default=dense.tubelet)
-    options.add_argument("--clip-stride", type=_count, default=dense.clip_stride, help="of a sliding clip, frames")
+    options.add_argument("--clip-stride", type=count, default=dense.clip_stride, help="of a sliding clip, frames")
     options.add_argument("--context", type=int, default=carry.context, help="frames before the present, and the first")
     options.add_argument("--window", type=int, default=carry.window, help="patches to every side; 0: anywhere")
-    options.add_argument("--top-k", type=_count, default=carry.top_k, help="sources of a patch")
+    options.add_argument("--top-k", type=count, default=carry.top_k, help="sources of a patch")
     options.add_argument("--temperature", type=float, default=carry.temperature)
     options.add_argument("--queue", choices=("soft", "hard"), default=carry.queue, help="labels that are passed on")
-    options.add_argument("--short-side", type=_count, default=whole.short_px, help="of the resized frames, px")
-    options.add_argument("--multiple", type=_count, default=whole.multiple_px, help="the long side is one of this, px")
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number from 1 is wanted, got {text}")
-    return int(text)
+    options.add_argument("--short-side", type=count, default=whole.short_px, help="of the resized frames, px")
+    options.add_argument("--multiple", type=count, default=whole.multiple_px, help="the long side is one of this, px")
 
 
 def _switches(given: Any) -> Switches:

@@ -207,9 +207,12 @@ class Cell:
         return turn * self.size + min(max(rank - self.first, 0), self.size)
 
     def share(self, amount: int) -> int:
-        """Return the cell's part of a number of things that the cells share: at least one, all of them together."""
-        rest = max(0, amount - self.count)
-        return 1 + (self.index + 1) * rest // self.count - self.index * rest // self.count
+        """Return the cell's part of a number of things that the cells share: at least one, all of them together.
+
+        Of more things no cell gets fewer, so shares of bounds are bounds.
+        """
+        each, over = divmod(max(0, amount - self.count), self.count)
+        return 1 + each + (self.index >= self.count - over)
 
 
 def cells_of(num_ranks: int, most: int) -> tuple[Cell, ...]:

@@ -11,6 +11,7 @@ Here, for pools of `[min, max]` actors that ask for a place of their own (a cust
   what it needs, a core and a place to decode say, which only machines of the right kind have.
 - Nothing else is asked for. A machine without actors and blocks is idle, and the autoscaler takes it after its time.
 - A pool grows when all of its actors were busy for a while, and shrinks when half of them were not for a longer one.
+  Those that wait for a machine go first: Ray itself takes none away while one waits.
 
 These are Ray's internals: where a version has other names nothing is changed.
 """
@@ -147,6 +148,11 @@ def _steadied(derive: Callable[..., Any], pools: list[Any]) -> Callable[..., Any
         if pool not in works:
             return request
         works[pool].look(now_s, pool.num_tasks_in_flight())
+        waiting = pool.num_pending_actors()
+        # By what those had to do that run: while a machine starts they are busy, and the rest are not to blame.
+        in_vain = not request.delta and 0 < waiting < size and may_change(-1, size - waiting, works[pool], now_s)
+        if in_vain and pool.min_size() < size:
+            return type(request).downscale(delta=-1, reason="those that run have too little to do")
         beyond = not pool.min_size() <= size <= pool.max_size()
         if not request.delta or request.force or beyond or may_change(request.delta, size, works[pool], now_s):
             return request

@@ -103,18 +103,19 @@ class BlockNumbers(Datasource):
         for first in range(0, len(numbers), CHUNK):
             chunk = numbers[first : first + CHUNK]
             metadata = BlockMetadata(num_rows=len(chunk), size_bytes=16 * len(chunk), input_files=None, exec_stats=None)
-            tasks.append(ReadTask(_Chunk(self._clock, stream, cell, chunk), metadata, schema=schema))
+            gate = _Chunk(self._clock, stream, cell, chunk, ahead=max(CHUNK // 2, lookahead(self._spec)))
+            tasks.append(ReadTask(gate, metadata, schema=schema))
         return tasks
 
 
 class _Chunk:
     """One read task: waits until the trainers are near, then gives its numbers."""
 
-    def __init__(self, clock: ClockHandle, stream: int, cell: Cell, numbers: range) -> None:
-        self._clock, self._stream, self._cell, self._numbers = clock, stream, cell, numbers
+    def __init__(self, clock: ClockHandle, stream: int, cell: Cell, numbers: range, *, ahead: int) -> None:
+        self._clock, self._stream, self._cell, self._numbers, self._ahead = clock, stream, cell, numbers, ahead
 
     def __call__(self) -> list[pa.Table]:
-        pass_gate(self._clock, self._stream, self._numbers[0], CHUNK // 2)
+        pass_gate(self._clock, self._stream, self._numbers[0], self._ahead)
         blocks = np.array([self._cell.number(own) for own in self._numbers], np.int64)
         return [pa.table({"stream": np.full(len(blocks), self._stream), "block": blocks})]
 

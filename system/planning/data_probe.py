@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -115,6 +116,8 @@ def decode_within(
 ) -> DataFound:
     """Fetch and decode choices until time is up, at least one; the first one is decoded once before it counts.
 
+    Where none can be decoded it ends then as well, after `TOGETHER` of them.
+
     Args:
         maker: of the clips.
         choices: which ones.
@@ -127,11 +130,12 @@ def decode_within(
     """
     list(decoded_sample(maker, choices[:1], sandbox))  # the child starts, and so do connections
     found, until = DataFound(), time.perf_counter() + seconds
-    for first in range(0, len(choices), TOGETHER):
-        for each in decoded_sample(maker, choices[first : first + TOGETHER], sandbox):
-            found.take(each)
-            if time.perf_counter() > until and found.decode_s and found.tried % turn == 0:
-                return found
+    groups = (choices[first : first + TOGETHER] for first in range(0, len(choices), TOGETHER))
+    for each in chain.from_iterable(decoded_sample(maker, group, sandbox) for group in groups):
+        found.take(each)
+        enough = found.decode_s or found.tried >= TOGETHER  # a bad one may be the first of many good ones
+        if enough and time.perf_counter() > until and found.tried % turn == 0:
+            break
     if not found.decode_s:
         raise DataError(f"none of {found.tried} sampled videos can be decoded; the first: {found.bad[0]}")
     return found

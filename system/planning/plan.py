@@ -6,6 +6,7 @@ Arithmetic alone; probes find the figures, `told.py` writes them for a person.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from system.config import most
 from system.core.plan import StepLayout
@@ -55,19 +56,17 @@ def make_plan(recipe: Recipe, num_videos: int, layout: StepLayout, found: Found,
     clips = steps * recipe.train.global_batch
     epochs = steps * recipe.slots_per_step / num_videos
     rate = limit(speeds, units)[1]
-    checkpoints = _checkpoints(recipe, layout, found, wishes, rate)
     reencoding = _reencoding(recipe, num_videos, epochs, found)
-    reckon = _Reckon(recipe, clips, wishes)
-    ways = [reckon.way(AS_IT_STANDS, speeds, units, checkpoints.own_overhead if checkpoints else 0.0)]
-    overhead = checkpoints.overhead if checkpoints else 0.0
-    ways.append(reckon.way(BALANCED, speeds, balanced(speeds, units, wishes.margin), overhead))
+    reckon = _Reckon(recipe, layout, clips, found, wishes)
+    wanted = balanced(speeds, units, wishes.margin)
+    ways = [reckon.way(AS_IT_STANDS, speeds, units), reckon.way(BALANCED, speeds, wanted)]
     if isinstance(reencoding, Reencoding) and isinstance(found.reencoded, Reencoded):
         after = found.reencoded
         faster = replace(
             speeds, decode=speeds.decode * after.faster, storage=speeds.storage / max(1e-9, after.bytes_ratio)
         )
         fitting = balanced(faster, units, wishes.margin)
-        ways.append(reckon.way(LAYERED, faster, fitting, overhead, once=reencoding.once_hours))
+        ways.append(reckon.way(LAYERED, faster, fitting, once=reencoding.once_hours))
     block = layout.clips_per_block * clip_bytes(recipe)
     return Plan(
         run=recipe.run.name,
@@ -82,7 +81,7 @@ def make_plan(recipe: Recipe, num_videos: int, layout: StepLayout, found: Found,
         ways=tuple(ways),
         reencoding=reencoding,
         reencoded=found.reencoded if isinstance(found.reencoded, Reencoded) else None,
-        checkpoints=checkpoints,
+        checkpoints=reckon.checkpoints(limit(speeds, wanted)[1]),
         clip_bytes=clip_bytes(recipe),
         blocks_per_s=rate / layout.clips_per_block,
         lookahead_bytes=lookahead_blocks(recipe, units.workers) * block,
@@ -111,12 +110,14 @@ class _Reckon:
     """Hours and costs of one run in different ways."""
 
     recipe: Recipe
+    layout: StepLayout
     clips: int
+    found: Found
     wishes: Wishes
 
-    def way(self, name: str, speeds: Speeds, units: Units, overhead: float, once: float = 0.0) -> Way:
+    def way(self, name: str, speeds: Speeds, units: Units, once: float = 0.0) -> Way:
         stage, rate = limit(speeds, units)
-        hours = self.clips / rate / HOUR_S * (1 + overhead)
+        hours = self.clips / rate / HOUR_S * (1 + self._overhead(name, rate))
         resources, cuda = self.recipe.resources, flow_device(self.recipe) == "cuda"
         cores = units.decode_actors + units.workers * resources.cpus_per_worker + (0 if cuda else units.mask_actors)
         gpus = 0.0
@@ -137,6 +138,39 @@ class _Reckon:
             cost(gpu_hours, core_hours, self.wishes.prices),
         )
 
+    def _overhead(self, name: str, clips_per_s: float) -> float:
+        """Return what preemptions and checkpoints add: with the recipe's interval as it stands, else with the best."""
+        made = self.checkpoints(clips_per_s)
+        if made is None:
+            return 0.0
+        return made.own_overhead if name == AS_IT_STANDS else made.overhead
+
+    def checkpoints(self, clips_per_s: float) -> Checkpoints | None:
+        """Choose how often to write them at a rate; one is under way at most, so an interval lasts as long as it."""
+        recipe, found, wishes = self.recipe, self.found, self.wishes
+        if not wishes.preemptions_per_day:
+            return None
+        between, ranks = DAY_S / wishes.preemptions_per_day, self.layout.num_ranks
+        stall = found.stall_s / ranks
+        write = found.state_bytes / ranks / found.write_bytes_per_s if found.write_bytes_per_s else None
+        step = recipe.train.global_batch / clips_per_s
+        best = daly_s(stall, between)
+        steps = max(1, round(best / step), ceil((write or 0.0) / step))
+        lost = wishes.restart_s + (write or 0.0)
+        own = recipe.checkpoint.every_steps
+        return Checkpoints(
+            between_s=between,
+            stall_s=stall,
+            write_s=write,
+            restart_s=wishes.restart_s,
+            young_s=young_s(stall, between),
+            daly_s=best,
+            every_steps=steps,
+            overhead=stretch(steps * step, stall, lost, between) - 1,
+            own_every_steps=own,
+            own_overhead=stretch(own * step, stall, lost, between) - 1,
+        )
+
 
 def _reencoding(recipe: Recipe, num_videos: int, epochs: float, found: Found) -> Reencoding | str:
     after = found.reencoded
@@ -144,31 +178,3 @@ def _reencoding(recipe: Recipe, num_videos: int, epochs: float, found: Found) ->
         return after
     before = recipe.data.views / found.decode.clips_per_s
     return Reencoding(num_videos, epochs, found.video_px / after.px_per_s, before, before / after.faster)
-
-
-def _checkpoints(
-    recipe: Recipe, layout: StepLayout, found: Found, wishes: Wishes, clips_per_s: float
-) -> Checkpoints | None:
-    """Choose how often to write them; an interval is no shorter than writing one takes: one is under way at most."""
-    if not wishes.preemptions_per_day:
-        return None
-    between, ranks = DAY_S / wishes.preemptions_per_day, layout.num_ranks
-    stall = found.stall_s / ranks
-    write = found.state_bytes / ranks / found.write_bytes_per_s if found.write_bytes_per_s else None
-    step = recipe.train.global_batch / clips_per_s
-    best = daly_s(stall, between)
-    steps = max(1, round(max(best, write or 0.0) / step))
-    lost = wishes.restart_s + (write or 0.0)
-    own = recipe.checkpoint.every_steps
-    return Checkpoints(
-        between_s=between,
-        stall_s=stall,
-        write_s=write,
-        restart_s=wishes.restart_s,
-        young_s=young_s(stall, between),
-        daly_s=best,
-        every_steps=steps,
-        overhead=stretch(steps * step, stall, lost, between) - 1,
-        own_every_steps=own,
-        own_overhead=stretch(own * step, stall, lost, between) - 1,
-    )

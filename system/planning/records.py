@@ -108,7 +108,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """How often to write checkpoints; seconds.
+    """How often to write checkpoints at the rate of one way to run it, of a plan's the balanced one; seconds.
 
     Attributes:
         between_s: mean time from one preemption to the next.

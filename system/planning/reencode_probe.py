@@ -17,6 +17,7 @@ from system.data.assemble import clip_spec
 from system.data.clips import ClipMaker
 from system.data.index import Index, IndexWriter, VideoRow
 from system.data.shards import LARGEST_LAYERS, ShardOptions, make_shards
+from system.errors import DataError
 from system.planning.data_probe import decode_within, decoding
 from system.planning.rates import mean_rate
 from system.planning.records import Reencoded
@@ -57,7 +58,7 @@ def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float)
     """Re-encode a few videos of a sample and decode them before and after; or say why that was not done.
 
     Raises:
-        DataError: if storage refuses a video.
+        DataError: if storage refuses one that was re-encoded.
     """
     stride = recipe.data.stride
     if not 2 <= stride <= LARGEST_LAYERS:
@@ -77,7 +78,10 @@ def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float)
         def note(count: int, _all: int) -> None:
             done.setdefault(count, time.perf_counter())
 
-        shards = make_shards(before, str(Path(folder) / "shards"), options, workers=1, progress=note)
+        try:
+            shards = make_shards(before, str(Path(folder) / "shards"), options, workers=1, progress=note)
+        except DataError as error:  # none of them
+            return f"the sampled videos cannot be re-encoded: {error}"
         if shards.rejected:
             return f"{shards.rejected[0].name} cannot be re-encoded: {shards.rejected[0].reason}"
         # The first one is there twice: a child starts in its time.

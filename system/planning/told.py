@@ -107,8 +107,9 @@ def _price(way: Way) -> str:
 
 def _checkpoints(made: Checkpoints) -> str:
     return (
-        f"checkpoint.every_steps={made.every_steps}: with a preemption each {hours(made.between_s / 3600)} they,"
-        f" restarts and lost work add {_share(made.overhead)} to the run; {made.own_every_steps} of the recipe"
+        f"checkpoint.every_steps={made.every_steps} once it is balanced: with a preemption each"
+        f" {hours(made.between_s / 3600)} they, restarts and lost work add {_share(made.overhead)} to the run;"
+        f" {made.own_every_steps} of the recipe"
         f" {_share(made.own_overhead)}"
     )
 

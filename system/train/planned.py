@@ -69,7 +69,7 @@ def compared(run_uri: str, recipe: Recipe, measured: Mapping[str, Any]) -> dict[
         return _compared(kept["promise"], kept["settings"], settings_of(recipe), measured)
     except storage.MissingError:
         return None
-    except (TubeletError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (TubeletError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
         return {"unreadable": f"{PLAN} cannot be read: {type(error).__name__}: {error}"}
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -180,10 +183,21 @@ class MLflow:
 
 def _messages() -> Iterator[str]:
     """Yield what the driver sends; after that this process ends in a while, whatever a library still waits for."""
-    yield from sys.stdin
-    timer = threading.Timer(LAST_S, os._exit, [1])
-    timer.daemon = True
-    timer.start()
+    there: queue.Queue[str | None] = queue.Queue(KEPT)
+    threading.Thread(target=_read, args=(there,), daemon=True).start()
+    while (line := there.get()) is not None:
+        yield line
+
+
+def _read(there: queue.Queue[str | None]) -> None:
+    """Read to the end, also while a library waits, and without waiting for it: the oldest that waits is dropped."""
+    for line in chain(sys.stdin, [None]):
+        if there.full():  # nobody else puts
+            with suppress(queue.Empty):
+                there.get_nowait()
+        there.put(line)
+    time.sleep(LAST_S)
+    os._exit(1)
 
 
 def _say(line: str) -> None:

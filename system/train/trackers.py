@@ -1,7 +1,7 @@
 """Experiment trackers (telemetry.trackers): each in a process of its own, fed by the driver, and never waited for.
 
 The driver puts rows into a bounded queue; a thread writes them into the child's pipe. A service that does not answer
-stops the child, fills the pipe and the queue, and rows are dropped: the run's metrics.jsonl has all of them. What a
+fills what the child keeps, and rows are dropped: the run's metrics.jsonl has all of them. What a
 tracker wants to say is told once. The child is tracker_child.py.
 """
 
@@ -93,7 +93,13 @@ class Child:
 
     def put(self, message: Mapping[str, Any]) -> None:
         """Send a message, or drop the oldest that waits."""
-        line = json.dumps(message)
+        self._offer(json.dumps(message))
+
+    def no_more(self) -> None:
+        """End its input behind what waits."""
+        self._offer(None)
+
+    def _offer(self, line: str | None) -> None:
         while True:
             try:
                 self._waiting.put_nowait(line)
@@ -117,9 +123,7 @@ class Child:
             self._say(f"{self._name}: {line.strip()}")
 
     def end(self, until: float) -> None:
-        """Let it send what waits, until a time of the monotonic clock at most, and end it."""
-        with suppress(queue.Full):
-            self._waiting.put(None, timeout=max(0.0, until - time.monotonic()))
+        """Let it send what waits after `no_more`, until a time of the monotonic clock at most, and end it."""
         try:
             self._process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -158,6 +162,8 @@ class Trackers:
 
     def __exit__(self, *_: object) -> None:
         until = time.monotonic() + self._last_s
+        for child in self._children:
+            child.no_more()  # all of them first: one that hangs may take all of the time
         for child in self._children:
             child.end(until)
 

@@ -10,7 +10,7 @@ from ray.data._internal.actor_autoscaler import ActorPoolScalingRequest, Autosca
 from ray.data._internal.actor_autoscaler.default_actor_autoscaler import DefaultActorAutoscaler
 from ray.data._internal.cluster_autoscaler import RateBasedClusterAutoscaler
 from ray.data._internal.execution.interfaces import ExecutionResources
-from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
+from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator, _ActorPool
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from system.data.growing import GROW_S, KEEP_S, SHRINK_S, Work, grow_by_actors, may_change
@@ -56,6 +56,7 @@ class Pool:
 
     def __init__(self, low: int, high: int, blocks: int = 0) -> None:
         self._low, self._high, self.size, self.blocks = low, high, low, blocks
+        self.waiting = 0
 
     def min_size(self) -> int:
         return self._low
@@ -65,6 +66,9 @@ class Pool:
 
     def current_size(self) -> int:
         return self.size
+
+    def num_pending_actors(self) -> int:
+        return self.waiting
 
     def num_tasks_in_flight(self) -> int:
         return self.blocks
@@ -155,6 +159,30 @@ def test_a_change_is_put_off_until_there_was_reason_for_long_enough(monkeypatch:
     assert {deltas[0], deltas[-1]} == {0, 3}
 
 
+@pytest.mark.parametrize(
+    ("blocks", "waiting", "last"),
+    [
+        (1, 4, -1),  # two run, and one of them had nothing to do
+        (4, 4, 0),  # two run, both busy: the others are still wanted
+        (0, 6, 0),  # none has started
+        (1, 0, 0),  # what Ray decides
+    ],
+)
+def test_actors_that_wait_for_a_machine_in_vain_are_taken_back_when_those_that_run_have_little_to_do(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, waiting: int, last: int
+) -> None:
+    now, looks = itertools.count(step=0.25), int(2 * SHRINK_S / 0.25)
+    monkeypatch.setattr("system.data.growing.time.monotonic", lambda: float(next(now)))
+    pool = Pool(1, 8, blocks=blocks)
+    pool.size, pool.waiting = 6, waiting
+    executor = Executor(operator(pool, **PLACES), request=ActorPoolScalingRequest.no_op(reason="some are pending"))
+    grow_by_actors(executor)
+    deltas = [executor._actor_autoscaler._derive_target_scaling_config(pool, None, None).delta for _ in range(looks)]
+    assert (deltas[0], deltas[-1]) == (0, last)
+    pool.size, pool.waiting = 1, 0
+    assert executor._actor_autoscaler._derive_target_scaling_config(pool, None, None).delta == 0  # the fewest
+
+
 def test_a_pool_outside_its_bounds_and_the_end_of_a_stream_do_not_wait() -> None:
     pool = Pool(2, 8)
     pool.size = 1
@@ -183,5 +211,10 @@ def test_this_ray_has_the_names() -> None:
     parameters = list(inspect.signature(DefaultActorAutoscaler._derive_target_scaling_config).parameters)
     assert parameters == ["self", "actor_pool", "op", "op_state"]
     assert hasattr(ActorPoolMapOperator, "get_autoscaling_actor_pools")
-    wanted = ("min_size", "max_size", "current_size", "num_tasks_in_flight", "per_actor_resource_usage")
-    assert all(hasattr(AutoscalingActorPool, name) for name in wanted)
+    sizes = ("min_size", "max_size", "current_size", "num_pending_actors")
+    assert all(
+        hasattr(AutoscalingActorPool, name) for name in (*sizes, "num_tasks_in_flight", "per_actor_resource_usage")
+    )
+    # Ray takes away one that waits before one that has nothing to do.
+    removes = inspect.getsource(_ActorPool._remove_inactive_actor)
+    assert 0 < removes.index("_try_remove_pending_actor()") < removes.index("_try_remove_idle_actor()")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ray.data import ExecutionResources
 
-from system.core.plan import StepLayout
+from system.core.plan import Cell, StepLayout
 from system.data.assemble import (
     StreamSpec,
     cap_of,
@@ -22,6 +22,7 @@ from system.data.assemble import (
     stream_blocks,
 )
 from system.data.coordinating import coordinator_on
+from system.data.pipeline import CHUNK, BlockNumbers
 from system.data.sharing import with_part
 from system.recipe import Recipe, resume_conflicts
 from tests.small import tiny_recipe
@@ -100,11 +101,49 @@ def test_no_cell_has_less_look_ahead_than_a_stream_needs_to_flow() -> None:
         assert lookahead_of(spec.recipe, spec.cell) == 2 * spec.cell.size + 1
 
 
+@pytest.mark.parametrize(("wanted", "ahead"), [(2000, 2000), (40, CHUNK // 2)])
+def test_numbers_are_given_out_as_far_ahead_as_is_read(
+    monkeypatch: pytest.MonkeyPatch, wanted: int, ahead: int
+) -> None:
+    asked: list[int] = []
+
+    def wait_at(_stream: int, _block: int, ahead: int) -> bool:
+        asked.append(ahead)
+        return True
+
+    class Actor:
+        """Answers as the clock's actor does."""
+
+        start = SimpleNamespace(remote=lambda: (0, 0))
+        wait = SimpleNamespace(remote=wait_at)
+
+    monkeypatch.setattr("system.data.clock.untyped_ray", SimpleNamespace(get=lambda value, timeout: value))
+    (spec,) = specs(recipe_of(f"data.lookahead={wanted}"), 4, last_step=5000)
+    clock: Any = Actor
+    tasks = BlockNumbers(spec, clock, 3 * CHUNK).get_read_tasks(1)
+    assert len(tasks) == 3
+    for task in tasks:
+        list(task())
+    assert asked == [ahead] * 3
+
+
 def test_the_actors_of_a_stage_are_shared_out() -> None:
     cells = cells_for(recipe_of("resources.ranks_per_stream=2"), 5)
     assert [share_of(8, cell) for cell in cells] == [2, 3, 3]
     assert [share_of((3, 8), cell) for cell in cells] == [(1, 2), (1, 3), (1, 3)]
     assert [share_of(1, cell) for cell in cells] == [1, 1, 1]  # those that read hold no core
+
+
+def test_no_cells_bounds_are_the_wrong_way_round_and_all_things_are_shared_out() -> None:
+    for count in range(1, 9):
+        cells = [Cell(index, count, 8 * count) for index in range(count)]
+        for cell in cells:
+            shares = [cell.share(amount) for amount in range(4 * count)]
+            assert shares == sorted(shares)
+        assert all(sum(cell.share(amount) for cell in cells) == max(amount, count) for amount in range(4 * count))
+    cells = list(cells_for(recipe_of("resources.decode_actors=[7,8]"), 40))
+    assert len(cells) == 5
+    assert all(low <= high for low, high in (share_of((7, 8), cell) for cell in cells))  # type: ignore[misc]
 
 
 def test_there_are_no_more_streams_than_a_stage_has_actors() -> None:

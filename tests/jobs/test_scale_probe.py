@@ -31,12 +31,34 @@ def test_how_gpus_are_fed_is_printed_and_written(tmp_path: Path, capsys: pytest.
         (["--gpus", "8", "view=4"], "there is no such assumption; there are clips_per_gpu_s"),
         (["--gpus", "8", "views=some"], "views is a number"),
         (["--gpus", "8", "busy=0"], "busy has to be above 0"),
+        (["--gpus", "8", "busy=inf"], "busy has to be above 0, and finite"),
+        (["--gpus", "8", "busy=nan"], "busy has to be above 0, and finite"),
         (["views=4"], "assumptions are for --gpus"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_with_the_way_out(arguments: list[str], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         scale_probe.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--ranks", "0"], "--ranks: a number from 1 is wanted, got 0"),
+        (["--actors", "8", "-1"], "--actors: a number from 1 is wanted, got -1"),
+        (["--task-ms", "-5"], "--task-ms: needs a number of 0 or more, got -5"),
+        (["--task-ms", "nan"], "--task-ms: needs a number of 0 or more, got nan"),
+        (["--block-mb", "0"], "--block-mb: needs a number above 0, got 0"),
+        (["--seconds", "inf"], "--seconds: needs a number of 0 or more, got inf"),
+    ],
+)
+def test_loads_that_make_no_sense_are_refused_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scale_probe.main(arguments)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.ray

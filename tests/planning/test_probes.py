@@ -12,11 +12,12 @@ from system.data.assemble import layout_for
 from system.data.columns import LABELS, Batch
 from system.data.dataset import ensure_index
 from system.data.index import Index, VideoRow
+from system.errors import DataError
 from system.planning.data_probe import probe_data, probe_masks
 from system.planning.reencode_probe import affordable, probe_reencoding, px_of
 from system.planning.step_probe import probe_step, state_bytes
 from system.recipe import Recipe
-from tests.small import labelled_recipe, tiny_recipe
+from tests.small import index_elsewhere, labelled_recipe, tiny_recipe
 
 CPU = torch.device("cpu")
 SHORT_S = 0.05
@@ -87,3 +88,34 @@ def test_videos_are_chosen_that_are_re_encoded_in_the_time(generated: Path) -> N
     assert probe_reencoding(tiny_recipe(generated), [film], 1.0) == (
         "the sampled videos are too long to re-encode one in 1 s; give more --seconds"
     )
+
+
+def cut_videos(generated: Path, folder: Path, numbers: list[int]) -> tuple[Recipe, str]:
+    """Return a recipe and an index of its videos in which some have no frame that can be decoded."""
+    recipe = tiny_recipe(generated)
+    row = Index(ensure_index(recipe)).row(0)
+    text = folder / "text.mp4"
+    text.write_bytes(b"no video\n" * (row.num_bytes // 9 + 1))
+    return recipe, index_elsewhere(recipe, folder / "own.parquet", dict.fromkeys(numbers, text))
+
+
+def test_a_video_that_cannot_be_re_encoded_ends_no_plan(generated: Path, tmp_path: Path) -> None:
+    recipe, uri = cut_videos(generated, tmp_path, [0])
+    index = Index(uri)
+    bad, good = index.row(0), index.row(1)
+    for videos in ([bad], [bad, good]):
+        told = probe_reencoding(recipe, videos, 1.0)
+        assert isinstance(told, str)
+        assert "cannot be re-encoded: " in told
+        assert bad.name in told
+
+
+def test_decoding_ends_when_time_is_up_though_nothing_was_decoded(generated: Path, tmp_path: Path) -> None:
+    recipe, uri = cut_videos(generated, tmp_path, list(range(16)))
+    with pytest.raises(DataError, match="none of 16 sampled videos can be decoded"):
+        probe_data(recipe, uri, 0.0)
+
+
+def test_a_bad_first_video_is_not_the_end_when_there_is_little_time(generated: Path, tmp_path: Path) -> None:
+    recipe, uri = cut_videos(generated, tmp_path, list(range(15)))
+    assert probe_data(recipe, uri, 0.0)[1].decode_s

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,17 @@ def test_a_run_without_a_plan_says_nothing_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "null", '{"version": 1}', '{"version": 9}', '{"version": 1, "promise": 3}']
+    "text",
+    [
+        "",
+        "[1]",
+        "null",
+        '{"version": 1}',
+        '{"version": 9}',
+        '{"version": 1, "promise": 3}',
+        json.dumps({"version": 1, "promise": {**PROMISE, "clips": 0}, "settings": {}}),
+        json.dumps({"version": 1, "promise": {**PROMISE, "clips_per_s": 0}, "settings": {}}),
+    ],
 )
 def test_a_plan_that_cannot_be_read_is_told_and_ends_no_run(tmp_path: Path, text: str) -> None:
     storage.write(storage.join(str(tmp_path), PLAN), text.encode())

@@ -73,6 +73,32 @@ def test_a_driver_that_died_leaves_a_run_that_failed() -> None:
     assert service.status == "failed"
 
 
+# A service that never answers a row, and a short time to end in.
+HANGS = """
+import sys, time
+from types import SimpleNamespace
+from system.train import tracker_child
+tracker_child.LAST_S = 0.2
+hangs = SimpleNamespace(log=lambda row: (print("hangs", flush=True), time.sleep(600)), end=print)
+tracker_child.serve(tracker_child._messages(), lambda first: hangs, print)
+"""
+
+
+def test_a_child_whose_service_hangs_ends_with_its_driver() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("".join(f"{line}\n" for line in lines_of(FIRST, ROWS, end=None)))
+        process.stdin.flush()
+        assert process.stdout.readline() == "hangs\n"
+        process.stdin.close()  # as the system does for a driver that was killed
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+
+
 def run_child(name: str, first: dict[str, Any], rows: Sequence[Mapping[str, float]], **environment: str) -> str:
     """Run the real child over messages; return what it says."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "MLFLOW"))}

@@ -27,6 +27,7 @@ def test_a_child_gets_what_it_is_sent_in_order(tmp_path: Path) -> None:
     one = child(KEEPS, str(tmp_path / "kept"), said=said)
     for step in range(5):
         one.put({"row": {"step": step}})
+    one.no_more()
     one.end(time.monotonic() + 60)
     lines = [json.loads(line) for line in (tmp_path / "kept").read_text().splitlines()]
     assert lines == [{"run": "a"}, *({"row": {"step": step}} for step in range(5))]
@@ -43,10 +44,36 @@ def test_a_child_that_does_not_read_stops_nobody_and_is_ended() -> None:
     row = {"row": {"text": "x" * 1000}}
     for _ in range(WAITING + 200):  # the queue and the pipe hold fewer
         one.put(row)
+    one.no_more()
     one.end(time.monotonic() + 0.1)
     assert one._process.poll() is not None
     assert "metrics.jsonl has it all" in said[0]
     assert "rows were dropped" in said[1]
+
+
+def test_a_child_that_hangs_takes_nothing_from_the_next_ones_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, deaf, kept = list[str](), tmp_path / "deaf", tmp_path / "kept"
+    # Both are up when the end comes, and one ends as soon as it hears of it.
+    programs = {
+        "wandb": f"open({str(deaf)!r}, 'w').close(); {DEAF}",
+        "mlflow": f"import os, sys; sys.stdin.readline(); open({str(kept)!r}, 'w').close(); rest = sys.stdin.read(); "
+        f"open({str(kept)!r}, 'w').write(rest)",
+    }
+    begun = Child.__init__
+
+    def begin(self: Child, name: str, first: Any, say: Any) -> None:
+        begun(self, name, first, say, [sys.executable, "-c", programs[name]])
+
+    monkeypatch.setattr(Child, "__init__", begin)
+    recipe = tiny_recipe(tmp_path, "telemetry.trackers=[wandb,mlflow]")
+    with Trackers(recipe, said.append) as found:
+        found.ended("stopped")
+        while not (deaf.exists() and kept.exists()):
+            time.sleep(0.01)
+    assert json.loads(kept.read_text()) == {"end": "stopped"}
+    assert [line.split(":")[0] for line in said] == ["wandb"]
 
 
 def test_a_child_that_has_died_stops_nobody() -> None:
@@ -55,6 +82,7 @@ def test_a_child_that_has_died_stops_nobody() -> None:
     one._process.wait()
     for step in range(100):
         one.put({"row": {"step": step}})
+    one.no_more()
     one.end(time.monotonic() + 60)
 
 
@@ -74,6 +102,8 @@ def test_rows_are_sent_where_so_many_steps_have_passed_and_after_a_rewind(
 
         def put(self, message: dict[str, Any]) -> None:
             sent.append(message["row"]["step"])
+
+        def no_more(self) -> None: ...
 
         def end(self, until: float) -> None: ...
 
