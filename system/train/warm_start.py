@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from system import storage
@@ -28,6 +29,7 @@ from system.train.checkpoint import Checkpoint, chosen, open_checkpoint
 from system.train.fragments import WEIGHTS, Fragment
 from system.train.judging import build_model
 from system.train.manifest import FOLDER, MANIFEST
+from system.train.torch_engine import rank_and_size
 
 
 def checkpoint_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -69,6 +71,37 @@ def classes_of(run: str) -> tuple[str, ...] | None:
     return read_classes(run) if storage.exists(storage.join(run, CLASSES_FILE)) else None
 
 
+def place_of(uri: str) -> str:
+    """Return where weights are read: of a run's folder its newest whole checkpoint, else the URI itself.
+
+    Raises:
+        WeightsError: if a run has no whole checkpoint.
+        DataError: if storage refuses it.
+        StorageFault: if storage does not answer.
+    """
+    uri = uri.rstrip("/")
+    if is_file(uri) or not storage.exists(storage.join(uri, "recipe.yaml")):
+        return uri
+    try:
+        return chosen(uri, None).uri
+    except CheckpointFault as error:
+        raise WeightsError(str(error)) from error
+
+
+def agreed_place(uri: str) -> str:
+    """Return the place of weights that rank 0 sees, on all ranks: a run whose folder it is may still be growing.
+
+    Raises:
+        As `place_of`.
+    """
+    mine, (_, size) = place_of(uri), rank_and_size()
+    if size == 1:
+        return mine
+    told: list[Any] = [None] * size
+    dist.all_gather_object(told, mine)
+    return str(told[0])
+
+
 def read_any(uri: str) -> Weights:
     """Read a file or folder of weights, a run's newest checkpoint, or a checkpoint's folder.
 
@@ -77,16 +110,9 @@ def read_any(uri: str) -> Weights:
         DataError: if storage refuses it.
         StorageFault: if storage does not answer.
     """
-    uri = uri.rstrip("/")
-    if is_file(uri):
+    uri = place_of(uri)
+    if is_file(uri) or not storage.exists(storage.join(uri, MANIFEST)):
         return read_weights(uri)
-    try:
-        if storage.exists(storage.join(uri, "recipe.yaml")):
-            uri = chosen(uri, None).uri
-        elif not storage.exists(storage.join(uri, MANIFEST)):
-            return read_weights(uri)
-    except CheckpointFault as error:
-        raise WeightsError(str(error)) from error
     run, _, name = uri.rpartition(f"/{FOLDER}/")
     number = name.removeprefix("step_")
     if not run or not number.isdigit():
@@ -153,7 +179,7 @@ def check_fit(recipe: Recipe, weights: Weights) -> Fit:
 
 
 def warm_start(uri: str, recipe: Recipe, module: nn.Module) -> dict[str, Any]:
-    """Give a fresh model the weights of `train.init_from`.
+    """Give a fresh model the weights of `train.init_from`: the same on every rank, all of which call this.
 
     Returns:
         What was taken and what was not, in plain values.
@@ -161,11 +187,12 @@ def warm_start(uri: str, recipe: Recipe, module: nn.Module) -> dict[str, Any]:
     Raises:
         WeightsError: if they cannot be read or do not fit; the model is as it was then.
     """
-    weights = read_any(uri)
+    weights = read_any(agreed_place(uri))
     found = fit_recipe(recipe, weights, module)
     take(module, found)
     return {
         "uri": uri,
+        "read": weights.uri,
         "kind": weights.kind,
         "tensors": len(found.take),
         "drawn_anew": list(found.fresh),
