@@ -66,7 +66,7 @@ def _write_counts(matrix: Image, counts: NDArray[np.int64], shares: NDArray[np.f
 
 def _with_names(matrix: Image, rows: Sequence[str], columns: Sequence[str], side: int) -> Image:
     """Put names of classes on the left, and turned ones above."""
-    left, above = _labels(rows, side), np.rot90(_labels(columns[::-1], side))
+    left, above = _labels(rows, side, right=True), np.rot90(_labels(columns, side, right=False))
     out = np.full((above.shape[0] + len(matrix), left.shape[1] + matrix.shape[1], 3), 255, np.uint8)
     out[above.shape[0] :, : left.shape[1]] = left
     out[: above.shape[0], left.shape[1] :] = above
@@ -74,12 +74,12 @@ def _with_names(matrix: Image, rows: Sequence[str], columns: Sequence[str], side
     return out
 
 
-def _labels(names: Sequence[str], side: int) -> Image:
-    """Write names below each other, to the right."""
+def _labels(names: Sequence[str], side: int, *, right: bool) -> Image:
+    """Write names below each other, to the right or to the left."""
     plain = [name.encode("ascii", "replace").decode() for name in names]
     widths = [cv2.getTextSize(name, _FONT, _SIZE, 1)[0][0] for name in plain]
     out = np.full((side * len(names), max(widths) + 12, 3), 255, np.uint8)
     for number, (name, width) in enumerate(zip(plain, widths, strict=True)):
-        at = (out.shape[1] - width - 6, number * side + side // 2 + 4)
+        at = (out.shape[1] - width - 6 if right else 6, number * side + side // 2 + 4)
         cv2.putText(out, name, at, _FONT, _SIZE, (20, 20, 20), 1, cv2.LINE_AA)
     return out

@@ -26,6 +26,18 @@ def test_a_cell_is_the_darker_the_larger_its_share_of_the_row_and_names_stand_be
     assert left.min() < 100
 
 
+def test_a_columns_name_stands_above_it_and_a_rows_name_beside_it() -> None:
+    names = ["a", "much longer"]
+    picture = drawn(np.array([[4, 0, 0], [1, 1, 0]]), names)[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    above, beside = picture[: -2 * CELL_PX, -2 * CELL_PX :], picture[-2 * CELL_PX :, : -2 * CELL_PX]
+    ink = [
+        int((part < 200).sum()) for part in (above[:, :CELL_PX], above[:, CELL_PX:], beside[:CELL_PX], beside[CELL_PX:])
+    ]
+    assert 0 < ink[0] < ink[1]
+    assert 0 < ink[2] < ink[3]
+    assert (above[-20:, :CELL_PX] < 200).any()  # a short name stands next to its column
+
+
 def test_videos_that_were_not_read_have_a_column_where_there_are_any() -> None:
     without, with_one = (drawn(np.array([[4, 0, lost], [1, 1, 0]]), ["a", "b"]) for lost in (0, 1))
     assert with_one.shape[1] == without.shape[1] + CELL_PX
