@@ -67,7 +67,7 @@ def rows(work: Extraction, index: Index) -> Rows:
 
 @pytest.fixture(scope="module")
 def index(generated: Path) -> Index:
-    (found,) = generated.rglob("index.parquet")
+    (found,) = (generated / "synthetic").rglob("index.parquet")
     return Index(str(found))
 
 

@@ -41,7 +41,7 @@ def weights(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(generated: Path) -> Path:
-    (found,) = generated.rglob("index.parquet")
+    (found,) = (generated / "synthetic").rglob("index.parquet")
     return found
 
 
