@@ -1,12 +1,11 @@
-"""What a job leaves in the run's folder at its end, besides its summary: a picture and a report. They are named here."""
+"""What a job leaves in the run's folder at its end besides its summary: a picture and a report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.cli import say
+from jobs.cli import REFERENCES, say
 from system import storage
 from system.data.dataset import run_uri
 from system.recipe import Recipe
@@ -16,9 +15,6 @@ from system.train.manifest import step_uri
 
 if TYPE_CHECKING:
     from system.report.picture import ShownClip
-
-# What recipes' losses should be.
-REFERENCES = Path(__file__).parent / "recipes" / "references.json"
 
 
 def written(state: RunState, folder: str) -> dict[str, str]:

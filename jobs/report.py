@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.cli import parser, run, say
-from jobs.closing import REFERENCES
+from jobs.cli import REFERENCES, parser, run, say
 from system import storage
 from system.errors import TubeletError
 from system.report.compare_runs import comparison
