@@ -75,5 +75,5 @@ def _report(recipe: Recipe, state: RunState, clips: Sequence[ShownClip]) -> dict
     except Exception as error:  # noqa: BLE001  a page about the run is not the run
         say(f"no report: {type(error).__name__}: {error}; `python -m jobs.report --run {run_uri(recipe)}` tries again")
         return {}
-    say(f"{verdict.headline.lower()}: {verdict.reason}")
+    say(f"report: {verdict.headline.lower()}: {verdict.reason}")
     return {"report": uri}

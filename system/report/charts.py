@@ -25,6 +25,8 @@ PLAIN: dict[str, tuple[str, str, float]] = {
 }
 # Colours that the page has.
 COLOURS = 8
+# Columns whose charts may be logarithmic.
+LOG = ("loss", "grad_norm")
 # Parts of a loss on one chart.
 PARTS = COLOURS
 
@@ -98,14 +100,17 @@ def run_charts(
     """Return the charts of one run; what was never logged has none."""
     marks = step_marks(starts, skips)
     steps = metrics["step"]
-    charts = [Chart("Loss", (Line("loss", steps, metrics["loss"]),), marks=marks, band=_band(reference, steps))]
+    charts = [
+        Chart("Loss", (Line("loss", steps, metrics["loss"]),), marks=marks, band=_band(reference, steps), log=True)
+    ]
     parts = metrics.names("loss/")[:PARTS]
     if parts:
         lines = [Line(name.removeprefix("loss/"), steps, metrics[name], n) for n, name in enumerate(parts)]
-        charts.append(Chart("Parts of the loss", tuple(lines), marks=marks))
+        charts.append(Chart("Parts of the loss", tuple(lines), marks=marks, log=True))
     for name, (title, unit, factor) in PLAIN.items():
         if metrics.has(name):
-            charts.append(Chart(title, (Line(title.lower(), steps, factor * metrics[name]),), unit, marks=marks))
+            line = Line(title.lower(), steps, factor * metrics[name])
+            charts.append(Chart(title, (line,), unit, marks=marks, log=name in LOG))
     clock = clock_of(metrics["time"], starts)
     if clock is not None:
         charts += _over_time(metrics, starts, clock)
@@ -123,20 +128,23 @@ def _band(reference: Reference | str, steps: Values) -> Band | None:
 def _over_time(metrics: Metrics, starts: Sequence[Start], clock: Clock) -> list[Chart]:
     """Return progress and throughput on the time axis; what was done and lost is a line of its own."""
     times, marks = clock(metrics["time"]), time_marks(starts, clock)
-    lines = [Line("kept", times, metrics["step"] + 1)]
+    # A line does not go on over the time between two starts.
+    cuts = np.searchsorted(metrics["time"], [start.began_s for start in starts[1:]])
+    times = np.insert(times, cuts, np.nan)
+    lines = [Line("kept", times, np.insert(metrics["step"] + 1, cuts, np.nan))]
     lost = [
         Line(
             "lost and done again",
             clock(np.array([old.began_s, old.ended_s])),
             np.array([old.from_step, old.reached], np.float64),
-            1,
+            5,
         )
         for old, new in restarts(starts)
         if old.ended_s is not None and old.reached is not None and old.reached > new.from_step
     ]
     charts = [Chart("Steps over time", tuple(lines + lost), "steps", clock.unit, marks)]
     if metrics.has("clips_per_s"):
-        rate = Line("clips/s", times, metrics["clips_per_s"])
+        rate = Line("clips/s", times, np.insert(metrics["clips_per_s"], cuts, np.nan))
         charts.append(Chart("Throughput over time", (rate,), "clips/s", clock.unit, marks))
     return charts
 
@@ -154,5 +162,5 @@ def overlaid(runs: Mapping[str, Metrics]) -> list[Chart]:
             if metrics.has(name)
         ]
         if lines:
-            charts.append(Chart(title, tuple(lines), unit))
+            charts.append(Chart(title, tuple(lines), unit, log=name.startswith(LOG)))
     return charts

@@ -67,7 +67,7 @@ class Chart:
         x_name: what x is.
         marks: restarts and rewinds.
         band: what is expected.
-        note: a sentence below it.
+        log: y may be logarithmic: it is where positive values span much.
     """
 
     title: str
@@ -76,7 +76,7 @@ class Chart:
     x_name: str = "step"
     marks: tuple[Mark, ...] = ()
     band: Band | None = None
-    note: str = ""
+    log: bool = False
 
 
 def thinned(x: Values, y: Values, buckets: int) -> NDArray[np.int64]:
@@ -153,11 +153,11 @@ class Scale:
         return px
 
 
-def scale_y(values: Values) -> Scale:
-    """Return the axis for some finite values: logarithmic where they are positive and span much, else with a margin."""
+def scale_y(values: Values, *, log: bool) -> Scale:
+    """Return the axis for finite values: logarithmic where it may be and they span much, else with a margin."""
     low, high = float(values.min()), float(values.max())
     start, stop = TOP + PLOT_H, TOP
-    if low > 0 and high / low > LOG_FROM:
+    if log and low > 0 and high / low > LOG_FROM:
         return Scale(low / 1.1, high * 1.1, start, stop, log=True)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     zero = low >= 0 and low < 0.3 * high
@@ -174,7 +174,7 @@ def svg(chart: Chart) -> str:
     if chart.band is not None:
         every_y = np.concatenate([every_y, chart.band.low, chart.band.high])
     low, high = float(every_x.min()), float(every_x.max())
-    x, y = Scale(low, high if high > low else low + 1, LEFT, LEFT + PLOT_W), scale_y(every_y)
+    x, y = Scale(low, high if high > low else low + 1, LEFT, LEFT + PLOT_W), scale_y(every_y, log=chart.log)
     parts = [*_axes(x, y, chart), *_band(chart.band, x, y), *_marks(chart.marks, x)]
     for line in lines:
         parts.append(_line(line, x, y))

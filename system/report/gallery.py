@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from system.core.clip import TokenGrid
 from system.report.markup import element, escape
 from system.report.mask_motion import mask_motion, strip
-from system.report.picture import ShownClip
+
+if TYPE_CHECKING:
+    from system.report.picture import ShownClip  # torch
 
 Image = NDArray[np.uint8]
 

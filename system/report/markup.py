@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -16,10 +17,20 @@ def escape(text: object) -> str:
     return html.escape(shown, quote=True)
 
 
+def prose(text: object) -> str:
+    """Write a text in which commands stand between backticks."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
+def counted(number: int, what: str) -> str:
+    """Write a number of things: 1 restart, 2 restarts."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def element(tag: str, text: object, css: str = "") -> str:
-    """Return an element that holds a text."""
+    """Return an element that holds a text, with its commands as code."""
     of = f' class="{escape(css)}"' if css else ""
-    return f"<{tag}{of}>{escape(text)}</{tag}>"
+    return f"<{tag}{of}>{prose(text)}</{tag}>"
 
 
 def section(name: str, title: str, parts: Iterable[str], lead: str = "") -> str:

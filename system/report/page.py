@@ -73,13 +73,13 @@ def checks(found: Iterable[Check]) -> str:
 
 def card(chart: Chart) -> str:
     """Return a chart with its title, the names of its lines where there are several, and room for what is read."""
-    unit = f" <small>{escape(chart.unit)}</small>" if chart.unit else ""
+    axes = ", ".join(each for each in (chart.unit, "" if chart.x_name == "step" else f"by {chart.x_name}") if each)
+    unit = f" <small>{escape(axes)}</small>" if axes else ""
     keys = ""
     if len(chart.lines) > 1:
         items = (f'<li class="k{line.colour}">{escape(line.name)}</li>' for line in chart.lines)
         keys = f'<ul class="keys">{"".join(items)}</ul>'
-    note = element("p", chart.note, "note") if chart.note else ""
-    return f'<div class="card"><h3>{escape(chart.title)}{unit}</h3>{keys}{svg(chart)}<p class="read"></p>{note}</div>'
+    return f'<div class="card"><h3>{escape(chart.title)}{unit}</h3>{keys}{svg(chart)}<p class="read"></p></div>'
 
 
 def charts(found: Iterable[Chart]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -15,14 +17,15 @@ from system.data.index import Index
 from system.report import page
 from system.report.charts import restarts, run_charts, why_ended
 from system.report.gallery import Gallery, gallery
-from system.report.markup import element, escape, facts, folded, section, table
-from system.report.picture import ShownClip, clips_of_run
+from system.report.markup import counted, element, escape, facts, folded, section, table
 from system.report.reference import Reference, find_reference
 from system.report.run_files import RunFiles
 from system.report.run_verdict import judge
 from system.report.verdict import Verdict
 from system.train.goodput import PARTS
-from system.train.session import load_model
+
+if TYPE_CHECKING:
+    from system.report.picture import ShownClip
 
 NAME = "report.html"
 # Rows of a table; the files in the run's folder have all of them.
@@ -97,6 +100,10 @@ def gallery_of_run(run: RunFiles, clips: int) -> Gallery | str:
         return "no clips were asked for"
     if run.recipe is None or run.past is None or run.index is None:
         return f"there is no checkpoint: {run.missing.get('the ledger', 'the recipe cannot be read')}"
+    # Only here: all else of a report does without torch.
+    from system.report.picture import clips_of_run  # noqa: PLC0415
+    from system.train.session import load_model  # noqa: PLC0415
+
     checkpoint = run.past.checkpoint
     model = load_model(run.recipe, checkpoint)
     return gallery_of(
@@ -115,16 +122,19 @@ def _numbers(run: RunFiles) -> Iterator[tuple[str, str]]:
     if metrics.has("mfu"):
         yield "MFU, median", f"{sorted(metrics.finite('mfu').tolist())[len(metrics.finite('mfu')) // 2]:.1%}"
     if run.account is not None:
-        yield "in all", _duration(run.account.whole / 1000)
+        yield "in all", duration(run.account.whole / 1000)
         yield "goodput", f"{run.account.parts['compute'] / max(1, run.account.whole):.0%}"
-    yield "restarts", str(max(0, len(run.starts) - 1)) if run.starts else "-"
+    count = max(0, len(run.starts) - 1)
+    yield "restart" if count == 1 else "restarts", str(count) if run.starts else "-"
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.0f} s"
+def duration(seconds: float) -> str:
+    """Write a time with its two largest units: 2 min 40 s."""
+    whole = round(seconds)
+    for (unit, size), (small, part) in pairwise((("d", 86400), ("h", 3600), ("min", 60), ("s", 1))):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {small}"
+    return f"{whole} s"
 
 
 def _when(at_s: float) -> str:
@@ -143,8 +153,8 @@ def _time(run: RunFiles) -> list[str]:
     if run.account is None:
         return [element("p", "The run has no account of its time.", "soft")]
     parts = [(name.replace("_", " "), run.account.parts[name]) for name in PARTS]
-    idle = ", ".join(f"{name} {_duration(amount / 1000)}" for name, amount in run.account.idle.items() if amount)
-    lead = f"All jobs of the run, {_duration(run.account.whole / 1000)}." + (f" Idle was: {idle}." if idle else "")
+    idle = ", ".join(f"{name} {duration(amount / 1000)}" for name, amount in run.account.idle.items() if amount)
+    lead = f"All jobs of the run, {duration(run.account.whole / 1000)}." + (f" Idle was: {idle}." if idle else "")
     return [element("p", lead, "lead"), page.bar(parts)]
 
 
@@ -168,7 +178,7 @@ def _restarts(run: RunFiles) -> list[str]:
     ]
     count = len(restarts(starts))
     lost = sum(max(0, (old.reached or 0) - new.from_step) for old, new in restarts(starts))
-    told = f"{len(starts)} starts, {count} restarts; {lost} steps were done again."
+    told = f"{counted(len(starts), 'start')}, {counted(count, 'restart')}; {counted(lost, 'step')} done again."
     head = ["began", "from step", "ranks", "reached", "ended with"]
     skipped = [element("p", f"Step {step} is left out: {why}", "note") for step, why in list(run.skips.items())[:ROWS]]
     return [element("p", told, "lead"), table(head, rows_of_starts), *skipped]
@@ -190,7 +200,7 @@ def _bad_videos(run: RunFiles) -> list[str]:
         return [element("p", "None.", "soft")]
     rows = [(each.name, each.code, each.reason) for each in bad[:ROWS]]
     more = f" The first {ROWS} of them:" if len(bad) > ROWS else ""
-    lead = f"{len(bad)} videos could not be read.{more}"
+    lead = f"{counted(len(bad), 'video')} could not be read.{more}"
     return [element("p", lead, "lead"), table(["video", "code", "reason"], rows)]
 
 

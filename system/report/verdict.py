@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from system.report.markup import counted
 from system.report.metric_lines import Metrics, Values
 from system.report.reference import Reference, compare_loss
 
@@ -170,7 +171,7 @@ def check_gradient(metrics: Metrics, skipped: int) -> Check:
     wild, high = int((~np.isfinite(norms)).sum()), spikes(norms)
     finite = norms[np.isfinite(norms)]
     middle = f"median {np.median(finite):.3g}, largest {finite.max():.3g}" if len(finite) else "not one is finite"
-    told = f"{middle}; {wild} not finite, {len(high)} spikes, {skipped} steps left out"
+    told = f"{middle}; {wild} not finite, {counted(len(high), 'spike')}, {counted(skipped, 'step')} left out"
     share = (wild + len(high) + skipped) / len(norms)
     if not len(finite) or share > ODD_BAD or not np.isfinite(norms[-1]):
         return Check(name, "bad", told, rule, "lower train.base_lr, set train.clip_grad, lengthen the warm-up")
@@ -196,7 +197,7 @@ def check_data_wait(metrics: Metrics, first_steps: Sequence[int]) -> Check:
     waits, seconds = metrics["data_wait"], metrics["step_s"]
     place = np.searchsorted(metrics["step"], np.array([0, *first_steps], np.float64))
     counted = np.isfinite(waits) & np.isfinite(seconds)
-    counted[np.minimum(place, len(waits) - 1)] = False
+    counted[place[place < len(waits)]] = False
     if not counted.any():
         return Check(name, "open", "too few steps", rule)
     share = float((waits[counted] * seconds[counted]).sum() / max(seconds[counted].sum(), 1e-12))
@@ -211,13 +212,12 @@ def check_videos(videos: Videos) -> Check:
     """Judge how many videos could not be read."""
     name = "Bad videos"
     rule = f"at most {BAD_VIDEOS_LOOK:.0%} of the videos and of the slots; above {videos.limit:.0%} a run stops"
-    if not videos.known and not videos.bad:
-        return Check(name, "open", "the number of videos is not known", rule)
+    if not videos.known:
+        found = counted(videos.bad, "video") if videos.bad else "none is known"
+        return Check(name, "open", f"{found}; of how many is not known", rule)
     share, slots = videos.bad / max(1, videos.known), videos.replaced / max(1, videos.slots)
-    told = (
-        f"{videos.bad} of {videos.known} videos ({share:.1%}); {videos.replaced} of {videos.slots} slots without their"
-        " own video"
-    )
+    told = f"{videos.bad} of {counted(videos.known, 'video')} ({share:.1%})"
+    told += f"; {videos.replaced} of {counted(videos.slots, 'slot')} without their own video"
     worst = max(share, slots)
     if worst <= BAD_VIDEOS_LOOK:
         return Check(name, "good", told, rule)

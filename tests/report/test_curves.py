@@ -66,11 +66,12 @@ def test_logarithmic_ticks_are_powers_of_ten_and_what_lies_between_where_they_ar
     assert log_ticks(0.09, 1.1) == pytest.approx([0.1, 0.3, 1])
 
 
-def test_an_axis_is_logarithmic_where_positive_values_span_much() -> None:
-    assert scale_y(np.array([0.01, 1.0])).log
-    assert not scale_y(np.array([0.5, 1.0])).log
-    assert not scale_y(np.array([-1.0, 1000.0])).log
-    assert scale_y(np.array([0.0, 4.0])).low == 0.0
+def test_an_axis_is_logarithmic_where_it_may_be_and_positive_values_span_much() -> None:
+    assert scale_y(np.array([0.01, 1.0]), log=True).log
+    assert not scale_y(np.array([0.01, 1.0]), log=False).log
+    assert not scale_y(np.array([0.5, 1.0]), log=True).log
+    assert not scale_y(np.array([-1.0, 1000.0]), log=True).log
+    assert scale_y(np.array([0.0, 4.0]), log=True).low == 0.0
 
 
 def test_a_scale_maps_its_ends_and_middle_to_px() -> None:

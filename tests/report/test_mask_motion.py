@@ -33,7 +33,12 @@ def test_a_patch_moves_by_the_mean_of_its_flow() -> None:
 
 @pytest.mark.parametrize(
     ("px", "expected"),
-    [(0.0, [0, 1, 2, 3, 4, 5]), (7.9, [0, 1, 2, 3, 4, 5]), (8.0, [1, 2, -1, 4, 5, -1]), (-40.0, [-1] * 6)],
+    [
+        (0.0, [0, 1, 2, 3, 4, 5]),
+        (7.9, [0, 1, 2, 3, 4, 5]),
+        (8.0, [1, 2, -1, 4, 5, -1]),
+        (-40.0, [-1, -1, 0, -1, -1, 3]),
+    ],
 )
 def test_a_token_lands_where_its_centre_is_carried(px: float, expected: list[int]) -> None:
     assert landings(patch_flow(moving_right(px), GRID), GRID)[0].tolist() == expected
