@@ -35,7 +35,7 @@ WORDS = {
     "reconstruction": "what the model makes of it",
     "with true statistics": "the same with the true mean and contrast of every hidden patch, which flatters",
 }
-STRIP = "where the visible tokens of the slot before have moved to: green is seen, red is hidden"
+STRIP = "where the tokens that were visible half a clip before are now: green is seen, red is hidden"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from system.data.index import Index, read_rejected
 from system.errors import TubeletError
 from system.recipe import Recipe
 from system.recipe_tree import parse_yaml
+from system.report.markup import counted
 from system.report.metric_lines import Metrics, read_lines
 from system.train.audit import Audit, audit
 from system.train.goodput import Account, read_records, summed
@@ -138,7 +139,7 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFil
     run.recipe = run._try("the recipe", lambda: _recipe(uri), None)
     run.metrics = run._try("metrics.jsonl", lambda: read_lines(_lines(uri, "metrics.jsonl")), run.metrics)
     if run.metrics.unreadable:
-        run.missing["metrics.jsonl"] = f"{run.metrics.unreadable} lines of it cannot be read"
+        run.missing["metrics.jsonl"] = f"it has {counted(run.metrics.unreadable, 'line')} that cannot be read"
     run.summary = run._try("summary.json", lambda: _object(_text(uri, "summary.json")), {})
     run.account = run._try("goodput/", lambda: _account(uri), None)
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())

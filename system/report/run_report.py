@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from system.report.picture import ShownClip
 
 NAME = "report.html"
+# What parts of the time are called here, where their own names say too little.
+WORDS = {"restart": "starts, to their first step", "replayed": "steps done again"}
 # Rows of a table; the files in the run's folder have all of them.
 ROWS = 50
 
@@ -152,7 +154,7 @@ def _nothing() -> str:
 def _time(run: RunFiles) -> list[str]:
     if run.account is None:
         return [element("p", "The run has no account of its time.", "soft")]
-    parts = [(name.replace("_", " "), run.account.parts[name]) for name in PARTS]
+    parts = [(WORDS.get(name, name.replace("_", " ")), run.account.parts[name]) for name in PARTS]
     idle = ", ".join(f"{name} {duration(amount / 1000)}" for name, amount in run.account.idle.items() if amount)
     lead = f"All jobs of the run, {duration(run.account.whole / 1000)}." + (f" Idle was: {idle}." if idle else "")
     return [element("p", lead, "lead"), page.bar(parts)]

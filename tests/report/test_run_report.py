@@ -171,7 +171,7 @@ def test_a_damaged_folder_says_what_could_not_be_read(tmp_path: Path, smoke: Rec
         file.write('{"step": 5, "lo')
     run = read_run(str(folder))
     assert {"summary.json", "skips.json", "goodput/", "starts/", "metrics.jsonl"} <= set(run.missing)
-    assert "1 lines of it cannot be read" in made(folder)
+    assert "it has 1 line that cannot be read" in made(folder)
 
 
 def test_a_recipe_of_another_version_is_shown_as_it_is_written(tmp_path: Path, smoke: Recipe) -> None:
