@@ -27,6 +27,8 @@ Values = NDArray[np.float64]
 
 # A token moves if it is carried this share of a patch or more.
 MOVES = 0.5
+# Fewer tokens that move say nothing about a mask.
+FEW = 10
 # Side of a frame of the strip, px, at least: boxes on a smaller one would run into each other.
 STRIP_PX = 160
 KEPT, LOST = (46, 160, 105), (214, 72, 60)
@@ -67,13 +69,13 @@ class MaskMotion:
     def told(self) -> str:
         """Return a sentence."""
         line = f"{_share(self.kept, self.tokens)} of the visible tokens are seen again half a clip later"
-        if self.moving:
+        if self.moving >= FEW:
             line += (
                 f"; of the {self.moving} that move, {_share(self.moving_kept, self.moving)} (the same place is visible"
                 f" for {_share(self.moving_in_place, self.moving)} of them)"
             )
         else:
-            line += "; none of them moves"
+            line += f"; {self.moving or 'none'} of them move{'' if self.moving > 1 else 's'}, too few to judge by"
         return f"{line}; by chance it would be {self.chance:.0%}"
 
 

@@ -34,6 +34,8 @@ from system.train.session import frozen_networks
 Image = NDArray[np.uint8]
 
 GREY = 128
+# Flow of fewer px has no full strength on a picture: what stands still would show its noise.
+STILL_PX = 0.5
 MARGIN = 6
 TEXT_WIDTH = 190
 
@@ -150,7 +152,7 @@ def _clip_rows(
     source = motion_source(_shown_motion(recipe))
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
-    largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
+    largest = max(STILL_PX, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995)))
     yield "input", "", [frames[start] for start in starts]
     yield "flow", _flow_note(recipe), [flow_colours(each, largest) for each in flow]
     yield "visible", "grey: hidden", [show_visible(frames, visible, grid)[start] for start in starts]

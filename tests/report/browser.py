@@ -47,11 +47,12 @@ def chromium() -> str | None:
 
 @dataclass
 class Seen:
-    """What a page is like: what `LOOK` returns, and the errors that it had."""
+    """What a page is like: what `LOOK` returns, the errors that it had, a picture of all of it, and a number of it."""
 
     page: dict[str, Any]
     errors: list[str] = field(default_factory=list)
     picture: bytes = b""
+    number: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,24 @@ class Browser:
             time.sleep(0.05)
         raise TimeoutError("Chromium did not open its port")
 
-    def see(self, url: str, view: View, *, whole: bool = False) -> Seen:
-        """Open a page on a screen and say what it is like, with a picture of all of it if wanted."""
-        return asyncio.run(self._see(url, view, whole=whole))
+    def see(self, url: str, view: View, *, whole: bool = False, number: str = "0") -> Seen:
+        """Open a page on a screen and say what it is like.
 
-    async def _see(self, url: str, view: View, *, whole: bool) -> Seen:
+        Args:
+            url: of it.
+            view: the screen.
+            whole: take a picture of all of it.
+            number: a script whose value is wanted.
+        """
+        return asyncio.run(self._see(url, view, whole=whole, number=number))
+
+    async def _see(self, url: str, view: View, *, whole: bool, number: str) -> Seen:
         root = f"http://127.0.0.1:{self._port()}"
         async with aiohttp.ClientSession() as session:
             async with session.put(f"{root}/json/new?about:blank") as answer:
                 target = await answer.json()
             async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                seen = await asyncio.wait_for(_visit(_Talk(socket), url, view, whole=whole), LOAD_S)
+                seen = await asyncio.wait_for(_visit(_Talk(socket), url, view, whole=whole, number=number), LOAD_S)
             await session.get(f"{root}/json/close/{target['id']}")
         return seen
 
@@ -132,7 +140,7 @@ class _Talk:
             self.events.append(json.loads(await self._socket.receive_str()))
 
 
-async def _visit(talk: _Talk, url: str, view: View, *, whole: bool) -> Seen:
+async def _visit(talk: _Talk, url: str, view: View, *, whole: bool, number: str) -> Seen:
     for domain in ("Page", "Runtime", "Log", "Network"):
         await talk.ask(f"{domain}.enable")
     screen = {"width": view.width, "height": 800, "deviceScaleFactor": 1, "mobile": view.width < 640}
@@ -147,11 +155,12 @@ async def _visit(talk: _Talk, url: str, view: View, *, whole: bool) -> Seen:
     if view.script:
         await ask(view.script)
     page = (await ask(LOOK))["result"]["value"]
+    value = float((await ask(number))["result"]["value"])
     picture = b""
     if whole:
         shot = await talk.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         picture = base64.b64decode(shot["data"])
-    return Seen(page, [text for event in talk.events if (text := _error(event))], picture)
+    return Seen(page, [text for event in talk.events if (text := _error(event))], picture, value)
 
 
 def _error(event: dict[str, Any]) -> str:

@@ -65,15 +65,16 @@ def test_what_leaves_the_frame_does_not_count_and_what_stands_still_does_not_mov
     assert (leaves.tokens, leaves.kept) == (1, 1)
     still = mask_motion(places([0, 1], [0]), moving_right(0.0), GRID)
     assert (still.tokens, still.kept, still.moving) == (2, 1, 0)
-    assert "none of them moves" in still.told()
+    assert "none of them moves, too few to judge by" in still.told()
+    assert "2 of them move, too few" in MaskMotion(8, 4, 2, 1, 1, 0.5).told()
 
 
 def test_counts_of_clips_add_up() -> None:
-    both = MaskMotion(4, 2, 2, 1, 1, 0.25) + MaskMotion(12, 8, 0, 0, 0, 0.5)
-    assert both == MaskMotion(16, 10, 2, 1, 1, 0.4375)
+    both = MaskMotion(40, 20, 20, 10, 5, 0.25) + MaskMotion(120, 80, 0, 0, 0, 0.5)
+    assert both == MaskMotion(160, 100, 20, 10, 5, 0.4375)
     assert both.told() == (
-        "62% of the visible tokens are seen again half a clip later; of the 2 that move, 50% (the same place is visible"
-        " for 50% of them); by chance it would be 44%"
+        "62% of the visible tokens are seen again half a clip later; of the 20 that move, 50% (the same place is"
+        " visible for 25% of them); by chance it would be 44%"
     )
 
 
