@@ -58,7 +58,8 @@ def gallery(clips: Sequence[ShownClip], grid: TokenGrid, names: Mapping[int, str
         return None
     motions = [mask_motion(clip.visible, clip.flow, grid) for clip in clips]
     parts: list[str] = []
-    for clip in clips[:MOST]:
+    # Those that move most first: they show what a mask does about it.
+    for clip in sorted(clips, key=lambda clip: -float(np.abs(clip.flow).mean()) if clip.flow.size else 0.0)[:MOST]:
         part = _clip(clip, grid, names.get(clip.video_id, f"video {clip.video_id}"))
         if parts and sum(map(len, parts)) + len(part) > BUDGET:
             break

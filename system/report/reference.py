@@ -96,9 +96,11 @@ def find_reference(recipe: Recipe, place: Path) -> Reference | str:
         place: references.json, beside the recipes that it names.
     """
     try:
-        known: Mapping[str, Any] = json.loads(place.read_text())
+        known = json.loads(place.read_text())
     except (OSError, ValueError) as error:
         return f"{place.name} cannot be read: {error}"
+    if not isinstance(known, dict):
+        return f"{place.name} has no bands by their names"
     own, nearest = identity_of(recipe), "none was measured"
     fewest = len(own)
     for name, values in known.items():

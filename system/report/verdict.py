@@ -62,7 +62,7 @@ class Verdict:
     def status(self) -> Status:
         """The worst of what is known; `open` if nothing is."""
         found = {check.status for check in self.checks}
-        return next((each for each in ("bad", "look", "good") if each in found), "open")  # type: ignore[return-value]
+        return next((each for each in ("bad", "look", "good") if each in found), "open")
 
     @property
     def headline(self) -> str:
