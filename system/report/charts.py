@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -115,6 +116,22 @@ def run_charts(
     if clock is not None:
         charts += _over_time(metrics, starts, clock)
     return charts
+
+
+def probe_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Return the accuracy of the probes of a run's checkpoints; no chart where there were none."""
+    names = sorted({name for row in rows for name in row if name.startswith("probe/") and name.endswith("_top1")})
+    steps = np.array([float(row["step"]) for row in rows])
+    lines = [
+        Line(
+            name.removeprefix("probe/").removesuffix("_top1"),
+            steps,
+            np.array([100.0 * row.get(name, np.nan) for row in rows]),
+            number % COLOURS,
+        )
+        for number, name in enumerate(names)
+    ]
+    return [Chart("Accuracy of probes", tuple(lines), "top-1, %")] if lines else []
 
 
 def _band(reference: Reference | str, steps: Values) -> Band | None:

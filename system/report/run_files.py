@@ -24,6 +24,7 @@ from system.train.audit import Audit, audit
 from system.train.goodput import Account, read_records, summed
 from system.train.lease import newest_claim
 from system.train.past import Past, open_past
+from system.train.probed import good, read_probes
 from system.train.progress import Progress, progress_from
 from system.train.skips import read_skips
 from system.train.starts import JobStarts, Start, read_starts
@@ -60,6 +61,7 @@ class RunFiles:
         summary: summary.json; {} if there is none.
         account: where the time of all its jobs went; None: no record.
         jobs: their starts.
+        probes: what probes of its checkpoints found, by step.
         skips: steps that are left out, and why.
         progress: of the newest whole checkpoint; None: there is none.
         state: plain values of that checkpoint.
@@ -79,6 +81,7 @@ class RunFiles:
     summary: Mapping[str, Any] = field(default_factory=dict)
     account: Account | None = None
     jobs: tuple[JobStarts, ...] = ()
+    probes: tuple[Mapping[str, Any], ...] = ()
     skips: Mapping[int, str] = field(default_factory=dict)
     progress: Progress | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +146,7 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFil
     run.summary = run._try("summary.json", lambda: _object(_text(uri, "summary.json")), {})
     run.account = run._try("goodput/", lambda: _account(uri), None)
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())
+    run.probes = run._try("probe.jsonl", lambda: tuple(good(read_probes(uri))), ())
     run.skips = run._try("skips.json", lambda: read_skips(uri), {})
     run.running = run._try("lease/", lambda: not held and _running(uri), False)
     run.past = run._try("the ledger", lambda: open_past(uri), None)

@@ -15,7 +15,7 @@ from system import storage
 from system.core.clip import TokenGrid
 from system.data.index import Index
 from system.report import page
-from system.report.charts import restarts, run_charts, why_ended
+from system.report.charts import probe_charts, restarts, run_charts, why_ended
 from system.report.gallery import Gallery, gallery
 from system.report.markup import counted, element, escape, facts, folded, section, table
 from system.report.reference import Reference, find_reference
@@ -53,7 +53,7 @@ def make_report(run: RunFiles, shown: Gallery | str, references: Path) -> Made:
     reference = find_reference(run.recipe, references) if run.recipe is not None else "its recipe cannot be read"
     verdict = judge(run, reference)
     starts = run.starts
-    curves = run_charts(run.metrics, starts, run.skips, reference)
+    curves = [*run_charts(run.metrics, starts, run.skips, reference), *probe_charts(run.probes)]
     lead = "Dashed: restarts; tinted: steps that were done again, or time between two starts."
     band = " The band of the loss is the recipe's reference." if isinstance(reference, Reference) else ""
     parts = [

@@ -132,6 +132,21 @@ def test_a_restart_is_marked_with_its_reason_on_both_axes(tmp_path: Path, smoke:
     assert "lost and done again" in html
 
 
+def test_probes_of_checkpoints_have_a_curve_and_those_that_failed_are_left_out(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(40)))
+    assert "Accuracy of probes" not in made(folder)
+    rows = [
+        {"step": 10, "probe/knn_top1": 0.25, "probe/linear_top1": 0.5},
+        {"step": 20, "error": "no videos"},
+        {"step": 30, "probe/knn_top1": 0.75},
+    ]
+    (folder / "probe.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = made(folder)
+    assert "Accuracy of probes" in html
+    assert "30: 75" in html
+    assert "no videos" not in html
+
+
 def test_a_run_without_a_step_has_a_page(tmp_path: Path, smoke: Recipe) -> None:
     folder = write_run(tmp_path / "run", smoke, [])
     (folder / "metrics.jsonl").unlink()
