@@ -178,7 +178,7 @@ def run_to_end(
             if preflight:
                 after_connecting(recipe, say, fixed=here)
             starts = Starts(run_uri(recipe), lease.generation, describe(device=False))
-            shift = Shift(book, lease, stop, stop_grace_s(os.environ), starts)
+            shift = Shift(book, lease, stop, stop_grace_s(os.environ), starts=starts)
             line = ProgressLine()
             # Around the closing, too: a service that does not answer delays neither summary nor picture.
             with Trackers(recipe, line.between) as trackers:

@@ -245,7 +245,7 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     assert [row["step"] for row in rows] == list(range(8))
     assert all(isfinite(row["loss"]) for row in rows)
     outputs = json.loads(storage.read(f"{run_uri}/summary.json"))["outputs"]
-    for uri in (outputs["picture"], outputs["metrics"], f"{run_uri}/recipe.yaml", f"{run_uri}/tokenizer.safetensors"):
+    for uri in (*outputs.values(), f"{run_uri}/recipe.yaml", f"{run_uri}/tokenizer.safetensors"):
         assert uri.startswith(bucket)
         assert storage.exists(uri)
     assert rows_of_images(outputs["picture"]) == 5
