@@ -16,11 +16,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from system import logs
 from system.errors import TubeletError
 
+# What the losses of recipes should be: bands that were measured.
+REFERENCES = Path(__file__).parent / "recipes" / "references.json"
 # What is no terminal gets a progress line every so often, seconds; TUBELET_PROGRESS_S says otherwise.
 PLAIN_EVERY_S = 10.0
 # Exit code of a job that a SIGTERM has ended, as a shell would say it.

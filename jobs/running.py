@@ -14,7 +14,9 @@ from typing import Any
 
 from jobs.checks import Say, after_connecting, before_connecting, tell_init_from
 from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
+from jobs.closing import shown, written
 from system import logs, storage
+from system.benchmark.machine import describe
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
 from system.data.index import Index
 from system.data.labels import FOLDERS, IN_INDEX, labels_uri
@@ -22,14 +24,13 @@ from system.evaluate.online import OnlineProbe
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
 from system.train.attempts import Ending, Shift, train
-from system.train.checkpoint import open_checkpoint
 from system.train.elastic import told_workers
 from system.train.goodput import Book
 from system.train.launch import RunState, connect, open_run
 from system.train.lease import Lease
-from system.train.manifest import step_uri
 from system.train.planned import told_plan
 from system.train.schedule import Schedule
+from system.train.starts import Starts
 from system.train.summary import write_summary
 from system.train.trackers import Trackers
 from system.train.watch import Watch
@@ -181,7 +182,8 @@ def run_to_end(
         with _heeding_sigterm() as stop:
             if preflight:
                 after_connecting(recipe, say, fixed=here)
-            shift = Shift(book, lease, stop, stop_grace_s(os.environ))
+            starts = Starts(run_uri(recipe), lease.generation, describe(device=False))
+            shift = Shift(book, lease, stop, stop_grace_s(os.environ), starts=starts)
             line = ProgressLine()
             # Around the closing, too: a service that does not answer delays neither summary nor picture.
             with Trackers(recipe, line.between) as trackers:
@@ -198,12 +200,13 @@ def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: End
     """Write down how the run stands, and tell it."""
     folder, told_to_stop = run_uri(recipe), ending == "stopped"
     state = open_run(recipe, index_uri, say)
-    outputs = _outputs(state, folder)
+    outputs = written(state, folder)
     told: dict[str, Any] = {"whole": book.whole, "told_to_stop": told_to_stop}
     summary = write_summary(recipe, state, began, outputs, book.account, **told)
     if not told_to_stop:
-        # After the summary: whatever the picture meets, the run is done and says so.
-        outputs |= _picture(recipe, state)
+        # After the summary: whatever picture and report meet, the run is done and says so.
+        book.write()
+        outputs |= shown(recipe, state)
         summary = write_summary(recipe, state, began, outputs, book.account, **told)
     for line in [*_closing(summary), *book.lines(), *told_plan(summary["plan"])]:
         say(line)
@@ -248,41 +251,6 @@ def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, tr
             probe.finish(shift.stop)
     trackers.ended("stopped" if ending == "stopped" else "complete")
     return ending
-
-
-def _outputs(state: RunState, folder: str) -> dict[str, str]:
-    """Name the places of what the trainers wrote."""
-    checkpoint = {"checkpoint": step_uri(folder, state.progress.step)} if state.progress.step else {}
-    outputs = {
-        **checkpoint,
-        "metrics": storage.join(folder, "metrics.jsonl"),
-        "summary": storage.join(folder, "summary.json"),
-    }
-    if state.progress.quarantine:
-        outputs["quarantine"] = storage.join(folder, "quarantine.jsonl")
-    return outputs
-
-
-def _picture(recipe: Recipe, state: RunState) -> dict[str, str]:
-    """Draw the run's picture and name its place."""
-    if not recipe.telemetry.picture_clips:
-        return {}
-    if recipe.record.labelled:
-        say("no picture: it shows what was hidden, and a run with labels hides nothing")
-        return {}
-    # After the run: the driver does without torch, which takes seconds to import, until here.
-    from system.report.picture import run_picture  # noqa: PLC0415
-    from system.train.session import load_model  # noqa: PLC0415
-
-    folder, step = run_uri(recipe), state.progress.step
-    model = load_model(recipe, open_checkpoint(folder, step))
-    picture = run_picture(recipe, state.index.uri, model, step)
-    if picture is None:
-        say("no picture: not one video of the next step can be read")
-        return {}
-    uri = storage.join(folder, "pictures", f"step_{step:08d}.png")
-    storage.write(uri, picture)
-    return {"picture": uri}
 
 
 def _closing(summary: Mapping[str, Any]) -> list[str]:

@@ -261,6 +261,7 @@ class TelemetrySection(Section):
     log_every_steps: int = free(10, ge=1, description="Steps between the lines of metrics.jsonl.")
     tensorboard: bool = free(True, description="Write TensorBoard's files as well.")
     picture_clips: int = free(4, ge=0, le=16, description="Clips on the picture at the end; 0: no picture.")
+    report: bool = free(True, description="Write report.html into the run's folder at the end of a job.")
     price_per_hour: float | None = free(
         None, ge=0, description="Of all that the run holds, in any currency: its cost is then exported and summed up."
     )

@@ -12,14 +12,14 @@ from typing import Any
 PACKAGES = ("torch", "torchvision", "ray", "deepspeed", "av", "decord", "opencv-python-headless", "transformers")
 
 
-def describe() -> dict[str, Any]:
-    """Return the machine, its packages and the commit, as plain values."""
+def describe(*, device: bool = True) -> dict[str, Any]:
+    """Return the machine, its packages and the commit, as plain values; with its GPU if wanted, which imports torch."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(_memory_gib(), 1),
         "load": [round(value, 2) for value in os.getloadavg()],
-        "device": device_name(),
+        "device": device_name() if device else None,
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),

@@ -54,12 +54,8 @@ def affordable(videos: Sequence[VideoRow], seconds: float) -> list[VideoRow]:
     return [least] if px_of(least) <= 2 * seconds * PX_PER_S else []
 
 
-def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float) -> Reencoded | str:
-    """Re-encode a few videos of a sample and decode them before and after; or say why that was not done.
-
-    Raises:
-        DataError: if storage refuses one that was re-encoded.
-    """
+def _useless(recipe: Recipe, videos: Sequence[VideoRow]) -> str | None:
+    """Say why nothing would be gained, whatever it cost; None: something might."""
     stride = recipe.data.stride
     if not 2 <= stride <= LARGEST_LAYERS:
         return f"layers are for data.stride of 2 to {LARGEST_LAYERS}, the recipe has {stride}"
@@ -67,6 +63,18 @@ def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float)
         return "layers hold every data.stride-th frame, and clips with labels take others"
     if all(video.layers and not stride % video.layers for video in videos):
         return "the videos are in layers of the stride already"
+    return None
+
+
+def probe_reencoding(recipe: Recipe, videos: Sequence[VideoRow], seconds: float) -> Reencoded | str:
+    """Re-encode a few videos of a sample and decode them before and after; or say why that was not done.
+
+    Raises:
+        DataError: if storage refuses one that was re-encoded.
+    """
+    useless, stride = _useless(recipe, videos), recipe.data.stride
+    if useless is not None:
+        return useless
     chosen = affordable(videos, ENCODING * seconds)
     if not chosen:
         return f"the sampled videos are too long to re-encode one in {ENCODING * seconds:.0f} s; give more --seconds"

@@ -9,7 +9,7 @@ Frames are (T, H, W, 3); N tokens, M hidden ones, P values per token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -34,6 +34,8 @@ from system.train.session import frozen_networks
 Image = NDArray[np.uint8]
 
 GREY = 128
+# Flow of fewer px has no full strength on a picture: what stands still would show its noise.
+STILL_PX = 0.5
 MARGIN = 6
 TEXT_WIDTH = 190
 
@@ -150,7 +152,7 @@ def _clip_rows(
     source = motion_source(_shown_motion(recipe))
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
-    largest = float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995))
+    largest = max(STILL_PX, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995)))
     yield "input", "", [frames[start] for start in starts]
     yield "flow", _flow_note(recipe), [flow_colours(each, largest) for each in flow]
     yield "visible", "grey: hidden", [show_visible(frames, visible, grid)[start] for start in starts]
@@ -187,8 +189,38 @@ def row(images: list[Image], line: str, note: str) -> Image:
     return np.concatenate(parts, 1)
 
 
-def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Networks | None = None) -> bytes:
-    """Draw the picture of some clips of a block.
+@dataclass(frozen=True)
+class Row:
+    """One row of a clip: its name, a note, and an image for each slot."""
+
+    name: str
+    note: str
+    images: list[Image]
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A clip as it is shown.
+
+    Attributes:
+        video_id: of the index.
+        start: its first frame.
+        visible: (N,) bool.
+        rows: input, flow, visible tokens, then what the model made of them.
+        flow: (S - 1, H, W, 2) float32 px, from each slot's first frame to the next one's.
+    """
+
+    video_id: int
+    start: int
+    visible: NDArray[np.bool_]
+    rows: list[Row]
+    flow: NDArray[np.float32]
+
+
+def shown_clips(
+    recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Networks | None = None
+) -> list[ShownClip]:
+    """Show some clips of a block.
 
     Args:
         recipe: of the run.
@@ -196,36 +228,50 @@ def draw(recipe: Recipe, module: nn.Module, block: Batch, clips: int, frozen: Ne
         block: from the stream.
         clips: how many, of different videos if there are as many.
         frozen: the method's frozen networks.
-
-    Returns:
-        A PNG file's bytes.
     """
     usable = np.flatnonzero((block["weight"] > 0) & (block["view"] == 0))[:clips]
     chosen = {name: values[usable] for name, values in block.items()}
-    rows: list[Image] = []
+    found = []
     for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
+        frames, visible = chosen["frames"][place], chosen["visible"][place]
         made = reconstructions(recipe, module, batch, frozen)
-        for line, note, images in _clip_rows(recipe, chosen["frames"][place], chosen["visible"][place], made):
-            rows.append(row(images, line, note))
+        rows = [Row(*each) for each in _clip_rows(recipe, frames, visible, made)]
+        video, start = int(chosen["video_id"][place]), int(chosen["start"][place])
+        found.append(ShownClip(video, start, visible, rows, _flow_of_slots(recipe, frames)))
+    return found
+
+
+def _flow_of_slots(recipe: Recipe, frames: Image) -> NDArray[np.float32]:
+    """Return the flow from each slot's first frame to the next one's."""
+    step = recipe.grid.tubelet_frames
+    pairs = [FramePair(start, start + step) for start in range(0, recipe.grid.num_frames - step, step)]
+    flow: NDArray[np.float32] = motion_source(_shown_motion(recipe))(frames[None], pairs)[0].cpu().numpy()
+    return flow
+
+
+def picture_of(clips: Sequence[ShownClip]) -> bytes:
+    """Put clips below each other: a PNG file's bytes."""
+    rows: list[Image] = []
+    for clip in clips:
+        rows += [row(each.images, each.name, each.note) for each in clip.rows]
         rows.append(np.full((MARGIN, rows[-1].shape[1], 3), 255, np.uint8))
-    picture = np.concatenate(rows, 0)
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(".png", cv2.cvtColor(np.concatenate(rows, 0), cv2.COLOR_RGB2BGR))
     assert done
     return data.tobytes()
 
 
-def run_picture(recipe: Recipe, index_uri: str, module: nn.Module, step: int) -> bytes | None:
-    """Draw clips of a run's plan at a step: the ones that its trainers saw, or would see next.
+def clips_of_run(recipe: Recipe, index_uri: str, module: nn.Module, step: int, clips: int) -> list[ShownClip]:
+    """Show clips of a run's plan at a step: the ones that its trainers saw, or would see next.
 
-    None if none of them decodes, or the run hides nothing that a picture could show.
+    Returns:
+        None of a method without masks, and none if not one decodes.
     """
-    if recipe.record.labelled:
-        return None
-    clips = recipe.telemetry.picture_clips
+    if recipe.record.labelled or not clips:
+        return []
     slots = min(clips, recipe.slots_per_step)
     layout = StepLayout(recipe.slots_per_step, recipe.data.views, 1, slots, -(-recipe.slots_per_step // slots))
     spec = StreamSpec(recipe, index_uri, layout, step + 1)
     block = next(iter(local_blocks(spec, 0, step)))
     if not (block["weight"] > 0).any():
-        return None
-    return draw(recipe, module, block, clips, frozen_networks(recipe))
+        return []
+    return shown_clips(recipe, module, block, clips, frozen_networks(recipe))

@@ -33,6 +33,7 @@ from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
 from system.train.machines import call_for, draining, machines
 from system.train.oversight import Oversight, Say, Show
 from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, videos_of
+from system.train.starts import Starts
 from system.train.streams import Job
 
 # How often the driver looks after an attempt, and after machines that it waits for, seconds.
@@ -78,6 +79,7 @@ class Shift:
         stop: set when the job is to end.
         grace_s: how long it may take then, seconds.
         make_way: called before machines are looked for: gives back what else the job holds of them.
+        starts: what is kept of its attempts.
     """
 
     book: Book
@@ -85,6 +87,7 @@ class Shift:
     stop: threading.Event = field(default_factory=threading.Event)
     grace_s: float = 60.0
     make_way: Callable[[], None] = lambda: None
+    starts: Starts = field(default_factory=Starts)
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show, shift: Shift | None = None) -> Ending:
@@ -118,7 +121,8 @@ class _Attempts:
         self._say, self._show, self._gpu = say, show, gpu
         self._run = run_uri(recipe)
         self._history: list[failures.Failure] = []
-        self._kept = state.progress.step
+        # Steps of the newest checkpoint, at the last failure and at the last look.
+        self._kept = self._from = state.progress.step
         # Number of workers -> until when it is not tried again, and how often it found no room.
         self._no_room: dict[int, float] = {}
         self._no_rooms: Counter[int] = Counter()
@@ -149,30 +153,38 @@ class _Attempts:
             if ranks is None:
                 break
             shift.book.begin()
+            shift.starts.begin(self._from, ranks)
             clock = make_clock()
             seen = Oversight(self._recipe, clock, self._state.schedule, self._say, self._show)
             error: Exception | None
             try:
                 error = self._attempt(ranks, clock, seen)
-                if error is None and self._newest() >= self._state.schedule.stop:
-                    shift.book.end(failed=False)
+                self._from = self._newest() if error is None else self._from
+                if error is None and self._from >= self._state.schedule.stop:
+                    self._end(seen, None)
                     return "done"
                 if error is None and not (seen.asked_to_end or shift.stop.is_set()):
                     stop = self._state.schedule.stop
                     error = SystemFault(f"the workers ended before step {stop}, and nobody asked them to")
             except SystemFault as fault:  # storage does not answer the driver
                 error = fault
-            except BaseException:
-                shift.book.end(failed=True)
+            except BaseException as error_of_user:
+                self._end(seen, error_of_user)
                 raise
             finally:
                 ray.kill(clock)
-            shift.book.end(failed=error is not None)
+            self._end(seen, error)
             if error is not None and shift.stop.is_set():
                 self._say(f"on the way to the stop: {failures.told(error)}; the last checkpoint stands")
             elif error is not None:
                 self._judge(error, seen, ranks)
         return "stopped"
+
+    def _end(self, seen: Oversight, error: BaseException | None) -> None:
+        """Say in the job's books that an attempt has ended, and with what."""
+        self._shift.book.end(failed=error is not None)
+        why = failures.told(error) if error is not None else seen.asked_why
+        self._shift.starts.end(why, seen.values)
 
     def _newest(self) -> int:
         with suppress(TubeletError):
@@ -258,6 +270,7 @@ class _Attempts:
     def _judge(self, error: Exception, seen: Oversight, ranks: int) -> None:
         """Do what failures.py decides: return to go on, or raise what the run ends with."""
         began, newest = time.monotonic(), self._newest()
+        self._from = newest
         step = int(seen.values["step"]) + 1 if seen.values else newest
         lost, started = self._lost_machine(error, seen), bool(seen.values)
         found = failures.Circumstances(time.time(), step, newest > self._kept, lost, started)

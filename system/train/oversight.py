@@ -72,6 +72,7 @@ class Oversight:
         values: the trainers' newest values.
         drained: machines of theirs that are or were to be taken back.
         asked_to_end: the trainers were asked to end.
+        asked_why: the reason of that; "" if they were not.
     """
 
     def __init__(self, recipe: Recipe, clock: ClockHandle, schedule: Schedule, say: Say, show: Show) -> None:
@@ -81,7 +82,7 @@ class Oversight:
         self.drained: set[str] = set()
         self._places: list[Place] = []
         self._answered = Answered()
-        self.asked_to_end = False
+        self.asked_to_end, self.asked_why = False, ""
         self._ending_since = 0.0
         self._room: Room | None = None
         # Of the checkpoint that a notice has asked for: when, the newest one then, and how long it took, seconds.
@@ -140,7 +141,7 @@ class Oversight:
     def ask_to_end(self, reason: str) -> None:
         """Ask the trainers, once, to save and to end."""
         if not self.asked_to_end:
-            self.asked_to_end, self._ending_since = True, time.monotonic()
+            self.asked_to_end, self.asked_why, self._ending_since = True, reason, time.monotonic()
             self._ask("stop", reason)
 
     def answer_drains(self, run: str) -> None:

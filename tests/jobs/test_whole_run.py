@@ -21,6 +21,7 @@ from system.train.checkpoint import complete_steps, open_checkpoint
 from system.train.manifest import step_uri
 from system.train.planned import write_plan
 from system.train.probed import read_probes
+from system.train.starts import read_starts
 from system.train.telemetry import read_metrics
 from tests.conftest import REAL_VIDEOS, RECIPES, TINY
 from tests.jobs.pictures import rows_of_images
@@ -121,6 +122,16 @@ def check_numbers(scraper: Scraper, reached: int) -> None:
     assert any(name.startswith("whole_") for name in scraper.of("ray_data_operator_queued_blocks", "dataset"))
 
 
+def check_report(run: str, page: str, bad: set[str]) -> None:
+    """The report of a job that followed on a killed one names its restart and the bad videos."""
+    first, second = (job.starts[-1] for job in read_starts(run))
+    assert (first.ended_s, first.from_step, first.ranks) == (None, 0, 2)
+    assert (second.reached, second.why) == (16, "")
+    assert second.from_step > 0
+    assert f"restart at step {second.from_step}: it did not say: its job was killed" in page
+    assert all(name in page for name in bad)
+
+
 def raylets(driver: int) -> list[psutil.Process]:
     """Return the node managers that a driver has started."""
     children = psutil.Process(driver).children(recursive=True)
@@ -175,5 +186,6 @@ def check_folder(run: str) -> None:
     assert found.state["ranks"] == 2
     assert {piece.file.partition("-g")[0] for piece in found.pieces} == {"rank_00000", "rank_00001"}
     assert rows_of_images(summary["outputs"]["picture"]) == 6
+    check_report(run, storage.read(summary["outputs"]["report"]).decode(), set(bad))
     assert list(storage.list_objects(storage.join(run, "tensorboard")))
     assert storage.exists(storage.join(run, "recipe.yaml"))

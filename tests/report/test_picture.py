@@ -13,10 +13,11 @@ from system.core.targets import patchify, unpatchify
 from system.data.assemble import local_blocks
 from system.methods.base import Clips
 from system.models.blocks import gather_tokens
-from system.recipe import Recipe
-from system.report.picture import MARGIN, TEXT_WIDTH, flow_colours, reconstructions, run_picture
+from system.recipe import Recipe, load_recipe
+from system.report.picture import MARGIN, TEXT_WIDTH, clips_of_run, flow_colours, picture_of, reconstructions
 from system.train.batch import micro_batches
 from system.train.judging import build_model
+from tests.conftest import RECIPES, TINY
 from tests.small import stream_spec, tiny_recipe
 
 
@@ -80,9 +81,8 @@ def test_still_is_white_and_opposite_directions_have_opposite_colours() -> None:
 def test_the_picture_has_a_row_of_images_for_each_thing_that_it_shows(generated: Path, method: str, rows: int) -> None:
     recipe = tiny_recipe(generated, f"method.name={method}")
     uri = stream_spec(recipe, 1).index_uri
-    data = run_picture(recipe, uri, build_model(recipe, torch.device("cpu")), 3)
-    assert data is not None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    clips = clips_of_run(recipe, uri, build_model(recipe, torch.device("cpu")), 3, 2)
+    image = cv2.imdecode(np.frombuffer(picture_of(clips), np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     assert image.shape == (2 * (rows * 32 + MARGIN), TEXT_WIDTH + 2 * (32 + 2), 3)
 
@@ -95,3 +95,20 @@ def test_a_decoder_mask_leaves_visible_and_unpredicted_tokens_as_they_are(genera
     changed = (patchify(row.frames, recipe.grid) - patchify(batch.frames, recipe.grid)).abs().amax((2, 3)) > 1e-3
     counted = torch.zeros(changed.shape).scatter(1, batch.predicted, batch.counted) > 0
     assert torch.equal(changed, counted)
+
+
+def test_a_clip_has_the_flow_from_each_slots_first_frame_to_the_next_ones(generated: Path) -> None:
+    recipe = tiny_recipe(generated)
+    model = build_model(recipe, torch.device("cpu"))
+    (clip,) = clips_of_run(recipe, stream_spec(recipe, 1).index_uri, model, 0, 1)
+    assert clip.flow.shape == (1, 32, 32, 2)
+    assert [row.name for row in clip.rows] == ["input", "flow", "visible", "reconstruction"]
+    assert clip.visible.shape == (8,)
+
+
+def test_a_method_without_masks_shows_no_clips(generated: Path) -> None:
+    masked = tiny_recipe(generated)
+    others = [each for each in TINY if not each.startswith("method.")]
+    recipe = load_recipe(RECIPES / "smoke.yaml", [*others, f"run.storage={generated}", "method.name=classify"])
+    assert recipe.record.labelled
+    assert clips_of_run(recipe, stream_spec(masked, 1).index_uri, nn.Identity(), 0, 2) == []

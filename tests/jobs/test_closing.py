@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from jobs.closing import shown, written
+from system.data.dataset import ensure_index, run_uri
+from system.recipe import Recipe
+from system.train.launch import RunState, open_run
+from tests.report.test_run_report import read
+from tests.small import tiny_recipe
+from tests.train.ranks import train_here
+from tests.train.recorded import keep_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(generated: Path) -> tuple[Recipe, RunState]:
+    """A run of two steps."""
+    recipe = tiny_recipe(generated, "run.name=closing", "run.stop_at_step=2", "train.global_batch=4")
+    keep_recipe(recipe)
+    train_here(recipe)
+    return recipe, open_run(recipe, ensure_index(recipe), print)
+
+
+def told_to(recipe: Recipe, **changes: object) -> Recipe:
+    return recipe.model_copy(update={"telemetry": recipe.telemetry.model_copy(update=changes)})
+
+
+def test_a_run_leaves_a_picture_and_a_report_of_the_same_clips(trained: tuple[Recipe, RunState]) -> None:
+    recipe, state = trained
+    places = shown(recipe, state)
+    folder = run_uri(recipe)
+    assert places == {"picture": f"{folder}/pictures/step_00000002.png", "report": f"{folder}/report.html"}
+    assert cv2.imread(places["picture"]) is not None
+    html = Path(places["report"]).read_text()
+    assert "img" in read(html).tags
+    assert html.count('<article class="clip">') == 2
+    assert "clean: 2 steps, 8 slots once each" in html
+    assert written(state, folder)["checkpoint"] == f"{folder}/checkpoints/step_00000002"
+
+
+def test_a_report_without_clips_says_why(trained: tuple[Recipe, RunState]) -> None:
+    recipe, state = trained
+    places = shown(told_to(recipe, picture_clips=0), state)
+    assert set(places) == {"report"}
+    assert "No gallery: " in Path(places["report"]).read_text()
+
+
+def test_no_report_is_written_where_none_is_wanted(trained: tuple[Recipe, RunState]) -> None:
+    recipe, state = trained
+    assert shown(told_to(recipe, picture_clips=0, report=False), state) == {}
+
+
+def test_a_report_that_cannot_be_written_does_not_fail_a_finished_run(
+    trained: tuple[Recipe, RunState], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, state = trained
+    place = Path(run_uri(recipe), "report.html")
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    try:
+        assert shown(told_to(recipe, picture_clips=0), state) == {}
+    finally:
+        place.rmdir()
+    told = capsys.readouterr().out
+    assert "no report: " in told
+    assert f"python -m jobs.report --run {run_uri(recipe)}" in told

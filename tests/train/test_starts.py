@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from system.errors import StorageFault
+from system.train.starts import Starts, read_starts
+
+
+def test_starts_of_several_jobs_are_read_in_their_order_with_their_reasons(tmp_path: Path) -> None:
+    run, before = str(tmp_path), time.time()
+    first = Starts(run, 1, {"cpu": "a"})
+    first.begin(0, 2)
+    first.end("WorkerDied: rank 1", {"step": 56})
+    first.begin(40, 2)
+    second = Starts(run, 4)
+    second.begin(40, 1)
+    second.end("", {"step": 119})
+    one, two = read_starts(run)
+    assert [(each.from_step, each.ranks, each.reached, each.why) for each in one.starts] == [
+        (0, 2, 57, "WorkerDied: rank 1"),
+        (40, 2, None, ""),
+    ]
+    assert one.starts[1].ended_s is None  # its job was killed
+    assert one.machine == {"cpu": "a"}
+    assert [(each.from_step, each.reached) for each in two.starts] == [(40, 120)]
+    assert before <= one.starts[0].began_s <= two.starts[0].began_s <= time.time()
+
+
+def test_a_start_without_a_step_reached_none(tmp_path: Path) -> None:
+    starts = Starts(str(tmp_path), 1)
+    starts.begin(0, 1)
+    starts.end("RecipeError: no", {})
+    assert read_starts(str(tmp_path))[0].starts[0].reached is None
+
+
+def test_a_run_without_the_record_has_no_starts(tmp_path: Path) -> None:
+    assert read_starts(str(tmp_path)) == []
+
+
+def test_storage_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_uri: str, _data: bytes) -> None:
+        raise StorageFault("not now")
+
+    starts = Starts(str(tmp_path), 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("system.storage.write", refuse)
+        starts.begin(0, 1)
+    assert read_starts(str(tmp_path)) == []
+    starts.end("", {})
+    assert len(read_starts(str(tmp_path))[0].starts) == 1
+
+
+def test_the_newest_starts_of_a_job_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("system.train.starts.MOST", 3)
+    starts = Starts(str(tmp_path), 1)
+    for step in range(5):
+        starts.begin(step, 1)
+    assert [each.from_step for each in read_starts(str(tmp_path))[0].starts] == [2, 3, 4]
+
+
+def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    Starts(str(tmp_path), 1, {}).begin(0, 1)
+    file = next(tmp_path.rglob("*.json"))
+    told = json.loads(file.read_text())
+    told["starts"][0]["mood"] = "good"
+    file.write_text(json.dumps(told))
+    assert read_starts(str(tmp_path))[0].starts[0].ranks == 1
