@@ -85,7 +85,8 @@ def _tell(findings: Sequence[Finding]) -> None:
         return
     on_terminal = sys.stdout.isatty()
     width = min(WIDTH, terminal.size()[0]) if on_terminal else WIDTH
-    say("\n".join(told(findings, width, colours=on_terminal and terminal.can_move(os.environ))))
+    lines = told(findings, width, colours=on_terminal and terminal.can_move(os.environ))
+    say("\n".join(["", *lines]))
 
 
 def _environment(recipe: Recipe) -> list[Finding]:

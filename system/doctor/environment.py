@@ -158,7 +158,7 @@ def check_shared_memory(place: Path, memory_bytes: int) -> Finding:
         why = "Ray puts its object store on a disk then, and blocks of frames move at a disk's speed"
         return Finding(PART, "shared memory", "note", what, why, "run on Linux")
     free, total = (f"{value / 2**30:.1f}" for value in (space.free, space.total))
-    what = f"{free} of {total} GiB free in {place}, on a machine with {memory_bytes / 2**30:.0f}"
+    what = f"{free} of {total} GiB free in {place}, on a machine with {memory_bytes / 2**30:.0f} GiB of memory"
     if space.free < LEAST_SHM_BYTES:
         why = "Ray's object store lies there; where it has no room Ray puts it on a disk, and the stream crawls"
         gib = max(8, memory_bytes // 3 // 2**30)

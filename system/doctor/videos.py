@@ -150,7 +150,7 @@ def _same(found: Survey) -> Finding:
         return Finding(PART, "duplicates", "ok", "no two videos have the same bytes")
     beyond = sum(len(names) - 1 for names in found.same)
     groups = "; ".join(" = ".join(names[:3]) for names in found.same[:NAMED])
-    what = f"{beyond} videos have the bytes of another one: {groups}"
+    what = f"{beyond} video{'s have' if beyond > 1 else ' has'} the bytes of another one: {groups}"
     why = "they count as videos of their own: seen more often in each epoch, and in both of two splits"
     severity: Severity = "warning" if beyond > MANY_SAME * max(1, len(found.videos)) else "note"
     rest = sorted(name for names in found.same for name in names[1:])

@@ -18,6 +18,7 @@ BACKGROUND, FOREGROUND = "#16181d", "#d7dae0"
 # Colours by their SGR numbers.
 COLOURS = {31: "#ff6b6b", 32: "#7bd88f", 33: "#ffd166", 36: "#6cc7e0"}
 _PART = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b.|[\r\n\b]|[^\x1b\r\n\b]+")
+_WORDS = re.compile(r"\S+(?: \S+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,7 @@ def svg(screen: Screen, title: str) -> str:
             f' role="img" aria-label="{escape(title)}">',
             f"<title>{escape(title)}</title>",
             f'<rect width="{width}" height="{height}" rx="8" fill="{BACKGROUND}"/>',
-            f'<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="{FONT}"'
-            ' xml:space="preserve">',
+            f'<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="{FONT}">',
             *texts,
             "</g>",
             "</svg>\n",
@@ -140,20 +140,26 @@ def svg(screen: Screen, title: str) -> str:
 
 
 def _texts(row: Sequence[tuple[str, Style]], y: float) -> list[str]:
-    """Return a row's texts, one for each stretch of one style; its length is given, whatever the font."""
+    """Return a row's texts, each at its place and of its length, whatever the font.
+
+    One for each stretch of one style without two blanks in a row: viewers make one blank of several.
+    """
     out, start = [], 0
     while start < len(row):
         stop, style = start, row[start][1]
         while stop < len(row) and row[stop][1] == style:
             stop += 1
-        text = "".join(character for character, _ in row[start:stop])
-        if text.strip():
-            bold = ' font-weight="bold"' if style.is_bold else ""
-            dim = ' opacity="0.6"' if style.is_dim else ""
-            out.append(
-                f'<text x="{MARGIN + start * CELL_W:.1f}" y="{y:.1f}" textLength="{len(text) * CELL_W:.1f}"'
-                f' lengthAdjust="spacingAndGlyphs" fill="{COLOURS.get(style.colour, FOREGROUND)}"{bold}{dim}>'
-                f"{escape(text)}</text>"
-            )
+        stretch = "".join(character for character, _ in row[start:stop])
+        out += [_text(found[0], start + found.start(), y, style) for found in _WORDS.finditer(stretch)]
         start = stop
     return out
+
+
+def _text(text: str, column: int, y: float, style: Style) -> str:
+    bold = ' font-weight="bold"' if style.is_bold else ""
+    dim = ' opacity="0.6"' if style.is_dim else ""
+    return (
+        f'<text x="{MARGIN + column * CELL_W:.1f}" y="{y:.1f}" textLength="{len(text) * CELL_W:.1f}"'
+        f' lengthAdjust="spacingAndGlyphs" fill="{COLOURS.get(style.colour, FOREGROUND)}"{bold}{dim}>'
+        f"{escape(text)}</text>"
+    )

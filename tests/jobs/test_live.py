@@ -155,10 +155,10 @@ def test_records_stay_records_on_a_terminal() -> None:
 
 def test_a_picture_is_one_of_the_screen_and_of_nothing_outside(tmp_path: Path) -> None:
     screen = Screen(80)
-    screen.feed("\x1b[1msmoke\x1b[0m  <b>\r\n\x1b[31mred\x1b[0m\n")
+    screen.feed("\x1b[1msmoke\x1b[0m  a <b>   c\r\n\x1b[31mred\x1b[0m\n")
     (tmp_path / "picture.svg").write_text(picture := svg(screen.with_head(["$ command"]), "a & b"))
     from xml.etree import ElementTree
 
     texts = [each.text for each in ElementTree.parse(tmp_path / "picture.svg").iter() if each.tag.endswith("text")]
-    assert texts == ["$ command", "smoke", "  <b>", "red"]
+    assert texts == ["$ command", "smoke", "a <b>", "c", "red"], "viewers make one blank of several"
     assert picture.count("http") == 1, "the name of the format alone"
