@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jobs import terminal
 from system import logs
 from system.errors import TubeletError
 
@@ -118,33 +119,63 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = 
 
 
 class ProgressLine:
-    """One line that is written over on a terminal, and a plain line every ten seconds elsewhere."""
+    """How far a job is: written over in place on a terminal, and a plain line every ten seconds elsewhere.
+
+    On a terminal that can move its cursor it is the view of several lines, where one is given; what is told in between
+    goes above it. Any thread may call it.
+    """
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty() and logs.context().style == "text"
+        self._moves = self._terminal and terminal.can_move(os.environ)
         self._every_s = float(os.environ.get("TUBELET_PROGRESS_S") or PLAIN_EVERY_S)
         self._told, self._open = 0.0, False
+        self._drawn: list[str] = []  # of the view, as it stands above the cursor
+        self._turn = threading.RLock()
 
-    def show(self, line: str, *, last: bool = False, **fields: Any) -> None:
+    def show(self, line: str, *, view: terminal.View | None = None, last: bool = False, **fields: Any) -> None:
         """Show the newest state; the fields are for who reads records."""
-        if self._terminal:
-            width = os.get_terminal_size().columns - 1
-            print("\r" + line[:width].ljust(width), end="\n" if last else "", flush=True)
-            self._open = not last
-        elif last or time.monotonic() - self._told > self._every_s:
-            self._told = time.monotonic()
-            print(logs.told(line, **fields), flush=True)
+        with self._turn:
+            if view is not None and self.refresh(view):
+                return
+            if self._terminal:
+                width = terminal.size()[0] - 1
+                print("\r" + line[:width].ljust(width), end="\n" if last else "", flush=True)
+                self._open = not last
+            elif last or time.monotonic() - self._told > self._every_s:
+                self._told = time.monotonic()
+                print(logs.told(line, **fields), flush=True)
+
+    def refresh(self, view: terminal.View) -> bool:
+        """Draw the view anew, if this is a terminal with room for it; say whether."""
+        with self._turn:
+            width, height = terminal.size() if self._moves else (0, 0)
+            lines = view(width - 1) if self._moves else []  # a full line's end may be erased with what follows it
+            if not lines or len(lines) >= height:
+                return False
+            print(terminal.redrawn(self._drawn, lines, width), end="", flush=True)
+            self._drawn = lines
+            return True
 
     def between(self, line: str) -> None:
         """Tell a line that is not about progress."""
-        self.end()
-        say(line)
+        with self._turn:
+            drawn, self._drawn = self._drawn, []
+            if drawn:
+                print(terminal.erased(drawn, terminal.size()[0]), end="")
+            elif self._open:
+                self.end()
+            say(line)
+            if drawn:
+                print(terminal.redrawn([], drawn, terminal.size()[0]), end="", flush=True)
+                self._drawn = drawn
 
     def end(self) -> None:
-        """Leave the line."""
-        if self._open:
-            print(flush=True)
-            self._open = False
+        """Leave the line, or the view as it stands."""
+        with self._turn:
+            if self._open:
+                print(flush=True)
+            self._open, self._drawn = False, []
 
 
 def duration(seconds: float) -> str:
@@ -153,12 +184,3 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
-
-
-def training_line(values: dict[str, Any], total: int) -> str:
-    """Return the progress line of a training run from the newest values of metrics.jsonl."""
-    left = (total - values["step"] - 1) * values["step_s"]
-    return (
-        f"step {values['step'] + 1}/{total}  loss {values['loss']:.4f}  {values['clips_per_s']:.1f} clips/s"
-        f"  data wait {values['data_wait']:.0%}  {duration(left)} left"
-    )

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jobs.checks import Say, after_connecting, before_connecting, tell_init_from
-from jobs.cli import STOPPED, ProgressLine, duration, say, training_line
+from jobs.cli import STOPPED, ProgressLine, duration, say
 from jobs.closing import shown, written
+from jobs.live import live_line, live_view
 from system import logs, storage
 from system.benchmark.machine import describe
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
@@ -223,32 +225,38 @@ def _opening(recipe: Recipe, state: RunState) -> str:
 
 def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, trackers: Trackers) -> Ending:
     shown = -1
-    watch = Watch(recipe, state, shift.book, Exporter(run=recipe.run.name), line.between)
+    exporter = Exporter(run=recipe.run.name)
+    # Between two steps, too, and before the first.
+    watch = Watch(
+        recipe, state, shift.book, exporter, line.between, lambda live: line.refresh(partial(live_view, live))
+    )
 
-    def show(values: dict[str, Any], schedule: Schedule) -> None:
+    def show(values: dict[str, Any], _schedule: Schedule) -> None:
         nonlocal shown
+        watch.saw_stages(values.pop("stages", ()))
         if values["step"] != shown:
             shown = values["step"]
             logs.at(step=shown + 1)
-            fields: dict[str, Any] = {name: values.get(name) for name in PROGRESS}
-            line.show(training_line(values, schedule.total), **fields)
             watch.saw(values)
             trackers.saw(values)
             probe.saw(values)
+            live = watch.live()
+            fields: dict[str, Any] = {name: values.get(name) for name in PROGRESS}
+            line.show(live_line(live), view=partial(live_view, live), **fields)
 
     def probed(rows: list[dict[str, Any]], new: dict[str, Any] | None) -> None:
         watch.probed(rows)
         if new is not None:
             trackers.add(new)
 
-    with watch, OnlineProbe(recipe, line.between, probed, shift.claim) as probe:
-        shift.make_way = probe.make_way
-        try:
+    try:
+        with watch, OnlineProbe(recipe, line.between, probed, shift.claim) as probe:
+            shift.make_way = probe.make_way
             ending = train(recipe, state, say=line.between, show=show, shift=shift)
-        finally:
-            line.end()
-        if ending == "done":
-            probe.finish(shift.stop)
+            if ending == "done":
+                probe.finish(shift.stop)
+    finally:
+        line.end()
     trackers.ended("stopped" if ending == "stopped" else "complete")
     return ending
 

@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 # From the highest layer to the lowest; a module imports from its own layer and from lower ones only.
 LAYERS = (
     ("jobs",),
-    ("system.chaos", "system.benchmark", "system.planning", "system.submit"),
+    ("system.chaos", "system.benchmark", "system.planning", "system.doctor", "system.submit"),
     ("system.report",),
     ("system.evaluate",),
     ("system.train",),

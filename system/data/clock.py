@@ -17,6 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.data.placing import Place
+from system.data.queues import Heard, StageNow
 from system.data.reports import PhaseReport, Told
 from system.errors import StreamFault
 
@@ -100,6 +101,7 @@ class Clock:
         self._stalls, self._moved_at = 0, time.monotonic()
         self._reports: dict[tuple[str, str], tuple[PhaseReport, float]] = {}
         self._at_hang: dict[tuple[str, str], Told] | None = None
+        self._stages = Heard()
 
     async def keep(self, clocks: list[ClockHandle]) -> None:
         """Take down the clocks of the cells, in their order; none: this one serves the only stream."""
@@ -231,6 +233,16 @@ class Clock:
         self._places[place.role, place.name] = place
         if self._above is not None:
             self._above.landed.remote(place)
+
+    async def hear_stages(self, cell: int, stages: list[StageNow]) -> None:
+        """Take down how full the stages of a cell's stream are."""
+        self._stages.take(cell, stages, time.monotonic())
+        if self._above is not None:
+            self._above.hear_stages.remote(cell, stages)
+
+    async def stages(self) -> list[StageNow]:
+        """Return how full the stages are, those of all streams together."""
+        return self._stages.now(time.monotonic())
 
     async def places(self) -> list[Place]:
         """Return where the processes landed that have said so."""

@@ -51,6 +51,7 @@ from system.data.coordinating import InTurn, coordinator_on
 from system.data.draining import WorkToTheEnd
 from system.data.growing import GrowByActors
 from system.data.placing import Place, Role, device_kind
+from system.data.queues import CELL, CLOCK, TellStages
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.sharing import STREAMS, ShareMachines
 from system.data.trimming import TrimStatistics
@@ -219,7 +220,7 @@ def clip_stream(
     recipe, resources, cell = spec.recipe, spec.recipe.resources, spec.cell
     beside_trainers = InTurn(trainers_on) if trainers_on and resources.decode_resources else None
     check_chain(stage_specs(recipe))
-    _configure(recipe, spec)
+    _configure(recipe, spec, clock)
     source = BlockNumbers(spec, clock, recipe.data.blocks_per_stream)
     place = beside_trainers() if beside_trainers else {}
     numbers = ray.data.read_datasource(source, concurrency=1, num_cpus=0, memory=NO_MEMORY, ray_remote_args=place)
@@ -258,7 +259,7 @@ def clip_stream(
     return made
 
 
-def _configure(recipe: Recipe, spec: StreamSpec) -> None:
+def _configure(recipe: Recipe, spec: StreamSpec, clock: ClockHandle) -> None:
     """Set this process's DataContext: the one of the driver does not reach the process in which a stream is built."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -266,9 +267,10 @@ def _configure(recipe: Recipe, spec: StreamSpec) -> None:
     context.target_max_block_size = _target_bytes(spec)
     context.execution_options = execution_options(recipe, spec)
     callbacks: list[Any] = context.custom_execution_callback_classes
-    ours = (TrimStatistics, WorkToTheEnd, ShareMachines, GrowByActors)
+    ours = (TrimStatistics, WorkToTheEnd, ShareMachines, GrowByActors, TellStages)
     callbacks += [each for each in ours if each not in callbacks]
-    context.set_config(STREAMS, spec.cell.count)
+    for name, value in ((STREAMS, spec.cell.count), (CLOCK, clock), (CELL, spec.cell.index)):
+        context.set_config(name, value)
 
 
 def _target_bytes(spec: StreamSpec) -> int:

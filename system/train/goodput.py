@@ -18,10 +18,12 @@ from typing import Any
 
 from system import storage
 from system.errors import TubeletError
+from system.train.live import Live, live_from
 
 STEPS = ("compute", "data_wait", "checkpoint", "replayed")
 PARTS = (*STEPS, "restart", "idle")
 IDLE = ("set-up", "waiting", "closing")
+FOLDER = "goodput"
 # How often the record in the run's folder is written while a job runs, seconds.
 WRITE_EVERY_S = 10.0
 
@@ -131,26 +133,42 @@ class Record:
     Attributes:
         account: where its time went.
         reached: all steps below this had been done when it was written, in this job or before.
+        live: how the run went then; None: the job did not train yet.
     """
 
     account: Account
     reached: int
+    live: Live | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         parts, idle = dict(self.account.parts), dict(self.account.idle)
-        return {"parts_ms": parts, "idle_ms": idle, "whole_ms": self.account.whole, "reached": self.reached}
+        told = {"parts_ms": parts, "idle_ms": idle, "whole_ms": self.account.whole, "reached": self.reached}
+        return told if self.live is None else {**told, "live": self.live.as_dict()}
+
+
+def record_from(values: Mapping[str, Any]) -> Record:
+    """Read what `as_dict` wrote."""
+    live = live_from(values["live"]) if "live" in values else None
+    return Record(Account(values["parts_ms"], values["idle_ms"]), int(values["reached"]), live)
+
+
+def _numbered(run_uri: str) -> dict[int, str]:
+    """Return the URIs of a run's records by the generation of their job's first claim, oldest first."""
+    uris = [found.uri for found in storage.list_objects(storage.join(run_uri, FOLDER), missing_ok=True)]
+    names = {uri: uri.rsplit("/", 1)[-1].removesuffix(".json") for uri in uris}
+    return dict(sorted((int(name), uri) for uri, name in names.items() if name.isdigit()))
 
 
 def read_records(run_uri: str) -> dict[int, Record]:
     """Return the records of a run's jobs by the generation of their first claim."""
-    records = {}
-    for found in storage.list_objects(storage.join(run_uri, "goodput"), missing_ok=True):
-        name = found.uri.rsplit("/", 1)[-1].removesuffix(".json")
-        if name.isdigit():
-            values = json.loads(storage.read(found.uri))
-            records[int(name)] = Record(Account(values["parts_ms"], values["idle_ms"]), int(values["reached"]))
-    return dict(sorted(records.items()))
+    return {name: record_from(json.loads(storage.read(uri))) for name, uri in _numbered(run_uri).items()}
+
+
+def newest_record(run_uri: str) -> Record | None:
+    """Return the record of the newest job of a run; None: no job has written one."""
+    uris = list(_numbered(run_uri).values())
+    return record_from(json.loads(storage.read(uris[-1]))) if uris else None
 
 
 class Book:
@@ -165,6 +183,8 @@ class Book:
     def __init__(self, run_uri: str, generation: int, began: float) -> None:
         self._run, self._generation, self._began = run_uri, generation, began
         self._attempts: list[Attempt] = []
+        self._live: Live | None = None
+        self._turn = threading.Lock()
         self._written = 0.0
         self._behind: threading.Thread | None = None
         self._before = {name: each for name, each in read_records(run_uri).items() if name != generation}
@@ -180,10 +200,21 @@ class Book:
             seconds = dict(values.get("seconds", {}))
             self._attempts[-1] = replace(self._attempts[-1], told_at=values["told_at"], seconds=seconds)
             self.reached = max(self.reached, int(values["step"]) + 1)
-        if time.time() - self._written > WRITE_EVERY_S and not (self._behind and self._behind.is_alive()):
-            # Not here: storage may take its time, and the driver has others to answer.
-            self._behind = threading.Thread(target=self.write, name="goodput", daemon=True)
-            self._behind.start()
+        self._keep_up()
+
+    def note(self, live: Live) -> None:
+        """Take how the run goes; it is written with the account."""
+        self._live = live
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Write the record if it is time."""
+        with self._turn:
+            if time.time() - self._written > WRITE_EVERY_S and not (self._behind and self._behind.is_alive()):
+                self._written = time.time()
+                # Not here: storage may take its time, and the driver has others to answer.
+                self._behind = threading.Thread(target=self.write, name="goodput", daemon=True)
+                self._behind.start()
 
     def end(self, *, failed: bool) -> None:
         """Say that the attempt has ended."""
@@ -208,9 +239,9 @@ class Book:
         """Write the record, and return the account in it."""
         self._written = time.time()
         now = self.account
-        uri = storage.join(self._run, "goodput", f"{self._generation:08d}.json")
+        uri = storage.join(self._run, FOLDER, f"{self._generation:08d}.json")
         with suppress(TubeletError):  # it is written again; an account is no reason to end a run
-            storage.write(uri, json.dumps(Record(now, self.reached).as_dict(), indent=1).encode())
+            storage.write(uri, json.dumps(Record(now, self.reached, self._live).as_dict(), indent=1).encode())
         return now
 
     def lines(self) -> list[str]:

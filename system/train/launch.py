@@ -110,9 +110,11 @@ def connect(recipe: Recipe, address: str | None = None, *, verbose: bool = False
         try:
             ray.init(address=wanted or "auto", runtime_env={"env_vars": dict(ENVIRONMENT)}, **common)
             return False
-        except ConnectionError as error:
-            if wanted:
-                raise SystemFault(f"could not connect to the Ray cluster at {wanted}: {error}") from error
+        # Another version of Ray or Python is a RuntimeError, a token that the cluster does not take one of Ray's.
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            if wanted or not isinstance(error, ConnectionError):
+                place = wanted or "this machine"
+                raise SystemFault(f"could not connect to the Ray cluster at {place}: {error}") from error
     make_token(os.environ)
     cpus, store = local_resources(recipe)
     # Ray warns when it has started four times as many processes as may start at once, which is one a core.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ import ray
 from system.data.assemble import flow_device
 from system.data.clock import ClockHandle, untyped_ray, wait_for
 from system.data.placing import Place, placing_lines
+from system.data.queues import StageNow
 from system.errors import HangFault, StreamFault, TubeletError
 from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
@@ -91,6 +92,7 @@ class Oversight:
         self._waiting, self._drains = _Now(WAITING_S, at_once=False), _Now(DRAINS_S)
         self._rooms, self._calls = _Now(ROOM_S), _Now(CALL_S)
         self._warnings, self._reports = Warnings(), _Now(REPORTS_S)
+        self._stages: Sequence[StageNow] = ()
 
     @property
     def trainers_on(self) -> set[str]:
@@ -113,17 +115,18 @@ class Oversight:
                 for line in placing_lines(self._places, all_roles=flow_device(self._recipe) == "cuda"):
                     self._say(line)
             self.values = values
-            self._show(values, self._schedule)
+            self._show({**values, "stages": self._stages}, self._schedule)
         elif self._waiting.due():
             have = untyped_ray.available_resources()
             free = {name: amount for name, amount in have.items() if name in ("CPU", "GPU")}
             self._say(f"waiting for the first step; the cluster has {free} free")
 
     def say_who_waits(self) -> None:
-        """Pass on who waits for whom, when something lasts longer than usual."""
+        """Pass on who waits for whom, when something lasts longer than usual, and take in how full the stages are."""
         if not self._reports.due():
             return
         with suppress(ray.exceptions.RayError, StreamFault):
+            self._stages = wait_for(self._clock.stages.remote(), deadline_s=ANSWER_S)
             for line in self._warnings.lines(wait_for(self._clock.reports.remote(), deadline_s=ANSWER_S)):
                 self._say(line)
 

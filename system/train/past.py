@@ -13,9 +13,12 @@ from system.data.notes import Note
 from system.errors import CheckpointFault, RunError
 from system.recipe import Recipe
 from system.train.checkpoint import Checkpoint, complete_steps, latest
+from system.train.folders import run_folder
 from system.train.ledger import Segment, SegmentRef, notes_by_slot, read_segment, ref_from
 from system.train.manifest import MANIFEST, step_uri
 from system.train.warm_start import run_recipe
+
+__all__ = ["BROKEN", "Finding", "Notes", "Past", "damaged_ends", "open_past", "run_folder", "walk"]
 
 # Slot -> why videos did not stand in it, in the order of the attempts.
 Notes = dict[int, list[Note]]
@@ -95,11 +98,6 @@ class Past:
             if segment.first_step <= step < segment.stop_step:
                 return segment
         raise CheckpointFault(f"step {step} has no record: {'; '.join(each.line() for each in self.broken)}")
-
-
-def run_folder(run: str, under: str = "./runs") -> str:
-    """Return the URI of a run that is given by its folder, or by its name under a storage."""
-    return storage.absolute(run if "/" in run else storage.join(under, run)).rstrip("/")
 
 
 def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Past:

@@ -1,18 +1,28 @@
-"""What the driver exports of a run: gauges, made of the trainers' last word and of the book of the job's time."""
+"""What the driver tells of a run while it trains: gauges for a sink, and a record for people (live.py).
+
+Both are made of the trainers' last word and of the book of the job's time.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+from system.data.dataset import run_uri
+from system.data.queues import StageNow
+from system.errors import TubeletError
 from system.monitoring.export import Sink
 from system.monitoring.series import CODES
 from system.recipe import Recipe
+from system.train.checkpoint import complete_steps
+from system.train.elastic import told_workers
 from system.train.goodput import Account, Book, cost_of
 from system.train.launch import RunState
+from system.train.live import Live, Pace, of_step
 from system.train.probed import good
 
 # How often numbers are given to Ray, which sends them off every ten seconds and forgets gauges after twenty.
@@ -40,6 +50,9 @@ class Facts:
         every_steps: from checkpoint to checkpoint.
         bad_limit: data.max_bad_ratio.
         price_per_hour: None: not given.
+        run: its name.
+        stop: this start ends at so many steps.
+        wanted: workers that the recipe asks for, for a line.
     """
 
     steps: int
@@ -47,6 +60,9 @@ class Facts:
     every_steps: int
     bad_limit: float
     price_per_hour: float | None = None
+    run: str = ""
+    stop: int = 0
+    wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +167,38 @@ def _told(values: Mapping[str, Any], at: Moment) -> list[Reading]:
     ]
 
 
+def live_of(facts: Facts, values: Mapping[str, Any], at: Moment, kept: int, pace_s: float | None) -> Live:
+    """Return the record of a moment, without the stream's stages.
+
+    Args:
+        facts: of the job.
+        values: the trainers' last word, with `standing`; empty before their first step.
+        at: what else is known.
+        kept: steps that the newest checkpoint holds.
+        pace_s: mean length of the last steps.
+    """
+    return Live(
+        run=facts.run,
+        at_s=at.now,
+        step=int(values["step"]) + 1 if values else kept,
+        steps=facts.steps,
+        stop=facts.stop,
+        wanted=facts.wanted,
+        attempts=at.attempts,
+        silent_s=at.silent_s,
+        checkpoint=kept,
+        unkept_s=at.unkept_s,
+        job_s=at.job.whole / 1000,
+        run_s=at.run.whole / 1000,
+        goodput=_share(at.job),
+        pace_s=pace_s,
+        price_per_hour=facts.price_per_hour,
+        **of_step(values),
+    )
+
+
 class Watch:
-    """The driver's part: a thread that gives the gauges to a sink, as long as a job trains.
+    """The driver's part: a thread that gives the gauges to a sink and the record to the book, as long as a job trains.
 
     Args:
         recipe: of the run.
@@ -160,19 +206,34 @@ class Watch:
         book: of the job's time.
         sink: takes them.
         say: takes a line for the user, if the sink breaks.
+        show: takes the record every few seconds.
     """
 
-    def __init__(self, recipe: Recipe, state: RunState, book: Book, sink: Sink, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        state: RunState,
+        book: Book,
+        sink: Sink,
+        say: Callable[[str], None],
+        show: Callable[[Live], object] = lambda live: None,
+    ) -> None:
         self._facts = Facts(
             state.schedule.total,
             state.index.num_videos,
             recipe.checkpoint.every_steps,
             recipe.data.max_bad_ratio,
             recipe.telemetry.price_per_hour,
+            recipe.run.name,
+            state.schedule.stop,
+            told_workers(recipe),
         )
-        self._book, self._sink, self._say = book, sink, say
+        self._run, self._book, self._say, self._show = run_uri(recipe), book, say, show
+        self._sink: Sink | None = sink
         self._values: Mapping[str, Any] = {}
-        self._kept, self._kept_at = state.progress.step, time.time()
+        self._stages: Sequence[StageNow] = ()
+        self._pace = Pace()
+        self._kept, self._kept_at, self._kept_here = state.progress.step, time.time(), False
         self._told_at = time.time()
         self._probes: Sequence[Mapping[str, Any]] = ()
         self._end = threading.Event()
@@ -183,34 +244,56 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(TubeletError):  # the last checkpoint is told with no step
+            self._keep(max(complete_steps(self._run), default=self._kept))
         self._end.set()
         self._thread.join()
 
     def saw(self, values: Mapping[str, Any]) -> None:
         """Take the trainers' newest values."""
         self._values, self._told_at = values, values.get("told_at", time.time())
-        kept = values.get("standing", {}).get("checkpoint", self._kept)
+        self._keep(values.get("standing", {}).get("checkpoint", self._kept))
+        self._pace.saw(values["step"], values["step_s"])
+
+    def _keep(self, kept: int) -> None:
         if kept != self._kept:
-            self._kept, self._kept_at = kept, time.time()
+            self._kept, self._kept_at, self._kept_here = kept, time.time(), True
+
+    def saw_stages(self, stages: Sequence[StageNow]) -> None:
+        """Take how full the stream's stages are."""
+        self._stages = stages
+
+    def live(self) -> Live:
+        """Return the record of now."""
+        live = live_of(self._facts, self._values, self._moment(), self._kept, self._pace.mean_s)
+        return replace(live, stages=tuple(self._stages), kept_here=self._kept_here)
 
     def probed(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take the rows of probe.jsonl."""
         self._probes = tuple(rows)
 
     def _work(self) -> None:
-        try:
-            while True:
-                ended = self._end.wait(EVERY_S)
+        while True:
+            ended = self._end.wait(EVERY_S)
+            live = self.live()
+            self._book.note(live)
+            self._show(live)
+            try:
                 self.export()
-                if ended:
-                    return
-        except Exception as error:  # noqa: BLE001  numbers that nobody gets are no reason to end a run
-            self._say(f"no more metrics are exported: {error}")
+            except Exception as error:  # noqa: BLE001  numbers that nobody gets are no reason to end a run
+                self._sink = None
+                self._say(f"no more metrics are exported: {error}")
+            if ended:
+                return
 
-    def export(self) -> None:
-        """Give the gauges of now to the sink."""
+    def _moment(self) -> Moment:
         now, book = time.time(), self._book
         since = now - self._told_at, now - self._kept_at
-        moment = Moment(now, *since, book.attempts, book.account, book.whole, self._probes)
-        for reading in readings(self._facts, self._values, moment):
+        return Moment(now, *since, book.attempts, book.account, book.whole, self._probes)
+
+    def export(self) -> None:
+        """Give the gauges of now to the sink, unless it is broken."""
+        if self._sink is None:
+            return
+        for reading in readings(self._facts, self._values, self._moment()):
             self._sink.set(reading.name, reading.value, **dict([reading.label] if reading.label else []))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jobs import index, make_shards, make_videos, preflight, pretrain
-from jobs.cli import duration, run, training_line
+from jobs.cli import duration, run
 from jobs.running import STOP_WAIT, SUBMITTED, settled, short_stop, stop_grace_s
 from system.recipe import recipe_from
 from system.recipe_tree import parse_yaml
@@ -171,11 +171,6 @@ def test_local_paths_of_a_submitted_job_do_not_lie_in_its_working_folder(monkeyp
 @pytest.mark.parametrize(("seconds", "text"), [(9, "9 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")])
 def test_durations_are_written_as_a_person_would(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_the_progress_line_is_one_line() -> None:
-    values = {"step": 4, "loss": 0.5, "clips_per_s": 10.0, "data_wait": 0.25, "step_s": 2.0}
-    assert training_line(values, 20) == "step 5/20  loss 0.5000  10.0 clips/s  data wait 25%  30 s left"
 
 
 def test_a_submitted_job_without_time_to_stop_is_told_how_to_get_it() -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import pretrain
+from jobs import pretrain, status
 from system import storage
 from system.data.synthetic import moving_video
 from system.evaluate.encoders import encoder_digest, load_encoder
 from system.monitoring.series import CODES, RAYS, SERIES
 from system.recipe import load_recipe
 from system.train.checkpoint import complete_steps, open_checkpoint
+from system.train.goodput import newest_record
 from system.train.manifest import step_uri
 from system.train.planned import write_plan
 from system.train.probed import read_probes
@@ -103,6 +104,7 @@ def test_a_killed_run_goes_on_and_ends_with_everything_in_its_folder(
     assert len(told.splitlines()) < 40, "a storm of messages"
     check_folder(run)
     check_probes(run, told)
+    check_seen_from_afar(run, capsys)
     assert code_of(pretrain.main, *given) == 0
     assert "the run whole is complete" in capsys.readouterr().out
 
@@ -130,6 +132,25 @@ def check_report(run: str, page: str, bad: set[str]) -> None:
     assert second.from_step > 0
     assert f"restart at step {second.from_step}: it did not say: its job was killed" in page
     assert all(name in page for name in bad)
+
+
+def check_seen_from_afar(run: str, capsys: Output) -> None:
+    """The driver has left in the folder how the run went, and `jobs.status` says so."""
+    record = newest_record(run)
+    assert record is not None
+    live = record.live
+    assert live is not None
+    assert (live.step, live.steps, live.workers, live.attempts, live.restarts) == (16, 16, 2, 1, 0)
+    assert live.loss is not None
+    assert live.clips_per_s is not None
+    assert live.cost is not None
+    assert live.left_s == 0
+    assert {stage.stage for stage in live.stages} == {"decode", "train"}
+    assert [stage.actors for stage in live.stages] == [1, None]
+    assert code_of(status.main, "--run", run) == 0
+    told = capsys.readouterr().out
+    assert "complete: 16 steps are done, and no job is at work on it" in told
+    assert "16/16" in told
 
 
 def raylets(driver: int) -> list[psutil.Process]:

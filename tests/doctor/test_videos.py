@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from system.data.index import VideoRow
+from system.doctor.findings import Finding
+from system.doctor.survey import Clip, Survey
+from system.doctor.videos import findings
+from system.planning.records import Reencoded
+from system.recipe import Recipe, load_recipe
+from tests.conftest import RECIPES
+
+ROW = VideoRow(
+    0, "/v/a.mp4", "a.mp4", 0, 10**6, "", None, "h264", 340, 256, 300, 30.0, 10.0, [*range(0, 300, 30)], [], [], []
+)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load_recipe(RECIPES / "videomae-vitb-k400.yaml")  # 16 frames, stride 4, 224 px
+
+
+def healthy() -> Survey:
+    rows = [replace(ROW, video_id=number, name=f"{number}.mp4") for number in range(10)]
+    return Survey("/v", 10, 10, rows, {row.name: Clip(12.0) for row in rows}, index_videos=10)
+
+
+def found(survey: Survey, recipe: Recipe, reencoded: Reencoded | str | None = None) -> dict[str, Finding]:
+    return {each.check: each for each in findings(survey, recipe, reencoded)}
+
+
+def test_healthy_videos_are_well_in_every_respect(recipe: Recipe) -> None:
+    told = found(healthy(), recipe)
+    assert set(told) == {"videos", "readable", "resolution", "durations", "key frames", "motion", "duplicates"}
+    assert {each.severity for each in told.values()} == {"ok"}
+    assert told["key frames"].what.startswith("one in 30 frames")
+
+
+@pytest.mark.parametrize(("bad", "severity"), [(1, "warning"), (2, "error")])
+def test_unreadable_videos_are_an_error_where_a_run_would_stop(recipe: Recipe, bad: int, severity: str) -> None:
+    survey = healthy()
+    survey.bad = {f"{number}.mp4": ("open", "no container") for number in range(bad)}
+    told = found(survey, recipe)["readable"]
+    assert told.severity == severity
+    assert told.what.startswith(f"{bad} of 10 cannot be read ({bad} open)\n0.mp4: no container")
+    assert ("data.max_bad_ratio=0.24" in told.fix) == (severity == "error")
+
+
+def test_an_index_that_knows_other_videos_is_told_with_the_command(recipe: Recipe) -> None:
+    told = found(replace_survey(healthy(), index_videos=7), recipe)["videos"]
+    assert (told.severity, told.fix) == ("warning", "python -m jobs.index --data /v")
+
+
+def replace_survey(survey: Survey, **values: object) -> Survey:
+    for name, value in values.items():
+        setattr(survey, name, value)
+    return survey
+
+
+def test_small_large_short_still_and_sparse_videos_are_told(recipe: Recipe) -> None:
+    survey = healthy()
+    survey.videos = [replace(row, width=160, height=120, num_frames=40, duration_s=1.3) for row in survey.videos]
+    told = found(survey, recipe)
+    assert (told["resolution"].severity, told["resolution"].fix) == ("warning", "data.size=112")
+    assert told["durations"].severity == "warning"
+    assert "10 of 10 are shorter than a clip of 64 frames" in told["durations"].what
+    assert told["durations"].fix == "data.stride=2 data.num_frames=16"
+    survey = healthy()
+    survey.videos = [replace(row, width=1920, height=1080, key_frames=[0]) for row in survey.videos]
+    survey.clips["3.mp4"] = survey.clips["4.mp4"] = Clip(0.4)
+    told = found(survey, recipe)
+    assert "--layout short-gop --short-side 258" in told["resolution"].fix
+    assert (told["key frames"].severity, "--layout short-gop" in told["key frames"].fix) == ("note", True)
+    assert (told["motion"].severity, "2 of 10 clips stand still" in told["motion"].what) == ("warning", True)
+
+
+def test_copies_are_told_with_what_removes_them(recipe: Recipe) -> None:
+    survey = replace_survey(healthy(), same=[["1.mp4", "a copy.mp4", "z.mp4"]])
+    told = found(survey, recipe)["duplicates"]
+    assert told.severity == "warning"
+    assert told.what == "2 videos have the bytes of another one: 1.mp4 = a copy.mp4 = z.mp4"
+    assert told.fix == "rm '/v/a copy.mp4' /v/z.mp4"
+
+
+def test_what_reencoding_gains_is_told_and_worth_a_command_if_it_is_much(recipe: Recipe) -> None:
+    fast = found(healthy(), recipe, Reencoded(4, 60e6, 6.1, 0.8))["re-encoding"]
+    assert "decode 6.1 times as fast and have 0.80 times the bytes" in fast.what
+    assert fast.fix == "python -m jobs.make_shards --data /v --out /v-shards --layout layered --stride 4"
+    assert found(healthy(), recipe, Reencoded(4, 60e6, 1.1, 2.0))["re-encoding"].severity == "ok"
+    assert "too long" in found(healthy(), recipe, "the sampled videos are too long")["re-encoding"].what
