@@ -37,6 +37,8 @@ PROBE = LinearSettings(batch=64)
 FORWARD_CLIPS = 64
 # Steps whose losses are averaged at the start and at the end.
 FIRST_STEPS, LAST_STEPS = 5, 20
+# The learning rate of the rule is for so many clips of a step.
+RULE_CLIPS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Settings:
         masks: clips whose masks are looked at.
         pool: of the probe's features.
         motion: where the masks' motion comes from, one of `SOURCES`.
+        rates: highest learning rates that fine-tuning is tried with from every start, after all of pre-training.
+        scratch: how many times as long it goes on from random weights, besides: whether they only want more steps.
     """
 
     unlabelled: int = 4096
@@ -61,6 +65,8 @@ class Settings:
     masks: int = 200
     pool: Pool = "slots"
     motion: str = "dis"
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    scratch: int = 3
 
 
 def clip_shape(recipe: Recipe) -> ClipShape:
@@ -118,20 +124,44 @@ def evaluate(
         sets: `labelled` and `test`.
         settings: how much of everything.
     """
-    labelled, test, seed = sets["labelled"], sets["test"], recipe.run.seed
+    seed = recipe.run.seed
     features = Extraction(recipe, "", Views(), settings.pool, batch=FORWARD_CLIPS)
-    train, judged = (view_numbers(encoder, features, scenes) for scenes in (labelled, test))
+    train, judged = (view_numbers(encoder, features, scenes) for scenes in (sets["labelled"], sets["test"]))
+    accuracy, losses = fine_tuned(encoder, recipe, tuned, sets, settings)
+    return {
+        "probe": linear_probe(train, judged, len(LABELS), PROBE, seed).scores.top1,
+        "fine_tuned": accuracy,
+        "fine_tuning_loss": _mean(losses[-LAST_STEPS:]),
+    }
+
+
+def fine_tuned(
+    encoder: nn.Module, recipe: Recipe, tuned: Recipe, sets: dict[str, SceneSet], settings: Settings
+) -> tuple[float, list[float]]:
+    """Fine-tune from an encoder: the share of the test clips put right, and the loss of each step."""
     tuned = fine_tuning_of(tuned, recipe, len(LABELS))
-    model, losses = fine_tune(tuned, encoder, labelled.part(slice(0, settings.fine_tuned)))
-    answers = view_numbers(model, Extraction(tuned, "", Views(), batch=FORWARD_CLIPS, classes=LABELS), test)
+    model, losses = fine_tune(tuned, encoder, sets["labelled"].part(slice(0, settings.fine_tuned)))
+    work = Extraction(tuned, "", Views(), batch=FORWARD_CLIPS, classes=LABELS)
+    answers = view_numbers(model, work, sets["test"])
     tally = Tally(len(LABELS)).take(
         answers.labels, merged(answers.features, answers.seen), np.asarray(answers.seen.any(1))
     )
-    return {
-        "probe": linear_probe(train, judged, len(LABELS), PROBE, seed).scores.top1,
-        "fine_tuned": tally.top1,
-        "fine_tuning_loss": _mean(losses[-LAST_STEPS:]),
-    }
+    return tally.top1, losses
+
+
+def swept(
+    encoder: nn.Module, recipe: Recipe, tuned: Recipe, sets: dict[str, SceneSet], settings: Settings, times: int = 1
+) -> dict[str, float]:
+    """Fine-tune from an encoder at each learning rate, `times` as long: shares of the test clips put right."""
+    out = {}
+    for rate in settings.rates:
+        changed: dict[str, Any] = {"base_lr": rate * RULE_CLIPS / tuned.train.global_batch}
+        for name in ("epochs", "warmup_epochs", "steps"):
+            value = getattr(tuned.train, name)
+            changed[name] = None if value is None else times * value
+        longer = tuned.model_copy(update={"train": tuned.train.model_copy(update=changed)})
+        out[f"{rate:g}"] = fine_tuned(encoder, recipe, longer, sets, settings)[0]
+    return out
 
 
 def mask_leakage(recipe: Recipe, scenes: SceneSet, motion: str) -> float:
@@ -172,6 +202,7 @@ def run_trial(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str,
         "seed": recipe.run.seed,
         "motion": source if recipe.needs_motion else None,
         "points": points,
+        "swept": swept(done.encoders[max(done.encoders)], recipe, tuned, sets, settings),
         "losses": {
             name: [
                 _mean([row[name] for row in rows]) for rows in (done.losses[:FIRST_STEPS], done.losses[-LAST_STEPS:])
@@ -193,6 +224,8 @@ def run_untrained(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[
         "method": "untrained",
         "seed": recipe.run.seed,
         "points": [{"clips": 0, **scores}],
+        "swept": swept(encoder, recipe, tuned, sets, settings),
+        "swept_longer": swept(encoder, recipe, tuned, sets, settings, settings.scratch),
         "evaluation_cpu_s": time.process_time() - began,
     }
 

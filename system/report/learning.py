@@ -57,6 +57,24 @@ def accuracy_rows(trials: Sequence[Values], score: str) -> list[list[str]]:
     return rows
 
 
+def sweep_rows(trials: Sequence[Values], scratch: int) -> list[list[str]]:
+    """Return a row for each start of fine-tuning: its accuracy at each learning rate, and the best of them.
+
+    Args:
+        trials: of all methods and seeds.
+        scratch: how many times as long random weights were trained besides.
+    """
+    rows = []
+    for name, group in by_method(trials).items():
+        for key, words in (("swept", name), ("swept_longer", f"{name}, {scratch} times as long")):
+            if key not in group[0]:
+                continue
+            cells = {rate: [trial[key][rate] for trial in group] for rate in group[0][key]}
+            best = max(cells, key=lambda rate: spread(cells[rate])[0])
+            rows.append([words, *(told(found) for found in cells.values()), f"{told(cells[best])} at {best}"])
+    return rows
+
+
 def loss_rows(trials: Sequence[Values]) -> list[list[str]]:
     """Return a row for each method and part of its loss: at the start, at the end, and the share of hidden tokens."""
     rows = []
@@ -74,7 +92,8 @@ def markdown(result: Values) -> str:
     """Return the report of a check.
 
     Args:
-        result: `trials`, `leakage` (name, share), `raw_pixels`, `labels`, `command`, `commit`, `machine`, `seconds`.
+        result: `trials`, `settings`, `leakage` (name, share), `raw_pixels`, `labels`, `command`, `commit`, `machine`,
+            `seconds`.
     """
     trials = result["trials"]
     counts = sorted({point["clips"] for trial in trials for point in trial["points"]} - {0})
@@ -95,6 +114,10 @@ def markdown(result: Values) -> str:
             "Fine-tuned:",
             "",
             *table(head, accuracy_rows(trials, "fine_tuned")),
+            "",
+            "Fine-tuned after all of pre-training, the same clips at each highest learning rate:",
+            "",
+            *table(["start", *trials[0]["swept"], "best mean"], sweep_rows(trials, result["settings"]["scratch"])),
             "",
             "Losses of pre-training, hidden tokens whose content is visible in another slot (percent), processor time:",
             "",

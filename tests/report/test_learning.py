@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from system.report.learning import accuracy_rows, loss_rows, markdown, spread, told
+from system.report.learning import accuracy_rows, loss_rows, markdown, spread, sweep_rows, told
 
 
 def trial(method: str, seed: int, scores: dict[int, float], **more: Any) -> dict[str, Any]:
@@ -15,10 +15,10 @@ def trial(method: str, seed: int, scores: dict[int, float], **more: Any) -> dict
 
 TRAINED = {"losses": {"loss": [0.5, 0.02]}, "motion": None, "leakage": 0.05, "pretraining_cpu_s": 90.0}
 TRIALS = [
-    trial("untrained", 0, {0: 0.20}),
-    trial("videomae", 0, {400: 0.30, 1600: 0.50}, **TRAINED),
-    trial("untrained", 1, {0: 0.30}),
-    trial("videomae", 1, {400: 0.40, 1600: 0.40}, **TRAINED),
+    trial("untrained", 0, {0: 0.20}, swept={"0.001": 0.1, "0.003": 0.2}, swept_longer={"0.001": 0.4, "0.003": 0.3}),
+    trial("videomae", 0, {400: 0.30, 1600: 0.50}, swept={"0.001": 0.8, "0.003": 0.6}, **TRAINED),
+    trial("untrained", 1, {0: 0.30}, swept={"0.001": 0.3, "0.003": 0.2}, swept_longer={"0.001": 0.6, "0.003": 0.3}),
+    trial("videomae", 1, {400: 0.40, 1600: 0.40}, swept={"0.001": 0.7, "0.003": 0.5}, **TRAINED),
 ]
 
 
@@ -34,6 +34,14 @@ def test_a_lead_is_taken_seed_by_seed() -> None:
     assert videomae == ["videomae", "35.0 +- 7.1", "45.0 +- 7.1", "20.0 +- 14.1"]
 
 
+def test_the_best_learning_rate_of_a_start_is_that_of_the_highest_mean_over_seeds() -> None:
+    assert sweep_rows(TRIALS, 3) == [
+        ["untrained", "20.0 +- 14.1", "20.0 +- 0.0", "20.0 +- 14.1 at 0.001"],
+        ["untrained, 3 times as long", "50.0 +- 14.1", "30.0 +- 0.0", "50.0 +- 14.1 at 0.001"],
+        ["videomae", "75.0 +- 7.1", "55.0 +- 7.1", "75.0 +- 7.1 at 0.001"],
+    ]
+
+
 def test_losses_are_told_for_what_was_trained() -> None:
     assert loss_rows(TRIALS) == [["videomae", "loss", "0.5", "0.02", "", "5.0 +- 0.0", "90"]]
 
@@ -47,6 +55,7 @@ def test_the_report_names_command_commit_and_machine() -> None:
         "labels": 10,
         "raw_pixels": 0.16,
         "trials": TRIALS,
+        "settings": {"scratch": 3},
         "leakage": {"tube": 0.05},
     }
     text = markdown(result)
