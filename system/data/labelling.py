@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from system.core.seeds import Purpose, generator
 from system.data.classes import read_classes
@@ -23,6 +24,18 @@ from system.data.scale import Frames
 from system.errors import DataError
 from system.methods.labelled import LabelledOptions
 from system.recipe import Recipe
+
+
+def forward_draws(seed: int, place: tuple[int, int], view: int, num_draws: int) -> NDArray[np.float32]:
+    """Return what the forward pass takes of chance for a clip: (R,) float32 in [0, 1).
+
+    Args:
+        seed: of the run.
+        place: (epoch, position) of the clip's slot.
+        view: of the slot.
+        num_draws: R.
+    """
+    return generator(seed, Purpose.FORWARD, *place, view).random(num_draws, np.float32)
 
 
 class Labeller:
@@ -68,8 +81,7 @@ class Labeller:
         made = self.of_nothing(maker)
         made["label"][:] = made["other"][:] = number
         for view in range(len(made["label"]) if self._num_draws else 0):
-            drawn = self._drawn(maker, Purpose.FORWARD, slot, view)
-            made["draws"][view] = drawn.random(self._num_draws, np.float32)
+            made["draws"][view] = forward_draws(maker.seed, maker.plan.position(slot), view, self._num_draws)
         return made
 
     def of_nothing(self, maker: ClipMaker) -> Batch:

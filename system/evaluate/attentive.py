@@ -155,4 +155,5 @@ def attentive_probe(
         told.append(judged(answers(probe, held, device), held))
     chosen = best_rate(settings.rates, told)
     probe = fit_attentive(train, heads, classes, settings, chosen, seed, device)
-    return Swept(settings.rates, tuple(told), chosen, scored(answers(probe, test, device), test))
+    batch = min(settings.batch, int(train.seen.sum()))
+    return Swept(settings.rates, tuple(told), chosen, batch, scored(answers(probe, test, device), test))

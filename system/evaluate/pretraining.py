@@ -24,8 +24,8 @@ from system.core.plan import EpochPlan, StepLayout
 from system.core.seeds import Purpose, generator
 from system.data.columns import Batch, objects
 from system.data.dataset import run_uri
+from system.data.labelling import forward_draws
 from system.data.scene_set import SceneSet
-from system.errors import RecipeError
 from system.models.fit import fit, take
 from system.models.fit_tokenizer import fit_tokenizer
 from system.models.tokenizer import save_tokenizer
@@ -104,15 +104,19 @@ def mask_columns(recipe: Recipe, places: Sequence[tuple[int, int]], flow: Tensor
     return made
 
 
-def label_columns(recipe: Recipe, scenes: SceneSet) -> Batch:
-    """Return the columns of clips that are mixed with none and whose forward pass takes nothing of chance.
+def label_columns(recipe: Recipe, places: Sequence[tuple[int, int]], scenes: SceneSet) -> Batch:
+    """Return the columns of B labelled clips that are mixed with none (`data/labelling.py`).
 
-    Raises:
-        RecipeError: if the recipe wants the latter.
+    Args:
+        recipe: of the run.
+        places: (epoch, position) of each clip.
+        scenes: the clips.
     """
-    if recipe.record.num_draws(recipe.method, recipe.model):
-        raise RecipeError("clips in memory are classified without method.drop_path and method.head_dropout; set both 0")
-    return {"label": scenes.labels, "other": scenes.labels, "share": np.ones(len(scenes), np.float32)}
+    made: Batch = {"label": scenes.labels, "other": scenes.labels, "share": np.ones(len(scenes), np.float32)}
+    num_draws = recipe.record.num_draws(recipe.method, recipe.model)
+    if num_draws:
+        made["draws"] = np.stack([forward_draws(recipe.run.seed, place, 0, num_draws) for place in places])
+    return made
 
 
 def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[Batch]:
@@ -126,11 +130,12 @@ def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[
         videos = plan.videos(step * size, (step + 1) * size)
         clips = scenes.part(videos)
         flow = None if flows is None else flows[torch.from_numpy(videos)].float()
-        made = mask_columns(recipe, [plan.position(int(slot)) for slot in slots], flow)
+        places = [plan.position(int(slot)) for slot in slots]
+        made = mask_columns(recipe, places, flow)
         if offsets:
             made["extra"] = clips.extra_at(offsets)
         if recipe.record.labelled:
-            made |= label_columns(recipe, clips)
+            made |= label_columns(recipe, places, clips)
         yield {
             "step": np.full(size, step, np.int64),
             "slot": slots,
@@ -206,7 +211,7 @@ def train_on(
     """
     batch = recipe.train.global_batch
     layout = StepLayout(batch, 1, 1, batch, 1)
-    engine = TorchEngine(model, recipe.train, recipe.engine)
+    engine = TorchEngine(model, recipe.train, recipe.engine, lr_scale=recipe.lr_scale)
     schedule = schedule_of(recipe, len(scenes))
     hooks = Hooks(on_step=on_step)
     loop = Loop(recipe, layout, schedule, engine, torch.device("cpu"), hooks, frozen_networks(recipe))

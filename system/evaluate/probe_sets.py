@@ -89,5 +89,6 @@ def _told(swept: Swept) -> dict[str, Any]:
     return {
         **asdict(swept.scores),
         "rate": swept.chosen,
+        "batch": swept.batch,
         "held_out": [{"rate": rate, "top1": top1, "loss": loss} for rate, (top1, loss) in rows],
     }

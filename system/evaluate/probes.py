@@ -10,8 +10,9 @@ n videos, V views of each, F features of a view, C classes, R learning rates, m 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,7 +28,10 @@ from system.evaluate.tally import Tally
 HELD_OUT = 0.2
 # Per 256 examples of a step, for standardised features: from one that hardly moves to one that overshoots.
 LINEAR_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
-LINEAR_EPOCHS, LINEAR_BATCH, MOMENTUM = 100, 1024, 0.9
+LINEAR_EPOCHS, MOMENTUM = 100, 0.9
+# About so many steps an epoch, with batches of no more than so many examples. Rates are per example, so smaller batches
+# are as much training in finer steps; with coarse ones the rates that would get there overshoot.
+EPOCH_STEPS, MOST_BATCH = 16, 1024
 # Neighbours that vote, and DINO's temperature of their votes (arXiv:2104.14294, appendix).
 NEIGHBOURS = (1, 5, 10, 20)
 TEMPERATURE = 0.07
@@ -103,12 +107,14 @@ class Swept:
         rates: that were tried.
         held_out: (top1, mean cross-entropy) of each on the held-out videos.
         chosen: the rate with the highest top1 there; of equal ones that with the lowest cross-entropy.
+        batch: examples of one step.
         scores: of the test videos, with the chosen rate and all training videos.
     """
 
     rates: tuple[float, ...]
     held_out: tuple[tuple[float, float], ...]
     chosen: float
+    batch: int
     scores: Scores
 
 
@@ -135,11 +141,22 @@ def merged_answers(logits: Tensor, videos: LabelledViews) -> NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LinearSettings:
-    """How a linear classifier is trained: SGD with momentum and a cosine to zero, no penalty, from zero."""
+    """How a linear classifier is trained: SGD with momentum and a cosine to zero, no penalty, from zero.
+
+    Attributes:
+        rates: learning rates per 256 examples of a step.
+        epochs: passes over the training views.
+        batch: examples of one step; None: `batch_for` the training views.
+    """
 
     rates: tuple[float, ...] = LINEAR_RATES
     epochs: int = LINEAR_EPOCHS
-    batch: int = LINEAR_BATCH
+    batch: int | None = None
+
+
+def batch_for(examples: int) -> int:
+    """Return how many of m examples a step takes: the power of two nearest to m / 16, at most 1,024."""
+    return min(MOST_BATCH, 1 << max(0, round(math.log2(examples / EPOCH_STEPS))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +187,7 @@ def fit_linear(videos: LabelledViews, classes: int, settings: LinearSettings, se
     deviation = values.std(0, unbiased=False)
     mean, scale = values.mean(0), torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 0.0)
     values = (values - mean) * scale
-    batch = min(settings.batch, len(values))
+    batch = min(settings.batch or batch_for(len(values)), len(values))
     steps = max(1, settings.epochs * len(values) // batch)
     rates = torch.tensor(settings.rates) * batch / 256
     weight, bias = torch.zeros(len(rates), values.shape[1], classes), torch.zeros(len(rates), 1, classes)
@@ -198,12 +215,16 @@ def linear_probe(
 ) -> Swept:
     """Choose a learning rate on held-out training videos, train on all of them, and score the test videos."""
     settings = settings or LinearSettings()
+    examples = int(train.seen.sum())
+    # The same for the part that is kept and for all, as a rate is chosen with one and used with the other.
+    batch = min(settings.batch or batch_for(examples), examples)
+    settings = replace(settings, batch=batch)
     kept, held = split(train, seed)
     tried = fit_linear(kept, classes, settings, seed)
     told = tuple(judged(tried.probabilities(held, rate), held) for rate in range(len(settings.rates)))
     chosen = best_rate(settings.rates, told)
-    whole = fit_linear(train, classes, LinearSettings((chosen,), settings.epochs, settings.batch), seed)
-    return Swept(settings.rates, told, chosen, scored(whole.probabilities(test, 0), test))
+    whole = fit_linear(train, classes, replace(settings, rates=(chosen,)), seed)
+    return Swept(settings.rates, told, chosen, batch, scored(whole.probabilities(test, 0), test))
 
 
 def _directions(videos: LabelledViews) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from system.evaluate.features import Pool
 from system.evaluate.frozen import Extraction, Featurizer
 from system.evaluate.leakage import leakage, slot_pairs
 from system.evaluate.pretraining import fine_tune, fine_tuning_of, flow_of_all, mask_columns, pretrain
-from system.evaluate.probes import LabelledViews, LinearSettings, linear_probe
+from system.evaluate.probes import LabelledViews, linear_probe
 from system.evaluate.scene_motion import scene_motion, source_for
 from system.evaluate.tally import Tally
 from system.methods import METHODS
@@ -31,8 +31,6 @@ from system.train.judging import build_model
 
 # Seeds of the sets: no scene is in two of them, and every trial has the same ones.
 SET_SEEDS = {"unlabelled": 101, "labelled": 102, "test": 103, "masks": 104}
-# Of a thousand clips a batch of 1,024 would make one step an epoch, after which no learning rate has converged.
-PROBE = LinearSettings(batch=64)
 # Clips of one forward without gradients.
 FORWARD_CLIPS = 64
 # Steps whose losses are averaged at the start and at the end.
@@ -129,7 +127,7 @@ def evaluate(
     train, judged = (view_numbers(encoder, features, scenes) for scenes in (sets["labelled"], sets["test"]))
     accuracy, losses = fine_tuned(encoder, recipe, tuned, sets, settings)
     return {
-        "probe": linear_probe(train, judged, len(LABELS), PROBE, seed).scores.top1,
+        "probe": linear_probe(train, judged, len(LABELS), seed=seed).scores.top1,
         "fine_tuned": accuracy,
         "fine_tuning_loss": _mean(losses[-LAST_STEPS:]),
     }
@@ -181,7 +179,7 @@ def raw_pixels(sets: dict[str, SceneSet]) -> float:
         frames = torch.tensor(scenes.frames).float().flatten(0, 1).permute(0, 3, 1, 2) / 255
         return _views_of(torch.nn.functional.avg_pool2d(frames, 4).reshape(len(scenes), 1, -1).numpy(), scenes)
 
-    return linear_probe(features(sets["labelled"]), features(sets["test"]), len(LABELS), PROBE).scores.top1
+    return linear_probe(features(sets["labelled"]), features(sets["test"]), len(LABELS)).scores.top1
 
 
 def run_trial(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str, SceneSet]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from jobs.learning_check import FINE_TUNING, RECIPE
+from system.core.seeds import Purpose, generator
 from system.core.views import Views
 from system.data.columns import Batch
 from system.data.scene_set import LABELS, SceneSet, make_scene_set
-from system.errors import RecipeError
 from system.evaluate.frozen import Extraction
-from system.evaluate.pretraining import fine_tune, fine_tuning_of, pretrain, scene_blocks
+from system.evaluate.pretraining import fine_tune, fine_tuning_of, plan_of, pretrain, scene_blocks
 from system.evaluate.scene_motion import scene_motion, source_for
 from system.evaluate.trial import clip_shape, view_numbers
 from system.methods import METHODS
@@ -123,6 +123,35 @@ def test_the_same_seed_gives_the_same_fine_tuning() -> None:
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_what_is_drawn_in_the_forward_pass_is_refused_for_clips_in_memory() -> None:
-    with pytest.raises(RecipeError, match="set both 0"):
-        fine_tune(tuning("method.drop_path=0.1"), encoder(), SCENES)
+def test_the_forward_pass_draws_for_clips_in_memory_what_a_run_draws_at_their_places() -> None:
+    recipe = tuning("method.drop_path=0.1", "method.head_dropout=0.5")
+    (block,) = blocks(recipe, 1)
+    plan, streams = plan_of(recipe, len(SCENES)), recipe.run.seed
+    wanted = [
+        generator(streams, Purpose.FORWARD, *plan.position(int(slot)), 0).random(2 * 1 + 48, np.float32)
+        for slot in block["slot"]
+    ]
+    assert (block["draws"] == np.stack(wanted)).all()
+    assert "draws" not in blocks(tuning(), 1)[0]
+
+
+def test_fine_tuning_of_clips_in_memory_drops_by_these_draws() -> None:
+    drops = "method.head_dropout=0.5"
+    (_, plain), (_, one), (_, again) = (
+        fine_tune(tuning("train.epochs=2", *more), encoder(), SCENES) for more in ((), (drops,), (drops,))
+    )
+    assert one == again
+    assert one != plain
+
+
+def test_lower_layers_learn_as_much_slower_as_the_recipe_says() -> None:
+    given = encoder()
+    moved = {}
+    for decay in (1.0, 0.1):
+        model, _ = fine_tune(tuning("train.epochs=1", f"method.layer_decay={decay}"), given, SCENES)
+        learnt, start = dict(model.named_parameters()), dict(given.named_parameters())
+        # The one step of Adam moves each number by the learning rate, up to the decay of weights.
+        name = "patch_embed.proj.bias"
+        moved[decay] = float((learnt[f"encoder.{name}"] - start[name]).detach().abs().mean())
+    # An embedding below one block and the head: two layers.
+    assert moved[0.1] == pytest.approx(0.1**2 * moved[1.0], rel=0.01)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from system.evaluate.attentive import AttentiveProbe, AttentiveSettings, attentive_probe
 from system.evaluate.probes import (
     LabelledViews,
     LinearSettings,
+    batch_for,
     best_rate,
     fit_linear,
     linear_probe,
@@ -52,9 +54,41 @@ def test_the_first_step_of_the_linear_probe_is_the_gradient_of_the_mean_cross_en
     # Two examples, -1 and 1, are standardised already. From zero all probabilities are 1/2, so the gradient of the
     # weights is mean(x (p - y)) = (-1/2, 1/2), and one step of rate 256 / 2 x 0.1, 0.1 for a batch of two, is 0.05.
     two = LabelledViews(np.array([[[1.0]], [[-1.0]]], np.float32), np.ones((2, 1), bool), np.array([0, 1]))
-    fitted = fit_linear(two, 2, LinearSettings((12.8,), epochs=1), 0)
+    fitted = fit_linear(two, 2, LinearSettings((12.8,), epochs=1, batch=2), 0)
     assert torch.allclose(fitted.weight, torch.tensor([[[0.05, -0.05]]]))
     assert torch.allclose(fitted.bias, torch.zeros(1, 2))
+
+
+def faint(count: int, seed: int) -> LabelledViews:
+    """Features that share a large number, beside which the first one has a small part of its own: the class."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    features = draw.normal(0, 1, (count, 1, 1)) + draw.normal(0, 0.03, (count, 1, 384))
+    features[:, 0, 0] += np.where(labels == 1, 0.1, -0.1)
+    return LabelledViews(features.astype(np.float32), np.ones((count, 1), bool), labels)
+
+
+def test_of_a_small_set_a_faint_class_is_found_in_many_steps_of_an_epoch_where_one_step_overshoots() -> None:
+    train, test = faint(400, 0), faint(200, 1)
+    found = linear_probe(train, test, 2)
+    assert (found.batch, found.scores.top1) == (32, 1.0)
+    whole = linear_probe(train, test, 2, LinearSettings(batch=1024))
+    assert whole.batch == 400
+    assert whole.scores.top1 < 0.85
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch"),
+    [(1, 1), (23, 2), (176, 8), (900, 64), (1000, 64), (1400, 64), (16_384, 1024), (240_000, 1024)],
+)
+def test_an_epoch_has_about_sixteen_steps_until_a_batch_is_1024(examples: int, batch: int) -> None:
+    assert batch_for(examples) == batch
+
+
+def test_views_that_were_not_seen_are_no_examples_of_a_step() -> None:
+    train = videos_of(96, 0, views=2)
+    train.seen[:, 1] = False
+    assert linear_probe(train, videos_of(30, 1, views=2), CLASSES, QUICK).batch == 8
 
 
 def test_whole_videos_are_held_out_and_those_without_a_view_are_in_neither_part() -> None:

@@ -172,6 +172,8 @@ def test_probe_tells_apart_what_an_untrained_encoder_sees_and_names_what_it_stan
     found = result["probes"]
     # All but the one that the index rejected.
     assert [found["linear"]["top1"], found["attentive"]["top1"], found["knn"]["1"]["top1"]] == [8 / 9] * 3
+    # Of 16 views: 16 steps an epoch, and all at once.
+    assert (found["linear"]["batch"], found["attentive"]["batch"]) == (1, 16)
     assert list(found["knn"]) == ["1", "5", "10"]
     told = capsys.readouterr().out
     assert "16 training and 8 test videos of 2 classes" in told
