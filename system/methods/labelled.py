@@ -13,7 +13,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
 
 # timm's words of RandAugment: magnitude, operations, share, deviation and limit of the magnitude, kind, set.
-_RAND_AUGMENT = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|tweights|t3aw?))*", re.ASCII)
+_FLOAT = r"\d+(\.\d+)?"  # timm reads no number that begins with a point
+_RAND_AUGMENT = re.compile(rf"rand(-(m\d+|n\d+|p{_FLOAT}|mstd{_FLOAT}|mmax\d+|inc[01]|tweights|t3aw?))*", re.ASCII)
 
 
 class LabelledOptions(MethodOptions):
