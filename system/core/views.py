@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Sampling = Literal["dense", "segments"]
+from system.config import Sampling
+
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from system import storage
+from system.config import Sampling
 from system.core.clip import TokenGrid, clip_span, extra_numbers, frame_numbers, start_frame
 from system.core.masks import Noise
 from system.core.pairs import FramePair
@@ -41,10 +42,6 @@ LEAD_BYTES = 1 << 16
 # Spare videos that are tried for a slot before it is skipped.
 ATTEMPTS = 3
 
-# How a clip's frames are taken from its video: every s-th from a random start, as in pre-training, or as fine-tuning
-# does it (core/views.py).
-Sampling = Literal["every", "dense", "segments"]
-
 
 @dataclass(frozen=True, slots=True)
 class ClipSpec:
@@ -57,7 +54,8 @@ class ClipSpec:
         decoder: `auto` or a decoder's name.
         extra: offsets of frames that are decoded beyond the sampled ones, original frames from the clip's first.
         pairs: of sampled frames, between which the stream's motion vectors are wanted.
-        sampling: how its frames are taken; but for `every` there are no extra ones.
+        sampling: how its frames are taken: every s-th from a random start, as in pre-training, or as fine-tuning does
+            it (core/views.py), where there are no extra ones.
         crop: area and ratio, from and to, of a resized crop; None: the multi-scale crop of pre-training.
     """
 
@@ -67,7 +65,7 @@ class ClipSpec:
     decoder: str
     extra: tuple[int, ...] = ()
     pairs: tuple[FramePair, ...] = ()
-    sampling: Sampling = "every"
+    sampling: Literal["every"] | Sampling = "every"
     crop: tuple[tuple[float, float], tuple[float, float]] | None = None
 
 
