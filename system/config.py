@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
-# How clips are taken from a video in fine-tuning and tests (core/views.py).
+# How clips are taken from a video in fine-tuning and tests (core/views.py names them too: a decoder's process
+# imports no pydantic).
 Sampling = Literal["dense", "segments"]
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"

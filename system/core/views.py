@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from system.config import Sampling
-
+Sampling = Literal["dense", "segments"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from system import storage
-from system.config import Sampling
 from system.core.clip import TokenGrid, clip_span, extra_numbers, frame_numbers, start_frame
 from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, first_draws, generator
-from system.core.views import dense_training_frames, segment_training_frames
+from system.core.views import Sampling, dense_training_frames, segment_training_frames
 from system.data.augment import Crop, draw_crop, draw_resized_crop
 from system.data.containers import Seek
 from system.data.decode import ClipRequest
