@@ -12,6 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+# How clips are taken from a video in fine-tuning and tests (core/views.py names them too: a decoder's process
+# imports no pydantic).
+Sampling = Literal["dense", "segments"]
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 # CLIPSxCROPS of a video.
@@ -291,7 +294,7 @@ class ProbeSection(Section):
     )
     views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a training video.")
     test_views: str = free("1x1", pattern=VIEWS, description="CLIPSxCROPS of a test video.")
-    sampling: Literal["dense", "segments"] = free("dense", description="How clips are taken from a video.")
+    sampling: Sampling = free("dense", description="How clips are taken from a video.")
     pool: Literal["mean", "slots"] = free("mean", description="slots: one mean for each slot of time.")
     cpus: int = free(
         0, ge=0, description="Cores that it asks for; 0: one thread of what the driver's machine has left."

@@ -20,7 +20,7 @@ from system.core.masks import Noise
 from system.core.pairs import FramePair
 from system.core.plan import EpochPlan
 from system.core.seeds import Purpose, first_draws, generator
-from system.core.views import dense_training_frames, segment_training_frames
+from system.core.views import Sampling, dense_training_frames, segment_training_frames
 from system.data.augment import Crop, draw_crop, draw_resized_crop
 from system.data.containers import Seek
 from system.data.decode import ClipRequest
@@ -41,10 +41,6 @@ LEAD_BYTES = 1 << 16
 # Spare videos that are tried for a slot before it is skipped.
 ATTEMPTS = 3
 
-# How a clip's frames are taken from its video: every s-th from a random start, as in pre-training, or as fine-tuning
-# does it (core/views.py).
-Sampling = Literal["every", "dense", "segments"]
-
 
 @dataclass(frozen=True, slots=True)
 class ClipSpec:
@@ -57,7 +53,8 @@ class ClipSpec:
         decoder: `auto` or a decoder's name.
         extra: offsets of frames that are decoded beyond the sampled ones, original frames from the clip's first.
         pairs: of sampled frames, between which the stream's motion vectors are wanted.
-        sampling: how its frames are taken; but for `every` there are no extra ones.
+        sampling: how its frames are taken: every s-th from a random start, as in pre-training, or as fine-tuning does
+            it (core/views.py), where there are no extra ones.
         crop: area and ratio, from and to, of a resized crop; None: the multi-scale crop of pre-training.
     """
 
@@ -67,7 +64,7 @@ class ClipSpec:
     decoder: str
     extra: tuple[int, ...] = ()
     pairs: tuple[FramePair, ...] = ()
-    sampling: Sampling = "every"
+    sampling: Literal["every"] | Sampling = "every"
     crop: tuple[tuple[float, float], tuple[float, float]] | None = None
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from system.config import Sampling
 from system.methods.base import MethodOptions
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
 
 # timm's words of RandAugment: magnitude, operations, share, deviation and limit of the magnitude, kind, set.
-_RAND_AUGMENT = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|tweights|t3aw?))*", re.ASCII)
+_FLOAT = r"\d+(\.\d+)?"  # timm reads no number that begins with a point
+_RAND_AUGMENT = re.compile(rf"rand(-(m\d+|n\d+|p{_FLOAT}|mstd{_FLOAT}|mmax\d+|inc[01]|tweights|t3aw?))*", re.ASCII)
 
 
 class LabelledOptions(MethodOptions):
@@ -24,7 +26,7 @@ class LabelledOptions(MethodOptions):
     )
     only_listed: bool = Field(False, description="Leave out videos that the list does not name; else they are refused.")
     classes: int | None = Field(None, ge=2, description="Number of classes. Default: as many as the labels have.")
-    sampling: Literal["dense", "segments"] = Field(
+    sampling: Sampling = Field(
         "dense", description="dense: T frames over T x stride; segments: one of each T-th of the video, for SSv2."
     )
     flip: Share = Field(0.5, description="Share of clips that are mirrored; 0 where left and right are labels (SSv2).")

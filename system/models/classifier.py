@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from system.core.clip import TokenGrid
-from system.models.blocks import NORM_EPS
+from system.models.blocks import NORM_EPS, initialize
 from system.models.encoder import Encoder
 from system.models.sizes import Shape
 
@@ -51,6 +51,7 @@ class Classifier(nn.Module):
         self.encoder = Encoder(grid, shape, last_norm=False)
         self.fc_norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
         self.head = nn.Linear(shape.width, classes)
+        initialize(self)
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.bias)
 

@@ -36,7 +36,7 @@ class Span:
 def mask_checksums(block: Batch, rows: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """Return the checksum of each chosen clip's masks, and of its labels and draws where it has some: (R,) uint32."""
     masks = [np.packbits(block[name][rows], axis=1) for name in ("visible", "decoded") if name in block]
-    told = [block[name][rows].reshape(int(rows.sum()), -1) for name in (*LABELS, "draws") if name in block]
+    told = [block[name].reshape(len(rows), -1)[rows] for name in (*LABELS, "draws") if name in block]
     return np.array([checksum(*parts) for parts in zip(*masks, *told, strict=True)], np.uint32)
 
 

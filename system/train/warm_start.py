@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from system import storage
 from system.config import ModelSection
-from system.data.classes import FILE as CLASSES_FILE
-from system.data.classes import read_classes
+from system.data.classes import has_classes, read_classes
 from system.data.dataset import run_uri
 from system.errors import CheckpointFault, RecipeError, ResumeError, WeightsError
 from system.models.fit import Fit, fit, take
@@ -68,7 +67,7 @@ def classes_of(run: str) -> tuple[str, ...] | None:
     Raises:
         DataError: if storage refuses.
     """
-    return read_classes(run) if storage.exists(storage.join(run, CLASSES_FILE)) else None
+    return read_classes(run) if has_classes(run) else None
 
 
 def place_of(uri: str) -> str:

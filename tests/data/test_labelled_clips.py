@@ -205,7 +205,7 @@ def test_words_of_timm_are_accepted(generated: Path, word: str) -> None:
     labelled_recipe(generated, "run.name=words", f"method.rand_augment={word}")
 
 
-@pytest.mark.parametrize("word", ["rand-x3", "augmix-m3", "rand-mseven", ""])
+@pytest.mark.parametrize("word", ["rand-x3", "augmix-m3", "rand-mseven", "rand-m7-mstd.5", "rand-p.5", ""])
 def test_other_words_for_rand_augment_are_refused(generated: Path, word: str) -> None:
     with pytest.raises(RecipeError, match=r"method.rand_augment: is timm's word for RandAugment, such as"):
         labelled_recipe(generated, "run.name=words", f"method.rand_augment='{word}'")

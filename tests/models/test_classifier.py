@@ -57,6 +57,16 @@ def test_a_new_head_says_next_to_nothing() -> None:
     assert not model.head.bias.any()
 
 
+def test_a_classifier_from_scratch_begins_as_pre_training_does() -> None:
+    found = dict(Classifier(GRID, SHAPE, CLASSES).named_parameters())
+    zeros = [name for name in found if name.endswith("bias") and "patch_embed" not in name]
+    assert len(zeros) > SHAPE.depth
+    assert not [name for name in zeros if found[name].any()]
+    weight = found["encoder.blocks.0.mlp.fc1.weight"].detach()
+    limit = (6 / sum(weight.shape)) ** 0.5  # Xavier: fan-in and fan-out
+    assert 0.98 * limit < float(weight.abs().max()) <= limit
+
+
 def test_the_last_blocks_are_left_out_most_and_what_stays_is_worth_more() -> None:
     model = built(path=0.4)
     low, high = torch.zeros(1, 6), torch.full((1, 6), 0.9)

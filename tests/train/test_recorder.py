@@ -39,3 +39,8 @@ def test_labels_that_two_clips_exchange_are_noticed(block: Batch) -> None:
     who = np.arange(len(rows)).astype(np.uint64)
     sums = [with_content(who, mask_checksums(each, rows)).sum() for each in (block, exchanged)]
     assert sums[0] != sums[1]
+
+
+def test_a_block_that_is_all_padding_counts_nothing(block: Batch) -> None:
+    padding = {**block, "weight": np.zeros_like(block["weight"])}
+    assert block_sums(padding) == [0, 0, 0, 0]
