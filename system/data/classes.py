@@ -3,13 +3,19 @@
 `classes.json` is a list of names; a class's number is its place in it. The run's index has the videos that the run is
 trained with and no others, each with its label. Labels are part of its fingerprint, so a checkpoint of a run whose
 labels were changed is refused as one of other videos is.
+
+Its videos lie in the order of their names' hashes: folders are often classes, and the plan shuffles neighbours of an
+index among each other only (core/plan.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+
+import numpy as np
 
 from system import storage
 from system.data.index import Index, IndexWriter, Rejected, VideoRow, read_rejected
@@ -50,16 +56,18 @@ def read_classes(run_uri: str) -> tuple[str, ...]:
 
 
 def write_labelled(videos: Index, found: Labelled, uri: str) -> None:
-    """Write the index of a run: of the videos' index those that have a label, with it.
+    """Write the index of a run: of the videos' index those that have a label, with it; in an order without classes.
 
     Of files that cannot be read those are listed that the run would have taken.
     """
     writer = IndexWriter(uri, source_of(videos), labelled=True)
     label_of = dict(zip(found.ids.tolist(), found.labels, strict=True))
     kept = [field.name for field in fields(VideoRow) if field.name not in _DERIVED]
-    for row in videos:
-        if row.video_id in label_of:
-            writer.add({**{name: getattr(row, name) for name in kept}, "label": label_of[row.video_id]})
+    names = videos.texts("name")
+    # By name, since videos that were moved have to stand where they stood.
+    order = sorted(label_of, key=lambda video: hashlib.sha256(str(names[video]).encode()).digest())
+    for row in videos.rows(np.array(order, np.int64)):
+        writer.add({**{name: getattr(row, name) for name in kept}, "label": label_of[row.video_id]})
     for bad in _rejected(videos, found):
         writer.reject(bad)
     writer.close()

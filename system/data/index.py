@@ -1,8 +1,8 @@
 """The index: one row a video, and the only description of the data that later stages read.
 
-`index.parquet` is sorted by URI and byte offset. A loose file, a member of a tar shard and a re-encoded shard are all
-the same thing: a range of bytes of an object. Its row groups are the unit of the plan's shuffle, so a reader fetches
-those that its window needs and never the whole.
+`index.parquet` is sorted by URI and byte offset; that of a run with labels is not (classes.py). A loose file, a member
+of a tar shard and a re-encoded shard are all the same thing: a range of bytes of an object. Its row groups are the unit
+of the plan's shuffle, so a reader fetches those that its window needs and never the whole.
 """
 
 from __future__ import annotations
@@ -275,6 +275,16 @@ class Index:
         with self._lock:
             column = self._reader.column("name")
         return dict(zip(video_ids, column.take(pa.array(video_ids, pa.int64())).to_pylist(), strict=True))
+
+    def rows(self, video_ids: NDArray[np.int64]) -> Iterator[VideoRow]:
+        """Return rows in any order: all groups are held meanwhile, as columns, some hundred bytes a video."""
+        numbers = range(-(-self.num_videos // self.group_videos))
+        with self._lock:
+            table = pa.concat_tables([self._reader.read([each], self._reader.schema.names) for each in numbers])
+        table = table.combine_chunks()
+        for start in range(0, len(video_ids), self.group_videos):
+            part = table.take(pa.array(video_ids[start : start + self.group_videos]))
+            yield from (VideoRow(**values) for values in part.to_pylist())
 
     def __iter__(self) -> Iterator[VideoRow]:
         for number in range(-(-self.num_videos // self.group_videos)):

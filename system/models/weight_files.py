@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from system import storage
+from system.core.clip import TokenGrid
 from system.errors import DataError, WeightsError
 from system.models.pickles import unpickle
 from system.models.weights import Tensors, to_ours
@@ -45,6 +46,7 @@ class Weights:
         tensors: float32, by our names.
         heads: (encoder's, decoder's) number of heads; None where nothing says it.
         classes: names of the classes of its head, by number; None where nothing says them.
+        grid: of the clips that they were trained on; None where nothing says it.
     """
 
     uri: str
@@ -52,6 +54,7 @@ class Weights:
     tensors: Mapping[str, Tensor]
     heads: tuple[int | None, int | None] = field(default=(None, None))
     classes: tuple[str, ...] | None = None
+    grid: TokenGrid | None = None
 
 
 def is_file(uri: str) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from system import storage
 from system.config import ModelSection
+from system.core.clip import TokenGrid
 from system.data.classes import has_classes, read_classes
 from system.data.dataset import run_uri
 from system.errors import CheckpointFault, RecipeError, ResumeError, WeightsError
@@ -120,11 +121,12 @@ def read_any(uri: str) -> Weights:
         tensors = checkpoint_tensors(open_checkpoint(run, int(number)))
     except (CheckpointFault, ResumeError) as error:
         raise WeightsError(str(error)) from error
+    classes = classes_of(run)
     try:
-        heads: tuple[int | None, int | None] = heads_of(run_recipe(run).model)
-    except (WeightsError, RecipeError):
-        heads = (None, None)  # copied without its recipe, or of another version: the tensors are what counts
-    return Weights(uri, "a checkpoint", tensors, heads, classes_of(run))
+        theirs = run_recipe(run)
+    except (WeightsError, RecipeError):  # copied without its recipe, or of another version: the tensors are what counts
+        return Weights(uri, "a checkpoint", tensors, classes=classes)
+    return Weights(uri, "a checkpoint", tensors, heads_of(theirs.model), classes, theirs.grid)
 
 
 def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
@@ -136,7 +138,7 @@ def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
         model: the recipe's; may be on the meta device.
 
     Raises:
-        WeightsError: if they do not fit; names the file and the keys.
+        WeightsError: if they do not fit; names the file and the keys. Or if they are of a run of other clips.
     """
     head = _head(recipe, weights) if HEAD in model.state_dict() else Head(weights.tensors)
     found = fit(model.state_dict(), head.tensors, weights.uri)
@@ -148,7 +150,25 @@ def fit_recipe(recipe: Recipe, weights: Weights, model: nn.Module) -> Fit:
                 f"{weights.uri} has {theirs} heads where the recipe's {field} is {mine}: the shapes agree, and the"
                 f" model would compute something else; set {field}={theirs}"
             )
-    return replace(found, notes=(*found.notes, *filter(None, [head.note])))
+    return replace(found, notes=(*found.notes, *filter(None, [head.note, _positions(recipe, weights)])))
+
+
+def _positions(recipe: Recipe, weights: Weights) -> str | None:
+    """Say what positions are taken to be where nothing says it; refuse those of other clips, which no shape shows."""
+    mine = _clip(recipe.grid)
+    if weights.grid is None:
+        return f"nothing says of which clips its positions are: taken to be the recipe's, {mine}"
+    if weights.grid == recipe.grid:
+        return None
+    raise WeightsError(
+        f"{weights.uri} was trained on clips of {_clip(weights.grid)}, and the recipe's are of {mine}: the shapes"
+        " agree, and positions, codes of the token's number, would mean something else; set"
+        f" data.num_frames={weights.grid.num_frames} data.size={weights.grid.height}, or take other weights"
+    )
+
+
+def _clip(grid: TokenGrid) -> str:
+    return f"{grid.num_frames} frames of {grid.height} px"
 
 
 def _head(recipe: Recipe, weights: Weights) -> Head:

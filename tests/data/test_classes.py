@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from system import storage
-from system.data.classes import read_classes, write_classes
+from system.core.plan import EpochPlan
+from system.data.classes import read_classes, write_classes, write_labelled
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, ensure_videos, run_uri
-from system.data.index import Index
+from system.data.index import GROUP_VIDEOS, Index, IndexWriter
+from system.data.labels import labelled
 from system.data.sources import build_index
 from system.data.synthetic import MOTIONS, moving_video
 from system.errors import DataError, RecipeError, ResumeError
@@ -52,7 +55,28 @@ def test_a_run_keeps_an_index_with_labels_and_the_names_of_its_classes(videos: P
     assert own == str(tmp_path / "fine" / "index.parquet")
     assert {row.name: row.label for row in Index(own)} == {name: name.split("/")[0] for name in NAMES}
     assert Index(ensure_videos(recipe)).texts("label") == [None] * 5
-    assert Index(own).row(2).key_frames == Index(ensure_videos(recipe)).row(2).key_frames
+    key_frames = {row.name: row.key_frames for row in Index(ensure_videos(recipe))}
+    assert {row.name: row.key_frames for row in Index(own)} == key_frames
+
+
+def test_steps_mix_the_classes_of_an_index_that_is_sorted_by_them(videos: Path, tmp_path: Path) -> None:
+    count, window = 3 * GROUP_VIDEOS, GROUP_VIDEOS
+    labels = [f"{48 * number // count:02d}" for number in range(count)]
+    row = asdict(Index(str(videos / "index.parquet")).row(0))
+    sorted_by_class = IndexWriter(str(tmp_path / "sorted.parquet"), "videos in folders")
+    for number, label in enumerate(labels):
+        sorted_by_class.add({**row, "name": f"{label}/{number}.mp4", "label": label})
+    sorted_by_class.close()
+    folders = Index(sorted_by_class.uri)
+    write_labelled(folders, labelled(folders, "index"), str(tmp_path / "own.parquet"))
+    own = Index(str(tmp_path / "own.parquet"))
+    plan = EpochPlan(own.num_videos, 0, own.group_videos, window)
+    own_labels = own.texts("label")
+    mixed = [len({own_labels[video] for video in plan.videos(start, start + 256)}) for start in (0, window, 2 * window)]
+    assert min(mixed) > 40  # of 48; a window of neighbours has 16
+    assert sorted(zip(own.texts("name"), own_labels, strict=True)) == sorted(
+        zip(folders.texts("name"), labels, strict=True)
+    )
 
 
 def test_generated_videos_are_labelled_by_their_motion(generated: Path) -> None:
@@ -73,7 +97,7 @@ def test_a_list_of_one_part_leaves_the_other_videos_out_where_that_is_said(video
     with pytest.raises(DataError, match=r"1 of 5 videos of the index are not in the list; complete it.*: jump/e.mp4"):
         recipe_of(videos, tmp_path, part)
     recipe = recipe_of(videos, tmp_path, part, "method.only_listed=true")
-    assert [row.name for row in Index(ensure_index(recipe))] == list(NAMES[:4])
+    assert {row.name for row in Index(ensure_index(recipe))} == set(NAMES[:4])
     assert read_classes(run_uri(recipe)) == ("run", "walk")
 
 

@@ -32,6 +32,7 @@ from tests.train.ranks import on_ranks
 
 Output = pytest.CaptureFixture[str]
 SMALL = [each for each in TINY if "mask_ratio" not in each]
+UNSAID = "nothing says of which clips its positions are: taken to be the recipe's, 4 frames of 32 px"
 NAMES = ("down", "left", "right", "up", "still")
 
 
@@ -141,10 +142,11 @@ def test_a_classifier_goes_on_from_a_fine_tuned_one_of_its_classes(runs: Path, t
     after, taken = started(classifier(tmp_path, "same", f"train.init_from={source}"))
     assert after.keys() == wanted.keys()
     assert all(torch.equal(after[name], wanted[name]) for name in wanted)
-    assert (taken["drawn_anew"], taken["not_used"], taken["notes"]) == ([], [], [])
+    unsaid = [] if form == "run" else [UNSAID]
+    assert (taken["drawn_anew"], taken["not_used"], taken["notes"]) == ([], [], unsaid)
     after, taken = started(classifier(tmp_path, "moved", f"train.init_from={source}"), tuple(reversed(NAMES)))
     assert torch.equal(after["head.weight"], wanted["head.weight"].flip(0))
-    assert taken["notes"] == ["its classes are brought into the run's order"]
+    assert taken["notes"] == ["its classes are brought into the run's order", *unsaid]
 
 
 def test_other_classes_are_refused_before_training_unless_the_head_is_drawn_anew(runs: Path, tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_a_head_without_names_must_have_as_many_classes(runs: Path, tmp_path: Pa
     write_weights(file, {name.removeprefix("encoder."): value for name, value in state.items()}, {"format": "pt"})
     after, taken = started(classifier(tmp_path, "same", f"train.init_from={file}"))
     assert torch.equal(after["head.weight"], state["head.weight"])
-    assert taken["notes"] == ["its 5 classes have no names: taken to be the run's, in their order"]
+    assert taken["notes"] == ["its 5 classes have no names: taken to be the run's, in their order", UNSAID]
     with pytest.raises(WeightsError, match="a head of 5 classes, whose names are not in it, and the labels are 4"):
         started(classifier(tmp_path, "fewer", f"train.init_from={file}"), NAMES[:4])
 
@@ -183,6 +185,21 @@ def test_before_the_labels_are_read_the_rest_of_the_weights_is_checked(runs: Pat
     assert checks.check_init_from(classifier(tmp_path, "early")).says == (
         "drawn from the seed, from scratch: train.init_from names none"
     )
+
+
+@pytest.mark.parametrize(
+    ("other", "clips"), [("data.num_frames=8", "8 frames of 32"), ("data.size=64", "4 frames of 64")]
+)
+@pytest.mark.parametrize("start", ["pretrained", "pretrained/checkpoints/step_00000004", "finetuned"])
+def test_a_run_of_other_clips_is_no_start_although_its_shapes_fit(
+    runs: Path, tmp_path: Path, start: str, other: str, clips: str
+) -> None:
+    recipe = classifier(tmp_path, "other", f"train.init_from={runs / start}", other)
+    says = rf"was trained on clips of 4 frames of 32 px, and the recipe's are of {clips} px.*data.size=32"
+    with pytest.raises(WeightsError, match=says):
+        started(recipe)
+    with pytest.raises(WeightsError, match=says):  # and by the check that runs before machines are asked for
+        checks.check_init_from(recipe)
 
 
 def test_pre_training_does_not_start_from_a_fine_tuned_run(runs: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_weights_are_imported_checked_and_cut_to_the_encoder(trained: Recipe, tm
     assert "encoder 48 wide x 2 blocks of 2x16x16, decoder 24 x 1" in (error := capsys.readouterr().err)
     assert "encoder 192 wide x 4 blocks" in error
     assert not Path(out).exists()
-    fits = ["model.width=48", "model.heads=3", "model.depth=2"]
+    fits = ["model.width=48", "model.heads=3", "model.depth=2", "data.num_frames=4", "data.size=32"]
     assert code_of(import_weights.main, *given, "--encoder-only", *fits) == 0
     told = capsys.readouterr().out
     assert "a checkpoint: encoder 48 wide x 2 blocks of 2x16x16, no pixel decoder, 30 tensors" in told
