@@ -112,6 +112,16 @@ class RunFiles:
         logged = int(self.metrics["step"][-1]) + 1 if len(self.metrics) else 0
         return max(logged, self.progress.step if self.progress else 0)
 
+    @property
+    def complete(self) -> bool:
+        """Whether a checkpoint holds all steps: logged ones may be lost. By the summary where no ledger can be read."""
+        if self.steps is None:
+            return False
+        if self.progress is not None:
+            return self.progress.step >= self.steps
+        step = self.summary.get("step")
+        return self.summary.get("status") == "complete" and isinstance(step, int) and step >= self.steps
+
     def _try(self, what: str, read: Callable[[], T], default: T) -> T:
         """Read a part; where that fails, say so and go on without."""
         try:

@@ -34,7 +34,7 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
     first_steps = [start.from_step for start in run.starts]
     return Verdict(
         (
-            check_progress(run.done, run.steps, run.starts, running=run.running),
+            check_progress(run.done, run.steps, run.starts, complete=run.complete, running=run.running),
             check_loss(run.metrics, reference),
             check_gradient(run.metrics, len(left_out)),
             check_data_wait(run.metrics, first_steps),
@@ -45,11 +45,11 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
     )
 
 
-def check_progress(done: int, steps: int | None, starts: Sequence[Start], *, running: bool) -> Check:
-    """Say how far a run is: done, on its way, stopped, or ended by an error."""
+def check_progress(done: int, steps: int | None, starts: Sequence[Start], *, complete: bool, running: bool) -> Check:
+    """Say how far a run is: complete, on its way, stopped, or ended by an error."""
     name, rule = "Progress", "it runs, or it has ended as it was told to"
     told = f"{done:,} of {steps:,} steps" if steps else f"{done:,} steps"
-    if steps and done >= steps:
+    if complete:
         return Check(name, "good", f"complete: {told}", rule)
     if running:
         return Check(name, "good", f"running: {told}", rule)

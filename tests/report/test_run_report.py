@@ -280,3 +280,22 @@ def test_a_job_that_holds_the_run_now_is_told(tmp_path: Path, smoke: Recipe) -> 
     write(folder / "lease" / "00000001.json", claim)
     assert checks_of(folder)["Progress"].value == "running: 5 of 120 steps"
     assert "it goes on" in made(folder)
+
+
+def test_a_run_whose_last_checkpoint_failed_is_not_complete(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(120)))
+    starts = json.loads((folder / "starts" / "00000001.json").read_text())
+    starts["starts"][-1]["why"] = "StorageFault: the disk is full"
+    write(folder / "starts" / "00000001.json", starts)
+    found = checks_of(folder)["Progress"]
+    assert (found.status, found.value) == ("bad", "ended at 120 of 120 steps: StorageFault: the disk is full")
+    write(folder / "summary.json", {"status": "stopped", "step": 120, "steps": 120})
+    assert checks_of(folder)["Progress"].status == "bad"
+
+
+def test_where_no_ledger_can_be_read_the_summary_says_whether_a_run_is_complete(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(120)))
+    write(folder / "summary.json", {"status": "complete", "step": 120, "steps": 120})
+    assert checks_of(folder)["Progress"].value == "complete: 120 of 120 steps"
+    write(folder / "summary.json", {"status": "complete", "step": 100, "steps": 100})
+    assert checks_of(folder)["Progress"].value == "stopped, resumable: 120 of 120 steps"
