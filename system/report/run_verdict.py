@@ -36,7 +36,7 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
         (
             check_progress(run.done, run.steps, run.starts, complete=run.complete, running=run.running),
             check_loss(run.metrics, reference),
-            check_gradient(run.metrics, len(left_out)),
+            check_gradient(run.metrics, len(left_out), run.done),
             check_data_wait(run.metrics, first_steps),
             check_videos(_videos(run)),
             _check_audit(run),

@@ -162,8 +162,14 @@ def spikes(norms: Values) -> list[int]:
     return found
 
 
-def check_gradient(metrics: Metrics, skipped: int) -> Check:
-    """Judge the gradient's norm: finite, without spikes, and no step left out."""
+def check_gradient(metrics: Metrics, skipped: int, done: int) -> Check:
+    """Judge the gradient's norm: finite, without spikes, and no step left out.
+
+    Args:
+        metrics: of the run: every `telemetry.log_every_steps` one.
+        skipped: of all steps, those that were left out.
+        done: steps.
+    """
     name, norms = "Gradient norm", metrics["grad_norm"]
     rule = f"finite, no step above {SPIKE:g} times the median of the {BEFORE} before it, none left out"
     if not len(norms):
@@ -172,7 +178,7 @@ def check_gradient(metrics: Metrics, skipped: int) -> Check:
     finite = norms[np.isfinite(norms)]
     middle = f"median {np.median(finite):.3g}, largest {finite.max():.3g}" if len(finite) else "not one is finite"
     told = f"{middle}; {wild} not finite, {counted(len(high), 'spike')}, {counted(skipped, 'step')} left out"
-    share = (wild + len(high) + skipped) / len(norms)
+    share = max((wild + len(high)) / len(norms), skipped / max(1, done))
     if not len(finite) or share > ODD_BAD or not np.isfinite(norms[-1]):
         return Check(name, "bad", told, rule, "lower train.base_lr, set train.clip_grad, lengthen the warm-up")
     if share > ODD_LOOK:

@@ -102,7 +102,13 @@ def test_gradients_are_judged_by_spikes_and_by_steps_left_out(
     norms: list[float | None], skipped: int, status: Status
 ) -> None:
     metrics = logged(grad_norm=norms) if norms else read_lines([])
-    assert check_gradient(metrics, skipped).status == status
+    assert check_gradient(metrics, skipped, len(norms)).status == status
+
+
+@pytest.mark.parametrize(("skipped", "status"), [(20, "look"), (21, "bad")])
+def test_steps_left_out_are_a_share_of_all_steps_of_which_every_tenth_is_logged(skipped: int, status: Status) -> None:
+    metrics = logged(step=[*range(0, 1000, 10)], grad_norm=[1.0] * 100)
+    assert check_gradient(metrics, skipped, 1000).status == status
 
 
 def test_the_wait_for_data_is_weighted_by_the_steps_lengths_and_starts_do_not_count() -> None:
