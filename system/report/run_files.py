@@ -20,9 +20,11 @@ from system.recipe import Recipe
 from system.recipe_tree import parse_yaml
 from system.report.markup import counted
 from system.report.metric_lines import Metrics, read_lines
+from system.train.afar import renews
 from system.train.audit import Audit, audit
+from system.train.claims import HELD
 from system.train.goodput import Account, read_records, summed
-from system.train.lease import newest_claim
+from system.train.lease import TIMES, Times, newest_claim
 from system.train.past import Past, open_past
 from system.train.probed import good, read_probes
 from system.train.progress import Progress, progress_from
@@ -33,8 +35,6 @@ from system.train.warm_start import run_recipe
 T = TypeVar("T")
 # What a file raises that is missing, damaged, or of another version.
 UNREADABLE = (TubeletError, OSError, ValueError, KeyError, TypeError, AttributeError)
-# A claim that says `held` and was not renewed for this long is nobody's any more, seconds.
-STALE_S = 60.0
 # Slots of the plan that the audit of a report compares at most, the newest: some seconds on one core.
 AUDITED_SLOTS = 1_000_000
 
@@ -133,13 +133,14 @@ class RunFiles:
         return default
 
 
-def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFiles:
+def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Times = TIMES) -> RunFiles:
     """Read a run's folder.
 
     Args:
         uri: of it.
         with_audit: read the ledger and compare it with the plan.
         held: the job that asks holds the run, and is done with it.
+        times: of the run's lease: of a job on another machine one has to wait whether it renews.
 
     Raises:
         WeightsError: if it is no run's folder.
@@ -158,7 +159,7 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFil
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())
     run.probes = run._try("probe.jsonl", lambda: tuple(good(read_probes(uri))), ())
     run.skips = run._try("skips.json", lambda: read_skips(uri), {})
-    run.running = run._try("lease/", lambda: not held and _running(uri), False)
+    run.running = run._try("lease/", lambda: not held and _running(uri, times), False)
     run.past = run._try("the ledger", lambda: open_past(uri), None)
     if run.past is not None:
         past = run.past
@@ -199,9 +200,9 @@ def _account(uri: str) -> Account | None:
     return summed([each.account for each in records.values()]) if records else None
 
 
-def _running(uri: str) -> bool:
+def _running(uri: str, times: Times) -> bool:
     claim = newest_claim(uri)
-    return claim is not None and claim.state == "held" and time.time() - claim.time_s < STALE_S
+    return claim is not None and claim.state == HELD and renews(uri, claim, time.time(), times)
 
 
 def _audit(past: Past) -> Audit:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from system.report.markup import escape
 from system.report.run_files import read_run
 from system.report.run_report import duration, make_report
 from system.report.verdict import Check
+from system.train.claims import HELD, Claim, Process
+from system.train.holder import this_process
+from system.train.lease import Times
 from tests.conftest import RECIPES
 from tests.report.runs import lines, write, write_bad_videos, write_run
 
+QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
 HOSTILE = [
     ("<script>window.ran = 1</script>\"'.mp4", "<img src=x onerror='window.ran = 2'>"),
     ('"><svg onload=window.ran=3>', "javascript:window.ran=4 `</code><b>x</b>`"),
@@ -299,3 +304,17 @@ def test_where_no_ledger_can_be_read_the_summary_says_whether_a_run_is_complete(
     assert checks_of(folder)["Progress"].value == "complete: 120 of 120 steps"
     write(folder / "summary.json", {"status": "complete", "step": 100, "steps": 100})
     assert checks_of(folder)["Progress"].value == "stopped, resumable: 120 of 120 steps"
+
+
+def test_whether_a_job_holds_the_run_is_not_a_matter_of_its_clock(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(5)))
+
+    def runs(holder: Process, time_s: float) -> bool:
+        write(folder / "lease" / "00000001.json", json.loads(Claim(1, "x", holder, 1, HELD, time_s).as_bytes()))
+        return read_run(str(folder), times=QUICK).running
+
+    here, elsewhere = this_process(), Process("ann", "trainer-7", "boot", "pid:[1]", 12, "34")
+    assert runs(here, time.time() - 3600)
+    assert not runs(replace(here, started="before"), time.time())
+    assert not runs(elsewhere, time.time() - 3600)
+    assert runs(elsewhere, time.time())
