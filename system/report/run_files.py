@@ -25,6 +25,7 @@ from system.train.audit import Audit, audit
 from system.train.claims import HELD
 from system.train.goodput import Account, read_records, summed
 from system.train.lease import TIMES, Times, newest_claim
+from system.train.live import Live
 from system.train.past import Past, open_past
 from system.train.probed import good, read_probes
 from system.train.progress import Progress, progress_from
@@ -60,6 +61,7 @@ class RunFiles:
         metrics: logged steps.
         summary: summary.json; {} if there is none.
         account: where the time of all its jobs went; None: no record.
+        live: how it went when its newest job last wrote that down; None: no job has.
         jobs: their starts.
         probes: what probes of its checkpoints found, by step.
         skips: steps that are left out, and why.
@@ -80,6 +82,7 @@ class RunFiles:
     metrics: Metrics = field(default_factory=lambda: read_lines([]))
     summary: Mapping[str, Any] = field(default_factory=dict)
     account: Account | None = None
+    live: Live | None = None
     jobs: tuple[JobStarts, ...] = ()
     probes: tuple[Mapping[str, Any], ...] = ()
     skips: Mapping[int, str] = field(default_factory=dict)
@@ -155,7 +158,9 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Ti
     if run.metrics.unreadable:
         run.missing["metrics.jsonl"] = f"it has {counted(run.metrics.unreadable, 'line')} that cannot be read"
     run.summary = run._try("summary.json", lambda: _object(_text(uri, "summary.json")), {})
-    run.account = run._try("goodput/", lambda: _account(uri), None)
+    records = run._try("goodput/", lambda: list(read_records(uri).values()), [])
+    if records:
+        run.account, run.live = summed([each.account for each in records]), records[-1].live
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())
     run.probes = run._try("probe.jsonl", lambda: tuple(good(read_probes(uri))), ())
     run.skips = run._try("skips.json", lambda: read_skips(uri), {})
@@ -193,11 +198,6 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it is no JSON object")
     return values
-
-
-def _account(uri: str) -> Account | None:
-    records = read_records(uri)
-    return summed([each.account for each in records.values()]) if records else None
 
 
 def _running(uri: str, times: Times) -> bool:

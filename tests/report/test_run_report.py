@@ -23,6 +23,7 @@ from system.train.holder import this_process
 from system.train.lease import Times
 from tests.conftest import RECIPES
 from tests.report.runs import lines, write, write_bad_videos, write_run
+from tests.train.moments import TRAINING
 
 QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
 HOSTILE = [
@@ -318,3 +319,16 @@ def test_whether_a_job_holds_the_run_is_not_a_matter_of_its_clock(tmp_path: Path
     assert not runs(replace(here, started="before"), time.time())
     assert not runs(elsewhere, time.time() - 3600)
     assert runs(elsewhere, time.time())
+
+
+def test_a_job_that_is_alive_and_takes_no_step_is_worth_a_look(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(48)))
+    claim = Claim(1, "x", this_process(), 1, HELD, time.time())
+    write(folder / "lease" / "00000001.json", json.loads(claim.as_bytes()))
+    record = json.loads((folder / "goodput" / "00000001.json").read_text())
+    write(folder / "goodput" / "00000001.json", record | {"live": TRAINING.as_dict()})
+    assert checks_of(folder)["Progress"].value == "running: 48 of 120 steps"
+    silent = replace(TRAINING, silent_s=900.0)
+    write(folder / "goodput" / "00000001.json", record | {"live": silent.as_dict()})
+    found = checks_of(folder)["Progress"]
+    assert (found.status, found.value) == ("look", "running, but no step for 900 s: 48 of 120 steps")
