@@ -36,7 +36,7 @@ from system.train.warm_start import run_recipe
 T = TypeVar("T")
 # What a file raises that is missing, damaged, or of another version.
 UNREADABLE = (TubeletError, OSError, ValueError, KeyError, TypeError, AttributeError)
-# Slots of the plan that the audit of a report compares at most, the newest: some seconds on one core.
+# Slots of the plan that the audit of a report reads and compares at most, the newest: some seconds on one core.
 AUDITED_SLOTS = 1_000_000
 
 
@@ -67,7 +67,7 @@ class RunFiles:
         skips: steps that are left out, and why.
         progress: of the newest whole checkpoint; None: there is none.
         state: plain values of that checkpoint.
-        past: its history.
+        past: the newest part of its history.
         audit: of that; None if it could not be made.
         index: of its videos; None if it cannot be reached.
         bad_videos: those that could not be read.
@@ -165,7 +165,7 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Ti
     run.probes = run._try("probe.jsonl", lambda: tuple(good(read_probes(uri))), ())
     run.skips = run._try("skips.json", lambda: read_skips(uri), {})
     run.running = run._try("lease/", lambda: not held and _running(uri, times), False)
-    run.past = run._try("the ledger", lambda: open_past(uri), None)
+    run.past = run._try("the ledger", lambda: open_past(uri, newest=AUDITED_SLOTS), None)
     if run.past is not None:
         past = run.past
         run.state, run.index = past.checkpoint.state, past.maker.index

@@ -33,12 +33,15 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
     left_out = set(run.skips)
     if run.audit is not None:
         left_out |= set(run.audit.not_trained)
+    skipped = len(left_out)
+    if run.past is not None:  # of the whole run, of which the audit reads the newest part
+        skipped = max(skipped, run.past.checkpoint.step - run.past.checkpoint.optimizer_step)
     first_steps = [start.from_step for start in run.starts]
     return Verdict(
         (
             _check_progress(run),
             check_loss(run.metrics, reference),
-            check_gradient(run.metrics, len(left_out), run.done),
+            check_gradient(run.metrics, skipped, run.done),
             check_data_wait(run.metrics, first_steps),
             check_videos(_videos(run)),
             _check_audit(run),
