@@ -153,7 +153,7 @@ def walk(run_uri: str, last: SegmentRef, back_to: int = 0) -> tuple[list[Segment
             before = found[-1].first_step - 1 if found else None
             return found[::-1], [Finding(before, "the chain is broken here", f"the segment {ref.name}", str(error))]
         found.append(segment)
-        ref = None if 0 < back_to and segment.first_step <= back_to else segment.previous
+        ref = None if back_to > 0 and segment.first_step <= back_to else segment.previous
     return found[::-1], []
 
 

@@ -22,7 +22,7 @@ from system.train.claims import HELD, Claim, Process
 from system.train.holder import this_process
 from system.train.lease import Times
 from tests.conftest import RECIPES
-from tests.report.runs import lines, write, write_bad_videos, write_run
+from tests.report.runs import BEGAN, lines, write, write_bad_videos, write_run
 from tests.train.moments import TRAINING
 
 QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
@@ -209,6 +209,21 @@ def test_a_long_run_makes_a_small_page(tmp_path: Path, smoke: Recipe) -> None:
     html = made(folder)
     assert len(html) < 600_000
     assert checks_of(folder)["Loss"].status != "open"
+
+
+def test_a_run_of_many_restarts_and_skips_makes_a_small_page(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(1200)))
+    names = ("began_s", "from_step", "ranks", "ended_s", "reached", "why")
+    starts = [dict(zip(names, (BEGAN + n, n, 1, BEGAN + n + 1, n + 2, f"death {n}"), strict=True)) for n in range(1000)]
+    for job in (0, 1):
+        told = {"machine": {}, "starts": starts[500 * job : 500 * job + 500]}
+        write(folder / "starts" / f"0000000{job + 1}.json", told)
+    write(folder / "skips.json", {"steps": {str(step): "a spike" for step in range(1000)}})
+    html = made(folder)
+    assert len(html) < 600_000
+    assert "999 restarts" in html
+    assert "restart at step 999: death 998" in html
+    assert "restart at step 900: " not in html
 
 
 def test_a_folder_that_is_no_runs_is_refused(tmp_path: Path) -> None:
