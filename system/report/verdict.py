@@ -118,10 +118,16 @@ def check_loss(metrics: Metrics, reference: Reference | str) -> Check:
         )
     if isinstance(reference, Reference):
         return _check_band(metrics, reference)
+    return _check_fall(values, reference)
+
+
+def _check_fall(values: Values, why: str) -> Check:
+    """Judge a loss without a reference, and say why there is none."""
+    name = "Loss"
     count = max(1, int(ENDS * len(values)))
     first, last = float(values[:count].mean()), float(values[-count:].mean())
     lowest = float(_means(values, count).min())
-    rule = f"lower at the end than at the start, and near its lowest; no reference: {reference}"
+    rule = f"lower at the end than at the start, and near its lowest; no reference: {why}"
     told = f"{first:.4g} -> {last:.4g}"
     if len(values) < 2 * count or len(values) < 10:
         return Check(name, "open", f"{told}, {len(values)} logged steps", rule)
