@@ -23,7 +23,7 @@ from system.report.metric_lines import Metrics, read_lines
 from system.train.afar import renews
 from system.train.audit import Audit, audit
 from system.train.claims import HELD
-from system.train.goodput import Account, read_records, summed
+from system.train.goodput import Account, Record, read_records, summed
 from system.train.lease import TIMES, Times, newest_claim
 from system.train.live import Live
 from system.train.past import Past, open_past
@@ -158,7 +158,8 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Ti
     if run.metrics.unreadable:
         run.missing["metrics.jsonl"] = f"it has {counted(run.metrics.unreadable, 'line')} that cannot be read"
     run.summary = run._try("summary.json", lambda: _object(_text(uri, "summary.json")), {})
-    records = run._try("goodput/", lambda: list(read_records(uri).values()), [])
+    none: list[Record] = []
+    records = run._try("goodput/", lambda: list(read_records(uri).values()), none)
     if records:
         run.account, run.live = summed([each.account for each in records]), records[-1].live
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())
