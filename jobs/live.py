@@ -12,8 +12,6 @@ from system.train.live import Live
 LABEL, GAP = 9, 3
 # The longest bar, and the least width of a view that has one; columns.
 BAR, WITH_BAR = 40, 60
-# Trainers that said nothing for so many steps, and seconds, are called silent.
-SILENT_STEPS, SILENT_S = 3, 30.0
 # No number is known.
 DASH = "-"
 
@@ -24,7 +22,7 @@ def state_of(live: Live) -> str:
     """Return in a word or two what a run that is under way does."""
     if live.workers is None:
         return "starting" if live.attempts <= 1 else "starting again"
-    if live.silent_s > max(SILENT_S, SILENT_STEPS * (live.pace_s or 0.0)):
+    if live.silent:
         return f"no step for {duration(live.silent_s)}"
     return "training" if live.step < live.stop else "closing"
 

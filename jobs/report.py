@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from jobs.cli import REFERENCES, parser, run, say
 from system import storage
-from system.errors import TubeletError
 from system.report.compare_runs import comparison
 from system.report.gallery import MOST, Gallery
 from system.report.run_files import RunFiles, read_run
@@ -51,7 +50,7 @@ def gallery_or_reason(found: RunFiles, clips: int) -> Gallery | str:
     """Return the gallery of a run, or why there is none: what cannot be read is no reason to stop."""
     try:
         return gallery_of_run(found, clips)
-    except (TubeletError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  a page without a gallery is still a page
         return f"{type(error).__name__}: {error}"
 
 

@@ -28,6 +28,8 @@ PLAIN: dict[str, tuple[str, str, float]] = {
 COLOURS = 8
 # Columns whose charts may be logarithmic.
 LOG = ("loss", "grad_norm")
+# Restarts, and steps that are left out, that a chart marks, the newest: each stands on every chart with its reason.
+MARKS = 50
 # Parts of a loss on one chart.
 PARTS = COLOURS
 
@@ -63,6 +65,11 @@ def restarts(starts: Sequence[Start]) -> list[tuple[Start, Start]]:
     return list(pairwise(starts))
 
 
+def marked(starts: Sequence[Start]) -> list[tuple[Start, Start]]:
+    """Return those of them that a chart marks."""
+    return restarts(starts)[-MARKS:]
+
+
 def why_ended(start: Start) -> str:
     """Return why a start ended, in words."""
     if start.ended_s is None:
@@ -78,9 +85,9 @@ def step_marks(starts: Sequence[Start], skips: Mapping[int, str]) -> tuple[Mark,
             f"restart at step {new.from_step}: {why_ended(old)}",
             max(new.from_step, old.reached if old.reached is not None else new.from_step),
         )
-        for old, new in restarts(starts)
+        for old, new in marked(starts)
     ]
-    return tuple(marks + [Mark(step, f"step {step} is left out: {why}") for step, why in skips.items()])
+    return tuple(marks + [Mark(step, f"step {step} is left out: {why}") for step, why in list(skips.items())[-MARKS:]])
 
 
 def time_marks(starts: Sequence[Start], clock: Clock) -> tuple[Mark, ...]:
@@ -91,7 +98,7 @@ def time_marks(starts: Sequence[Start], clock: Clock) -> tuple[Mark, ...]:
             f"restart at step {new.from_step}: {why_ended(old)}",
             float(clock(np.array([old.ended_s if old.ended_s is not None else new.began_s]))[0]),
         )
-        for old, new in restarts(starts)
+        for old, new in marked(starts)
     )
 
 
@@ -156,7 +163,7 @@ def _over_time(metrics: Metrics, starts: Sequence[Start], clock: Clock) -> list[
             np.array([old.from_step, old.reached], np.float64),
             5,
         )
-        for old, new in restarts(starts)
+        for old, new in marked(starts)
         if old.ended_s is not None and old.reached is not None and old.reached > new.from_step
     ]
     charts = [Chart("Steps over time", tuple(lines + lost), "steps", clock.unit, marks)]

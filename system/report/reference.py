@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,13 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A step, the band of its loss there, and what a run has; nan: nothing yet."""
+    """A step, the band of its loss there, what a run has (nan: nothing yet), and the mean of how many steps that is."""
 
     step: int
     low: float
     high: float
     found: float = float("nan")
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,24 @@ class Reference:
         return self.points[0].step
 
 
+def before(step: int, steps: Values, losses: Values) -> Values:
+    """Return the finite losses of the `WINDOW` steps before one, of those that were logged."""
+    return losses[(steps >= step - WINDOW) & (steps < step) & np.isfinite(losses)]
+
+
 def mean_before(step: int, steps: Values, losses: Values) -> float:
-    """Return the mean finite loss of the `WINDOW` steps before one, of those that were logged; nan if none was."""
-    inside = (steps >= step - WINDOW) & (steps < step) & np.isfinite(losses)
-    return float(losses[inside].mean()) if inside.any() else float("nan")
+    """Return the mean of these losses; nan if none was logged."""
+    inside = before(step, steps, losses)
+    return float(inside.mean()) if len(inside) else float("nan")
 
 
 def compare_loss(reference: Reference, steps: Values, losses: Values) -> list[Point]:
     """Return the points that a run has reached, with what it has there."""
-    found = [Point(each.step, each.low, each.high, mean_before(each.step, steps, losses)) for each in reference.points]
-    return [each for each in found if np.isfinite(each.found) and steps.max() >= each.step - 1]
+    found = [
+        replace(each, found=mean_before(each.step, steps, losses), of=len(before(each.step, steps, losses)))
+        for each in reference.points
+    ]
+    return [each for each in found if each.of and steps.max() >= each.step - 1]
 
 
 def band_of(curves: Sequence[tuple[Values, Values]], at: Sequence[int]) -> list[list[float]]:

@@ -20,9 +20,12 @@ from system.recipe import Recipe
 from system.recipe_tree import parse_yaml
 from system.report.markup import counted
 from system.report.metric_lines import Metrics, read_lines
+from system.train.afar import renews
 from system.train.audit import Audit, audit
-from system.train.goodput import Account, read_records, summed
-from system.train.lease import newest_claim
+from system.train.claims import HELD
+from system.train.goodput import Account, Record, read_records, summed
+from system.train.lease import TIMES, Times, newest_claim
+from system.train.live import Live
 from system.train.past import Past, open_past
 from system.train.probed import good, read_probes
 from system.train.progress import Progress, progress_from
@@ -33,9 +36,7 @@ from system.train.warm_start import run_recipe
 T = TypeVar("T")
 # What a file raises that is missing, damaged, or of another version.
 UNREADABLE = (TubeletError, OSError, ValueError, KeyError, TypeError, AttributeError)
-# A claim that says `held` and was not renewed for this long is nobody's any more, seconds.
-STALE_S = 60.0
-# Slots of the plan that the audit of a report compares at most, the newest: some seconds on one core.
+# Slots of the plan that the audit of a report reads and compares at most, the newest: some seconds on one core.
 AUDITED_SLOTS = 1_000_000
 
 
@@ -60,12 +61,13 @@ class RunFiles:
         metrics: logged steps.
         summary: summary.json; {} if there is none.
         account: where the time of all its jobs went; None: no record.
+        live: how it went when its newest job last wrote that down; None: no job has.
         jobs: their starts.
         probes: what probes of its checkpoints found, by step.
         skips: steps that are left out, and why.
         progress: of the newest whole checkpoint; None: there is none.
         state: plain values of that checkpoint.
-        past: its history.
+        past: the newest part of its history.
         audit: of that; None if it could not be made.
         index: of its videos; None if it cannot be reached.
         bad_videos: those that could not be read.
@@ -80,6 +82,7 @@ class RunFiles:
     metrics: Metrics = field(default_factory=lambda: read_lines([]))
     summary: Mapping[str, Any] = field(default_factory=dict)
     account: Account | None = None
+    live: Live | None = None
     jobs: tuple[JobStarts, ...] = ()
     probes: tuple[Mapping[str, Any], ...] = ()
     skips: Mapping[int, str] = field(default_factory=dict)
@@ -112,6 +115,16 @@ class RunFiles:
         logged = int(self.metrics["step"][-1]) + 1 if len(self.metrics) else 0
         return max(logged, self.progress.step if self.progress else 0)
 
+    @property
+    def complete(self) -> bool:
+        """Whether a checkpoint holds all steps: logged ones may be lost. By the summary where no ledger can be read."""
+        if self.steps is None:
+            return False
+        if self.progress is not None:
+            return self.progress.step >= self.steps
+        step = self.summary.get("step")
+        return self.summary.get("status") == "complete" and isinstance(step, int) and step >= self.steps
+
     def _try(self, what: str, read: Callable[[], T], default: T) -> T:
         """Read a part; where that fails, say so and go on without."""
         try:
@@ -123,13 +136,14 @@ class RunFiles:
         return default
 
 
-def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFiles:
+def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Times = TIMES) -> RunFiles:
     """Read a run's folder.
 
     Args:
         uri: of it.
         with_audit: read the ledger and compare it with the plan.
         held: the job that asks holds the run, and is done with it.
+        times: of the run's lease: of a job on another machine one has to wait whether it renews.
 
     Raises:
         WeightsError: if it is no run's folder.
@@ -144,12 +158,15 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False) -> RunFil
     if run.metrics.unreadable:
         run.missing["metrics.jsonl"] = f"it has {counted(run.metrics.unreadable, 'line')} that cannot be read"
     run.summary = run._try("summary.json", lambda: _object(_text(uri, "summary.json")), {})
-    run.account = run._try("goodput/", lambda: _account(uri), None)
+    none: list[Record] = []
+    records = run._try("goodput/", lambda: list(read_records(uri).values()), none)
+    if records:
+        run.account, run.live = summed([each.account for each in records]), records[-1].live
     run.jobs = run._try("starts/", lambda: tuple(read_starts(uri)), ())
     run.probes = run._try("probe.jsonl", lambda: tuple(good(read_probes(uri))), ())
     run.skips = run._try("skips.json", lambda: read_skips(uri), {})
-    run.running = run._try("lease/", lambda: not held and _running(uri), False)
-    run.past = run._try("the ledger", lambda: open_past(uri), None)
+    run.running = run._try("lease/", lambda: not held and _running(uri, times), False)
+    run.past = run._try("the ledger", lambda: open_past(uri, newest=AUDITED_SLOTS), None)
     if run.past is not None:
         past = run.past
         run.state, run.index = past.checkpoint.state, past.maker.index
@@ -184,14 +201,9 @@ def _object(text: str) -> dict[str, Any]:
     return values
 
 
-def _account(uri: str) -> Account | None:
-    records = read_records(uri)
-    return summed([each.account for each in records.values()]) if records else None
-
-
-def _running(uri: str) -> bool:
+def _running(uri: str, times: Times) -> bool:
     claim = newest_claim(uri)
-    return claim is not None and claim.state == "held" and time.time() - claim.time_s < STALE_S
+    return claim is not None and claim.state == HELD and renews(uri, claim, time.time(), times)
 
 
 def _audit(past: Past) -> Audit:

@@ -102,7 +102,7 @@ def gallery_of_run(run: RunFiles, clips: int) -> Gallery | str:
         return "no clips were asked for"
     if run.recipe is None or run.past is None or run.index is None:
         return f"there is no checkpoint: {run.missing.get('the ledger', 'the recipe cannot be read')}"
-    # Only here: all else of a report does without torch.
+    # Only here: a report without a gallery builds no model.
     from system.report.picture import clips_of_run  # noqa: PLC0415
     from system.train.session import load_model  # noqa: PLC0415
 

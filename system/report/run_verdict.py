@@ -22,6 +22,8 @@ from system.train.starts import Start
 
 # Share of the videos' slots without their own video above which a run stops, where its recipe cannot be read.
 MAX_BAD_RATIO = 0.1
+# What is good progress.
+PROGRESS = "it runs, or it has ended as it was told to"
 # How a start ends that was asked to, and whose job is not to go on.
 TOLD = "the job is told to stop"
 
@@ -31,12 +33,15 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
     left_out = set(run.skips)
     if run.audit is not None:
         left_out |= set(run.audit.not_trained)
+    skipped = len(left_out)
+    if run.past is not None:  # of the whole run, of which the audit reads the newest part
+        skipped = max(skipped, run.past.checkpoint.step - run.past.checkpoint.optimizer_step)
     first_steps = [start.from_step for start in run.starts]
     return Verdict(
         (
-            check_progress(run.done, run.steps, run.starts, running=run.running),
+            _check_progress(run),
             check_loss(run.metrics, reference),
-            check_gradient(run.metrics, len(left_out)),
+            check_gradient(run.metrics, skipped, run.done),
             check_data_wait(run.metrics, first_steps),
             check_videos(_videos(run)),
             _check_audit(run),
@@ -45,14 +50,23 @@ def judge(run: RunFiles, reference: Reference | str) -> Verdict:
     )
 
 
-def check_progress(done: int, steps: int | None, starts: Sequence[Start], *, running: bool) -> Check:
-    """Say how far a run is: done, on its way, stopped, or ended by an error."""
-    name, rule = "Progress", "it runs, or it has ended as it was told to"
-    told = f"{done:,} of {steps:,} steps" if steps else f"{done:,} steps"
-    if steps and done >= steps:
+def _check_progress(run: RunFiles) -> Check:
+    """Say how far a run is: complete, on its way, stopped, or ended by an error."""
+    name, rule = "Progress", PROGRESS
+    told = f"{run.done:,} of {run.steps:,} steps" if run.steps else f"{run.done:,} steps"
+    if run.complete:
         return Check(name, "good", f"complete: {told}", rule)
-    if running:
+    if run.running and run.live is not None and run.live.silent:
+        stands = f"running, but no step for {run.live.silent_s:,.0f} s: {told}"
+        return Check(name, "look", stands, rule, "`python -m jobs.status --run ...` shows what it does now")
+    if run.running:
         return Check(name, "good", f"running: {told}", rule)
+    return _ended(run.starts, told)
+
+
+def _ended(starts: Sequence[Start], told: str) -> Check:
+    """Say how a run ended that is not complete."""
+    name, rule = "Progress", PROGRESS
     last = starts[-1] if starts else None
     if last is None:
         return Check(name, "open", f"{told}; why it is not complete is not recorded", rule)

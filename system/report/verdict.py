@@ -13,7 +13,7 @@ import numpy as np
 
 from system.report.markup import counted
 from system.report.metric_lines import Metrics, Values
-from system.report.reference import Reference, compare_loss
+from system.report.reference import WINDOW, Reference, compare_loss
 
 Status = Literal["good", "look", "bad", "open"]
 
@@ -31,6 +31,8 @@ BAD_VIDEOS_LOOK = 0.01
 GOODPUT_GOOD, GOODPUT_FROM_S = 0.5, 3600.0
 # Share of the logged steps at a run's start and at its end whose losses are compared where there is no reference.
 ENDS = 0.1
+# Of its fall from there to its lowest, the share that a loss has risen again above which it is worth a look.
+RISEN = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +118,48 @@ def check_loss(metrics: Metrics, reference: Reference | str) -> Check:
         )
     if isinstance(reference, Reference):
         return _check_band(metrics, reference)
+    return _check_fall(values, reference)
+
+
+def _check_fall(values: Values, why: str) -> Check:
+    """Judge a loss without a reference, and say why there is none."""
+    name = "Loss"
     count = max(1, int(ENDS * len(values)))
     first, last = float(values[:count].mean()), float(values[-count:].mean())
-    rule = f"lower at the end than at the start; no reference: {reference}"
+    lowest = float(_means(values, count).min())
+    rule = f"lower at the end than at the start, and near its lowest; no reference: {why}"
     told = f"{first:.4g} -> {last:.4g}"
     if len(values) < 2 * count or len(values) < 10:
         return Check(name, "open", f"{told}, {len(values)} logged steps", rule)
+    if last - lowest > RISEN * (first - lowest) and lowest < first:
+        told = f"{first:.4g} -> {lowest:.4g} -> {last:.4g}"
+        return Check(name, "look", told, rule, "it rose again: lower train.base_lr, or go on from a checkpoint before")
     if last < first:
         return Check(name, "good", told, rule)
     advice = "compare learning rate, warm-up and batch with the recipe that this one is made of"
     return Check(name, "look", told, rule, advice)
 
 
+def _means(values: Values, count: int) -> Values:
+    """Return the mean of each `count` values that follow each other."""
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    means: Values = (sums[count:] - sums[:-count]) / count
+    return means
+
+
 def _check_band(metrics: Metrics, reference: Reference) -> Check:
     points = compare_loss(reference, metrics["step"], metrics["loss"])
     rule = f"inside of the band of {reference.about}"
     if not points:
-        return Check("Loss", "open", f"no point of the band is reached yet, its first is step {reference.first}", rule)
+        told = f"no point of the band is reached yet, its first is step {reference.first}"
+        if metrics["step"][-1] >= reference.first:
+            told = f"no step is logged of the {WINDOW} before any of the band's points: see telemetry.log_every_steps"
+        return Check("Loss", "open", told, rule)
     point = points[-1]
     told = f"{point.found:.4g} at step {point.step}, band {point.low:.4g} to {point.high:.4g}"
+    # The band is one of means: of fewer steps than they are made of, what is outside of it may be a batch's chance.
+    few = point.of < WINDOW
+    told += f", by {counted(point.of, 'logged step')} of the {WINDOW} before it" if few else ""
     outside = [each for each in points if not each.low <= each.found <= each.high]
     if point in outside:
         above = point.found > point.high
@@ -143,7 +168,7 @@ def _check_band(metrics: Metrics, reference: Reference) -> Check:
             if above
             else ("lower than was ever measured: see whether the masks hide what they should (gallery below)")
         )
-        return Check("Loss", "bad" if above else "look", told, rule, advice)
+        return Check("Loss", "bad" if above and not few else "look", told, rule, advice)
     if outside:
         where = ", ".join(str(each.step) for each in outside)
         return Check("Loss", "look", f"{told}; outside of it at step {where}", rule, "see the curve of the loss below")
@@ -162,8 +187,14 @@ def spikes(norms: Values) -> list[int]:
     return found
 
 
-def check_gradient(metrics: Metrics, skipped: int) -> Check:
-    """Judge the gradient's norm: finite, without spikes, and no step left out."""
+def check_gradient(metrics: Metrics, skipped: int, done: int) -> Check:
+    """Judge the gradient's norm: finite, without spikes, and no step left out.
+
+    Args:
+        metrics: of the run: every `telemetry.log_every_steps` one.
+        skipped: of all steps, those that were left out.
+        done: steps.
+    """
     name, norms = "Gradient norm", metrics["grad_norm"]
     rule = f"finite, no step above {SPIKE:g} times the median of the {BEFORE} before it, none left out"
     if not len(norms):
@@ -172,7 +203,7 @@ def check_gradient(metrics: Metrics, skipped: int) -> Check:
     finite = norms[np.isfinite(norms)]
     middle = f"median {np.median(finite):.3g}, largest {finite.max():.3g}" if len(finite) else "not one is finite"
     told = f"{middle}; {wild} not finite, {counted(len(high), 'spike')}, {counted(skipped, 'step')} left out"
-    share = (wild + len(high) + skipped) / len(norms)
+    share = max((wild + len(high)) / len(norms), skipped / max(1, done))
     if not len(finite) or share > ODD_BAD or not np.isfinite(norms[-1]):
         return Check(name, "bad", told, rule, "lower train.base_lr, set train.clip_grad, lengthen the warm-up")
     if share > ODD_LOOK:

@@ -54,15 +54,22 @@ def look(run_uri: str, now_s: Callable[[], float] = time.time, times: Times = TI
         StorageFault: if it does not answer.
     """
     claim = newest_claim(run_uri)
-    alive = claim is not None and claim.state == HELD and _renews(run_uri, claim, now_s(), times)
+    alive = claim is not None and claim.state == HELD and renews(run_uri, claim, now_s(), times)
     record, now = newest_record(run_uri), now_s()
     live = record.live if record is not None else None
     state, says = judged(run_uri, newest_claim(run_uri), alive=alive, live=live, summary=_summary(run_uri), now_s=now)
     return Sight(state, says, live, 0.0 if live is None else max(0.0, now - live.at_s))
 
 
-def _renews(run_uri: str, claim: Claim, now_s: float, times: Times) -> bool:
-    """Say whether a claim's holder lives: it is seen here, it has just renewed its claim, or it does so now."""
+def renews(run_uri: str, claim: Claim, now_s: float, times: Times) -> bool:
+    """Say whether a held claim's holder lives: it is seen here, it has just renewed its claim, or it does so now.
+
+    Args:
+        run_uri: of the run.
+        claim: the newest.
+        now_s: seconds since 1970, by a clock that is not the holder's.
+        times: of a lease; one renewal and settling is the longest that this takes.
+    """
     if this_process().is_beside(claim.holder):
         return lives(claim.holder)
     if abs(now_s - claim.time_s) < times.expires_s:

@@ -77,6 +77,7 @@ class Audit:
         stretches: under which conditions the steps were made.
         lost: segments of steps that were lost and done again, or saved and not yet committed.
         findings: what is wrong.
+        first_step: of the history that was read; 0: all of it.
     """
 
     run: str
@@ -88,6 +89,7 @@ class Audit:
     stretches: tuple[Stretch, ...]
     lost: tuple[str, ...]
     findings: tuple[Finding, ...]
+    first_step: int = 0
 
     @property
     def clean(self) -> bool:
@@ -103,10 +105,11 @@ class Audit:
                 sum(getattr(each, name) for each in self.epochs) for name in ("slots", "substituted", "skipped")
             )
             counts = f"{slots} slots once each, {substituted} by substitutes, {skipped} skipped"
-            return f"audit: clean: {self.steps} steps, {counts}; {compared}"
+            steps = f"steps {self.first_step} to {self.steps - 1}" if self.first_step else f"{self.steps} steps"
+            return f"audit: clean: {steps}, {counts}; {compared}"
         named = sorted({finding.step for finding in self.findings if finding.step is not None})
-        steps = ", ".join(map(str, named[:NAMED])) + ", ..." * (len(named) > NAMED)
-        where = f" in step{'s' * (len(named) > 1)} {steps}" if named else ""
+        wrong = ", ".join(map(str, named[:NAMED])) + ", ..." * (len(named) > NAMED)
+        where = f" in step{'s' * (len(named) > 1)} {wrong}" if named else ""
         return f"audit: FAILED: {len(self.findings)} finding{'s' * (len(self.findings) > 1)}{where}; {compared}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,8 +121,8 @@ def audit(past: Past, from_step: int = 0, stop_step: int | None = None) -> Audit
     """Compare a run's history with its plan.
 
     Args:
-        past: of the run.
-        from_step: first step whose clips are compared; everything else is always checked whole.
+        past: of the run, or the newest part of it.
+        from_step: first step whose clips are compared; everything else is checked as far as the history was read.
         stop_step: the step after the last one that is compared; default the history's end.
 
     Raises:
@@ -145,13 +148,22 @@ def audit(past: Past, from_step: int = 0, stop_step: int | None = None) -> Audit
         tuple(_bad_videos(past.maker, notes)),
         {step: why for segment in past.segments for step, why in segment.not_trained.items()},
         tuple(_stretches(past.segments)),
-        tuple(sorted(set(segment_names(past.uri)) - names)),
+        tuple(sorted(name for name in set(segment_names(past.uri)) - names if not _before(name, past.first_step))),
         tuple(findings),
+        past.first_step,
     )
+
+
+def _before(name: str, step: int) -> bool:
+    """Say whether a segment, by its name, ends before a step: whether it is lost is not known if it was not read."""
+    stop = name.split("-")[1:2]
+    return bool(stop) and stop[0].isdigit() and int(stop[0]) <= step
 
 
 def _updates(past: Past) -> Iterator[Finding]:
     """Find an optimizer that has stepped more or less often than the history says."""
+    if past.first_step:
+        return
     left_out = sum(len(segment.not_trained) for segment in past.segments)
     expected, found = past.checkpoint.step - left_out, past.checkpoint.optimizer_step
     if not past.broken and expected != found:

@@ -22,7 +22,7 @@ CHUNK_SLOTS = 1 << 17
 
 def joints(past: Past) -> Iterator[Finding]:
     """Find where segments leave slots out or take them twice, or do not lead from step 0 to the checkpoint."""
-    due, last = 0, "the run's start"
+    due, last = past.first_step, "the run's start"
     for segment in past.segments:
         if segment.first_step != due and not (past.broken and last == "the run's start"):
             what = f"the segment after {last}"

@@ -15,6 +15,8 @@ from system.data.queues import StageNow
 
 # Steps whose mean length says when the run ends: one step alone would make the time left jump.
 RECENT_STEPS = 50
+# Trainers that said nothing for so many steps, and seconds, are called silent, and have no throughput.
+SILENT_STEPS, SILENT_S = 3, 30.0
 # What a record says of the trainers' newest step, by the names of metrics.jsonl.
 OF_STEP = ("loss", "grad_norm", "lr", "clips_per_s", "data_wait", "mfu")
 
@@ -95,6 +97,11 @@ class Live:
         return self.price_per_hour * self.left_s / 3600
 
     @property
+    def silent(self) -> bool:
+        """Whether the trainers are at work and have said nothing for longer than their steps take."""
+        return self.workers is not None and is_silent(self.silent_s, self.pace_s)
+
+    @property
     def restarts(self) -> int:
         """How often the workers were started again in this job."""
         return max(0, self.attempts - 1)
@@ -112,6 +119,11 @@ def live_from(values: Mapping[str, Any]) -> Live | None:
         return Live(**{**{name: value for name, value in values.items() if name in known}, "stages": stages})
     except TypeError:
         return None
+
+
+def is_silent(silent_s: float, step_s: float | None) -> bool:
+    """Say whether trainers that said nothing for so many seconds, and whose steps take so many, are silent."""
+    return silent_s > max(SILENT_S, SILENT_STEPS * (step_s or 0.0))
 
 
 class Pace:

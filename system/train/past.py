@@ -69,6 +69,7 @@ class Past:
         maker: of the run's clips.
         segments: oldest first.
         broken: why there are none before the first one that is here, and ends of newer histories that are damaged.
+        first_step: the first step that was asked for and is recorded here; 0: the whole history.
     """
 
     uri: str
@@ -77,6 +78,7 @@ class Past:
     maker: ClipMaker
     segments: tuple[Segment, ...]
     broken: tuple[Finding, ...]
+    first_step: int = 0
 
     @property
     def notes(self) -> Notes:
@@ -100,12 +102,14 @@ class Past:
         raise CheckpointFault(f"step {step} has no record: {'; '.join(each.line() for each in self.broken)}")
 
 
-def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Past:
+def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None, newest: int | None = None) -> Past:
     """Read a run's recipe, index and history.
 
     Args:
         run_uri: of the run's folder.
         say: is told of checkpoints that are passed over.
+        newest: slots of the plan, back to whose first the history is read; default: all. The segments are read one
+            after another, so the time for a whole history grows with it.
 
     Raises:
         WeightsError: if there is no run.
@@ -121,10 +125,12 @@ def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None) -> P
         raise RunError(f"{run_uri} has no checkpoint yet; what was trained is recorded with the first one")
     if checkpoint.ledger is None:
         raise RunError(f"{checkpoint.uri} names no ledger: it was written by a version that kept none")
-    segments, broken = walk(run_uri, checkpoint.ledger)
+    back_to = 0 if newest is None else max(0, checkpoint.step - max(1, newest // recipe.slots_per_step))
+    segments, broken = walk(run_uri, checkpoint.ledger, back_to)
+    first_step = 0 if broken or not segments or segments[0].previous is None else segments[0].first_step
     broken += damaged_ends(run_uri, checkpoint.step)
     maker = clip_maker(recipe, _index_uri(run_uri, str(checkpoint.state["index_uri"])))
-    return Past(run_uri, recipe, checkpoint, maker, tuple(segments), tuple(broken))
+    return Past(run_uri, recipe, checkpoint, maker, tuple(segments), tuple(broken), first_step)
 
 
 def _index_uri(run_uri: str, named: str) -> str:
@@ -133,8 +139,11 @@ def _index_uri(run_uri: str, named: str) -> str:
     return own if not storage.exists(named) and storage.exists(own) else named
 
 
-def walk(run_uri: str, last: SegmentRef) -> tuple[list[Segment], list[Finding]]:
-    """Return the segments that lead to one, oldest first, as far back as they are whole, and what broke the chain."""
+def walk(run_uri: str, last: SegmentRef, back_to: int = 0) -> tuple[list[Segment], list[Finding]]:
+    """Return the segments that lead to one, oldest first, as far back as they are whole, and what broke the chain.
+
+    Above step 0, the walk ends with the segment that holds the step `back_to`.
+    """
     found: list[Segment] = []
     ref: SegmentRef | None = last
     while ref is not None:
@@ -144,7 +153,7 @@ def walk(run_uri: str, last: SegmentRef) -> tuple[list[Segment], list[Finding]]:
             before = found[-1].first_step - 1 if found else None
             return found[::-1], [Finding(before, "the chain is broken here", f"the segment {ref.name}", str(error))]
         found.append(segment)
-        ref = segment.previous
+        ref = None if back_to > 0 and segment.first_step <= back_to else segment.previous
     return found[::-1], []
 
 

@@ -22,13 +22,11 @@ from system.train.checkpoint import complete_steps
 from system.train.elastic import told_workers
 from system.train.goodput import Account, Book, cost_of
 from system.train.launch import RunState
-from system.train.live import Live, Pace, of_step
+from system.train.live import Live, Pace, is_silent, of_step
 from system.train.probed import good
 
 # How often numbers are given to Ray, which sends them off every ten seconds and forgets gauges after twenty.
 EVERY_S = 5.0
-# Trainers that have been silent for so many steps, and seconds, have no throughput.
-SILENT_STEPS, SILENT_S = 3, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def _probed(rows: Sequence[Mapping[str, Any]]) -> list[Reading]:
 def _told(values: Mapping[str, Any], at: Moment) -> list[Reading]:
     """Return the gauges of the trainers' last word."""
     standing: Mapping[str, Any] = values.get("standing", {})
-    stands = at.silent_s > max(SILENT_S, SILENT_STEPS * values["step_s"])
+    stands = is_silent(at.silent_s, values["step_s"])
     errors: Mapping[str, int] = standing.get("errors", {})
     return [
         Reading("tubelet_step", values["step"] + 1),

@@ -8,6 +8,7 @@ import pytest
 from jobs.closing import shown, written
 from system.data.dataset import ensure_index, run_uri
 from system.recipe import Recipe
+from system.report.markup import escape
 from system.train.launch import RunState, open_run
 from tests.report.test_run_report import read
 from tests.small import tiny_recipe
@@ -67,3 +68,35 @@ def test_a_report_that_cannot_be_written_does_not_fail_a_finished_run(
     told = capsys.readouterr().out
     assert "no report: " in told
     assert f"python -m jobs.report --run {run_uri(recipe)}" in told
+
+
+def test_clips_that_cannot_be_made_cost_the_picture_and_the_gallery_alone(
+    trained: tuple[Recipe, RunState], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, state = trained
+    checkpoints = Path(run_uri(recipe), "checkpoints")
+    hidden = checkpoints.rename(checkpoints.with_name("hidden"))
+    try:
+        places = shown(recipe, state)
+    finally:
+        hidden.rename(checkpoints)
+    assert set(places) == {"report"}
+    told = capsys.readouterr().out
+    why = told.split("no picture: ")[1].splitlines()[0]
+    assert f"No gallery: {escape(why)}." in Path(places["report"]).read_text()
+
+
+def test_a_picture_that_cannot_be_written_costs_nothing_else(
+    trained: tuple[Recipe, RunState], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, state = trained
+    place = Path(run_uri(recipe), "pictures", "step_00000002.png")
+    place.unlink(missing_ok=True)
+    place.mkdir(parents=True)
+    try:
+        places = shown(recipe, state)
+    finally:
+        place.rmdir()
+    assert set(places) == {"report"}
+    assert "no picture: " in capsys.readouterr().out
+    assert '<article class="clip">' in Path(places["report"]).read_text()

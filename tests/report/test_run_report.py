@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,9 +18,14 @@ from system.report.markup import escape
 from system.report.run_files import read_run
 from system.report.run_report import duration, make_report
 from system.report.verdict import Check
+from system.train.claims import HELD, Claim, Process
+from system.train.holder import this_process
+from system.train.lease import Times
 from tests.conftest import RECIPES
-from tests.report.runs import lines, write, write_bad_videos, write_run
+from tests.report.runs import BEGAN, lines, write, write_bad_videos, write_run
+from tests.train.moments import TRAINING
 
+QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
 HOSTILE = [
     ("<script>window.ran = 1</script>\"'.mp4", "<img src=x onerror='window.ran = 2'>"),
     ('"><svg onload=window.ran=3>', "javascript:window.ran=4 `</code><b>x</b>`"),
@@ -205,6 +211,21 @@ def test_a_long_run_makes_a_small_page(tmp_path: Path, smoke: Recipe) -> None:
     assert checks_of(folder)["Loss"].status != "open"
 
 
+def test_a_run_of_many_restarts_and_skips_makes_a_small_page(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(1200)))
+    names = ("began_s", "from_step", "ranks", "ended_s", "reached", "why")
+    starts = [dict(zip(names, (BEGAN + n, n, 1, BEGAN + n + 1, n + 2, f"death {n}"), strict=True)) for n in range(1000)]
+    for job in (0, 1):
+        told = {"machine": {}, "starts": starts[500 * job : 500 * job + 500]}
+        write(folder / "starts" / f"0000000{job + 1}.json", told)
+    write(folder / "skips.json", {"steps": {str(step): "a spike" for step in range(1000)}})
+    html = made(folder)
+    assert len(html) < 600_000
+    assert "999 restarts" in html
+    assert "restart at step 999: death 998" in html
+    assert "restart at step 900: " not in html
+
+
 def test_a_folder_that_is_no_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"is no run's folder: there is no recipe\.yaml in it"):
         read_run(str(tmp_path))
@@ -280,3 +301,49 @@ def test_a_job_that_holds_the_run_now_is_told(tmp_path: Path, smoke: Recipe) -> 
     write(folder / "lease" / "00000001.json", claim)
     assert checks_of(folder)["Progress"].value == "running: 5 of 120 steps"
     assert "it goes on" in made(folder)
+
+
+def test_a_run_whose_last_checkpoint_failed_is_not_complete(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(120)))
+    starts = json.loads((folder / "starts" / "00000001.json").read_text())
+    starts["starts"][-1]["why"] = "StorageFault: the disk is full"
+    write(folder / "starts" / "00000001.json", starts)
+    found = checks_of(folder)["Progress"]
+    assert (found.status, found.value) == ("bad", "ended at 120 of 120 steps: StorageFault: the disk is full")
+    write(folder / "summary.json", {"status": "stopped", "step": 120, "steps": 120})
+    assert checks_of(folder)["Progress"].status == "bad"
+
+
+def test_where_no_ledger_can_be_read_the_summary_says_whether_a_run_is_complete(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(120)))
+    write(folder / "summary.json", {"status": "complete", "step": 120, "steps": 120})
+    assert checks_of(folder)["Progress"].value == "complete: 120 of 120 steps"
+    write(folder / "summary.json", {"status": "complete", "step": 100, "steps": 100})
+    assert checks_of(folder)["Progress"].value == "stopped, resumable: 120 of 120 steps"
+
+
+def test_whether_a_job_holds_the_run_is_not_a_matter_of_its_clock(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(5)))
+
+    def runs(holder: Process, time_s: float) -> bool:
+        write(folder / "lease" / "00000001.json", json.loads(Claim(1, "x", holder, 1, HELD, time_s).as_bytes()))
+        return read_run(str(folder), times=QUICK).running
+
+    here, elsewhere = this_process(), Process("ann", "trainer-7", "boot", "pid:[1]", 12, "34")
+    assert runs(here, time.time() - 3600)
+    assert not runs(replace(here, started="before"), time.time())
+    assert not runs(elsewhere, time.time() - 3600)
+    assert runs(elsewhere, time.time())
+
+
+def test_a_job_that_is_alive_and_takes_no_step_is_worth_a_look(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(48)))
+    claim = Claim(1, "x", this_process(), 1, HELD, time.time())
+    write(folder / "lease" / "00000001.json", json.loads(claim.as_bytes()))
+    record = json.loads((folder / "goodput" / "00000001.json").read_text())
+    write(folder / "goodput" / "00000001.json", record | {"live": TRAINING.as_dict()})
+    assert checks_of(folder)["Progress"].value == "running: 48 of 120 steps"
+    silent = replace(TRAINING, silent_s=900.0)
+    write(folder / "goodput" / "00000001.json", record | {"live": silent.as_dict()})
+    found = checks_of(folder)["Progress"]
+    assert (found.status, found.value) == ("look", "running, but no step for 900 s: 48 of 120 steps")

@@ -67,6 +67,23 @@ def test_without_a_reference_a_loss_has_to_fall_and_the_check_says_that_there_is
     assert "no reference: none was measured" in check.rule
 
 
+def test_without_a_reference_a_loss_that_rose_again_is_worth_a_look() -> None:
+    diverged = [1.0] * 10 + [0.05] * 50 + [0.9] * 40
+    check = check_loss(logged(loss=diverged), "none was measured")
+    assert (check.status, check.value) == ("look", "1 -> 0.05 -> 0.9")
+    assert check_loss(logged(loss=[1.0] * 10 + [0.05] * 50 + [0.07] * 40), "none was measured").status == "good"
+
+
+def test_one_logged_step_is_told_as_one_and_does_not_condemn_a_run() -> None:
+    check = check_loss(logged(step=[0, 7], loss=[1.0, 0.7]), Reference("small", "seeds", (Point(8, 0.4, 0.6),)))
+    assert (check.status, check.value.endswith("by 1 logged step of the 5 before it")) == ("look", True)
+
+
+def test_where_no_logged_step_falls_before_a_point_the_check_does_not_say_that_it_is_ahead() -> None:
+    check = check_loss(logged(step=[10, 20], loss=[1.0, 0.5]), BAND)
+    assert (check.status, "no step is logged of the 5 before" in check.value) == ("open", True)
+
+
 def test_a_loss_that_ends_without_a_number_is_bad() -> None:
     assert check_loss(logged(loss=[1.0, None]), BAND).status == "bad"
     assert check_loss(logged(loss=[None, None]), "none").status == "bad"
@@ -102,7 +119,13 @@ def test_gradients_are_judged_by_spikes_and_by_steps_left_out(
     norms: list[float | None], skipped: int, status: Status
 ) -> None:
     metrics = logged(grad_norm=norms) if norms else read_lines([])
-    assert check_gradient(metrics, skipped).status == status
+    assert check_gradient(metrics, skipped, len(norms)).status == status
+
+
+@pytest.mark.parametrize(("skipped", "status"), [(20, "look"), (21, "bad")])
+def test_steps_left_out_are_a_share_of_all_steps_of_which_every_tenth_is_logged(skipped: int, status: Status) -> None:
+    metrics = logged(step=[*range(0, 1000, 10)], grad_norm=[1.0] * 100)
+    assert check_gradient(metrics, skipped, 1000).status == status
 
 
 def test_the_wait_for_data_is_weighted_by_the_steps_lengths_and_starts_do_not_count() -> None:

@@ -234,6 +234,20 @@ def test_segments_of_lost_steps_are_reported_and_are_no_failure(recipe: Recipe, 
     assert len(segment_names(run_uri(recipe))) == 4
 
 
+def test_of_a_long_history_the_newest_part_alone_can_be_read(recipe: Recipe, last: SegmentRef) -> None:
+    run = run_uri(recipe)
+    oldest = history(run, last)[1].previous
+    assert oldest is not None
+    Path(run, "ledger", oldest.name).unlink()
+    assert not audited(recipe).clean
+    for newest, first in ((1, 5), (3, 5), (4, 5), (6, 2)):
+        past = open_past(run, newest=newest)
+        assert past.segments[0].first_step == past.first_step == first
+        found = audit(past, first)
+        assert (found.clean, found.lost) == (True, ()), lines(found)
+        assert found.verdict.startswith(f"audit: clean: steps {first} to 5, {3 * (6 - first)} slots once each")
+
+
 def test_the_range_limits_what_is_compared_and_the_verdict_says_so(wrong: Recipe) -> None:
     found = audit(open_past(run_uri(wrong)), 4)
     assert found.clean
