@@ -63,22 +63,34 @@ def _listed(found: Survey) -> Finding:
 
 
 def _readable(found: Survey, limit: float) -> Finding:
-    total = found.looked_at + found.torn
     if not found.bad:
-        return Finding(PART, "readable", "ok", f"all of {total} open and decode")
-    share = len(found.bad) / max(1, total)
+        return Finding(PART, "readable", "ok", f"all of {found.looked_at} open and decode")
+    share = _bad_share(found)
     codes = ", ".join(
         f"{count} {code}" for code, count in Counter(code for code, _ in found.bad.values()).most_common()
     )
     first = [f"{name}: {reason}" for name, (_, reason) in list(found.bad.items())[:NAMED]]
     more = f"\nand {len(found.bad) - NAMED} more, all of them with --json FILE" if len(found.bad) > NAMED else ""
-    what = f"{len(found.bad)} of {total} cannot be read ({codes})\n" + "\n".join(first) + more
+    what = f"{_bad_of(found)} cannot be read ({codes})\n" + "\n".join(first) + more
     if share > limit:
         why = f"a run stops when more than data.max_bad_ratio={limit:g} of its videos are bad"
         fix = f"mend or remove them; or data.max_bad_ratio={min(1.0, ceil(120 * share) / 100):g}"
         return Finding(PART, "readable", "error", what, why, fix)
     why = "a spare stands in for each of them in every epoch; the run names them in quarantine.jsonl"
     return Finding(PART, "readable", "warning", what, why, f"mend or remove them; {_index(found.uri)}")
+
+
+def _bad_share(found: Survey) -> float:
+    """Return the share of all videos that are bad: of what the listing shows, and of the others as of the sample."""
+    torn = found.torn / max(1, found.total + found.torn)
+    return torn + (1 - torn) * (len(found.bad) - found.torn) / max(1, found.looked_at)
+
+
+def _bad_of(found: Survey) -> str:
+    if found.looked_at == found.total or not found.torn:
+        return f"{len(found.bad)} of {found.looked_at + found.torn}"
+    seen = f"{len(found.bad) - found.torn} of {found.looked_at} looked at"
+    return f"{found.torn} of {found.total + found.torn} by the listing, and {seen}"
 
 
 def _sizes(found: Survey, size: int) -> Finding:
