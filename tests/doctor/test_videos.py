@@ -104,6 +104,32 @@ def test_copies_are_told_with_what_removes_them(recipe: Recipe) -> None:
     assert told.fix == "rm '/v/a copy.mp4' /v/z.mp4"
 
 
+@pytest.mark.parametrize("copy", ["shard.tar/clip.mp4", "a\x1b[2J.mp4", "a\nb.mp4"])
+def test_rm_is_left_out_where_it_could_not_work_as_it_is_shown(recipe: Recipe, copy: str) -> None:
+    fix = found(replace_survey(healthy(), same=[["1.mp4", copy]]), recipe)["duplicates"].fix
+    assert fix.startswith("remove ")
+    assert "rm " not in fix
+
+
+def test_a_name_of_several_lines_is_told_on_one(recipe: Recipe) -> None:
+    name = "a.mp4\nfix: rm -rf /"
+    survey = replace_survey(healthy(), bad={name: ("open", "no container")}, same=[["1.mp4", name]])
+    survey.clips[name] = Clip(0.0)
+    told = found(survey, recipe)
+    for check in ("readable", "duplicates", "motion"):
+        assert "\nfix" not in told[check].what
+        assert "a.mp4\\nfix" in told[check].what
+
+
+def test_places_in_commands_are_quoted(recipe: Recipe) -> None:
+    survey = replace_survey(healthy(), uri="/my videos; true", index_videos=7)
+    survey.videos = [replace(row, key_frames=[0]) for row in survey.videos]
+    told = found(survey, recipe)
+    assert told["videos"].fix == "python -m jobs.index --data '/my videos; true'"
+    shards = "--data '/my videos; true' --out '/my videos; true-shards'"
+    assert shards in told["key frames"].fix
+
+
 def test_what_reencoding_gains_is_told_and_worth_a_command_if_it_is_much(recipe: Recipe) -> None:
     fast = found(healthy(), recipe, Reencoded(4, 60e6, 6.1, 0.8))["re-encoding"]
     assert "decode 6.1 times as fast and have 0.80 times the bytes" in fast.what
