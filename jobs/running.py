@@ -164,6 +164,7 @@ def run_to_end(
         before_connecting(recipe, say)
     with Lease.acquire(run_uri(recipe), say, takeover=takeover) as lease:
         book = Book(run_uri(recipe), lease.generation, began)
+        book.write()  # so that who looks at the run does not take an earlier job's view for that of this one
         recipe = ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
         index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
         check_rejected(recipe, Index(index_uri))
@@ -173,6 +174,7 @@ def run_to_end(
         if state.reached:
             what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
             say(f"the run {recipe.run.name} is {what}: {run_uri(recipe)}")
+            book.withdraw()
             return {"status": "complete" if state.complete else "stopped", "told_to_stop": False}
         say(_opening(recipe, state))
         fitted = recipe.record.to_fit(recipe.method, run_uri(recipe))
