@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from jobs.checks import gpu_asks, short_of
+from jobs.room import gpu_asks, short_of
 from system.access import MODE, has_token
 from system.config import Counted, fewest, most
 from system.data.assemble import flow_device, masks_beside_decoding
