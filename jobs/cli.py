@@ -153,6 +153,8 @@ class ProgressLine:
             lines = view(width - 1) if self._moves else []  # a full line's end may be erased with what follows it
             if not lines or len(lines) >= height:
                 return False
+            if self._open:  # there was no room for a view until now
+                self.end()
             print(terminal.redrawn(self._drawn, lines, width), end="", flush=True)
             self._drawn = lines
             return True

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from jobs.checks import gpu_asks, short_of
+from jobs.room import gpu_asks, short_of
 from system.access import MODE, has_token
 from system.config import Counted, fewest, most
 from system.data.assemble import flow_device, masks_beside_decoding
 from system.doctor.findings import Finding, Severity
 from system.errors import TubeletError
 from system.recipe import Recipe
+from system.submit.client import takes_strangers
 from system.train.elastic import told_workers
-from system.train.launch import cluster_nodes, connect, use_gpu
+from system.train.launch import cluster_nodes, connect, dashboard, use_gpu
 
 PART = "cluster"
 
@@ -27,8 +28,10 @@ def cluster(recipe: Recipe, address: str) -> list[Finding]:
     """
     here = connect(recipe, address)
     nodes = cluster_nodes()
+    where = None if here else dashboard()
+    strangers = None if where is None else takes_strangers(where)
     return [
-        check_access(address, os.environ, started_here=here),
+        check_access(address, os.environ, started_here=here, strangers=strangers),
         *stages(recipe, nodes, gpu=use_gpu(recipe), fixed=here),
     ]
 
@@ -45,20 +48,30 @@ def unreachable(address: str, error: TubeletError) -> Finding:
     return Finding(PART, "access", "error", str(error), why, fix.replace("ADDRESS", address))
 
 
-def check_access(address: str, environment: Mapping[str, str], *, started_here: bool) -> Finding:
-    """See whether a cluster that was joined asks for a token.
+def check_access(
+    address: str, environment: Mapping[str, str], *, started_here: bool, strangers: bool | None
+) -> Finding:
+    """Judge whether a cluster that was joined asks for a token.
 
     Args:
         address: of the cluster.
         environment: of this process.
         started_here: it was started by this process, which gives it a token.
+        strangers: its dashboard answers who sends no token; None: that was not seen.
     """
-    mode = environment.get(MODE, "").lower()
-    if started_here or (mode == "token" and has_token(environment)):
-        return Finding(PART, "access", "ok", "started here" if started_here else f"joined {address}, with a token")
+    if started_here:
+        return Finding(PART, "access", "ok", "started here")
     why = "whoever reaches a cluster that asks for no token can run anything there"
     fix = f"export {MODE}=token before `ray start`, and here; docs/security.md"
-    return Finding(PART, "access", "warning", f"joined {address} without a token", why, fix)
+    if strangers:
+        what = f"joined {address}, whose dashboard answers without a token"
+        return Finding(PART, "access", "warning", what, why, fix)
+    if environment.get(MODE, "").lower() != "token" or not has_token(environment):
+        return Finding(PART, "access", "warning", f"joined {address} without a token", why, fix)
+    if strangers is None:
+        what = f"joined {address}, a token was sent; whether it is asked for was not seen: no dashboard answers here"
+        return Finding(PART, "access", "note", what, why, "run the doctor on the head's machine")
+    return Finding(PART, "access", "ok", f"joined {address} with a token; without one its dashboard does not answer")
 
 
 def stages(recipe: Recipe, nodes: Sequence[Mapping[str, float]], *, gpu: bool, fixed: bool) -> list[Finding]:

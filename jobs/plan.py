@@ -121,7 +121,7 @@ def _data(recipe: Recipe) -> tuple[Recipe, str]:
 
 def _keep(recipe: Recipe, plan: Plan) -> str:
     """Put a plan into the run's folder and return where it is."""
-    from jobs.running import settled  # noqa: PLC0415  Ray's import
+    from jobs.settled import settled  # noqa: PLC0415  Arrow's import
     from system.data.dataset import run_uri  # noqa: PLC0415
     from system.train.planned import write_plan  # noqa: PLC0415
 

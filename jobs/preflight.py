@@ -11,7 +11,7 @@ from functools import partial
 
 from jobs import checks
 from jobs.cli import duration, parser, recipe_arguments, run, say
-from jobs.running import settled
+from jobs.settled import settled
 from system.data.classes import read_classes
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
 from system.data.index import Index

@@ -10,18 +10,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from jobs.checks import Say, after_connecting, before_connecting, tell_init_from
+from jobs.checks import after_connecting, before_connecting, tell_init_from
 from jobs.cli import STOPPED, ProgressLine, duration, say
 from jobs.closing import shown, written
 from jobs.live import live_line, live_view
-from system import logs, storage
+from jobs.settled import SUBMITTED, settled
+from system import logs
 from system.benchmark.machine import describe
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
 from system.data.index import Index
-from system.data.labels import FOLDERS, IN_INDEX, labels_uri
 from system.evaluate.online import OnlineProbe
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
@@ -37,58 +36,14 @@ from system.train.summary import write_summary
 from system.train.trackers import Trackers
 from system.train.watch import Watch
 
-# Set by Ray in the driver of a submitted job.
-SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # How long Ray waits between a submitted job's SIGTERM and its SIGKILL, seconds; read by Ray, of the job's environment.
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 RAYS_STOP_WAIT_S = 3.0
 # How long a job may take to stop where nobody says it, and what it needs of the time after its workers' end, seconds.
 GRACE_S = 60.0
 AFTERWARDS_S = 5.0
-# Values of options that may name a file, and name none.
-NO_FILES = ("auto", IN_INDEX, FOLDERS)
 # What a record of progress holds of the newest values of metrics.jsonl.
 PROGRESS = ("loss", "clips_per_s", "data_wait", "step_s", "grad_norm", "lr")
-
-
-def settled(recipe: Recipe, say: Say) -> Recipe:
-    """Return a recipe whose local paths mean the same in every process.
-
-    A submitted job works in a folder that is deleted with it, so there a relative `run.storage` is put under the home
-    folder of the machine that the job runs on.
-    """
-    where, motion, start = recipe.run.storage, recipe.motion, recipe.train.init_from
-    if not storage.is_s3(where):
-        path = storage.local_path(where)
-        if not path.is_absolute() and SUBMITTED in os.environ:
-            path = Path.home() / path
-            say(f"run.storage={where} is relative: this job keeps the run in {path}, on this machine alone")
-        where = str(path.absolute())
-    uri = recipe.data.uri if "://" in recipe.data.uri else storage.absolute(recipe.data.uri)
-    weights = storage.absolute(motion.weights) if motion.weights and "://" not in motion.weights else motion.weights
-    start = storage.absolute(start) if start and "://" not in start else start
-    probe = recipe.probe
-    sets = {name: getattr(probe, name) for name in ("uri", "test_uri")}
-    lists = {name: getattr(probe, name) for name in ("labels", "test_labels")}
-    places = {name: place and storage.absolute(place) for name, place in sets.items()}
-    places |= {name: place and labels_uri(place) for name, place in lists.items()}
-    method = {
-        name: storage.absolute(value)
-        for name, value in ((name, getattr(recipe.method, name)) for name in recipe.record.files)
-        if value not in NO_FILES and "://" not in value
-    }
-    return recipe.model_copy(
-        update={
-            "method": recipe.method.model_copy(update=method),
-            "run": recipe.run.model_copy(update={"storage": where}),
-            "data": recipe.data.model_copy(update={"uri": uri}),
-            "motion": motion.model_copy(update={"weights": weights}),
-            "train": recipe.train.model_copy(update={"init_from": start}),
-            "probe": probe.model_copy(update=places),
-            # The workers do not have this process's environment.
-            "telemetry": recipe.telemetry.model_copy(update={"logs": logs.style_of(recipe.telemetry.logs)}),
-        }
-    )
 
 
 def stop_grace_s(environment: Mapping[str, str]) -> float:
@@ -164,6 +119,7 @@ def run_to_end(
         before_connecting(recipe, say)
     with Lease.acquire(run_uri(recipe), say, takeover=takeover) as lease:
         book = Book(run_uri(recipe), lease.generation, began)
+        book.write()  # so that who looks at the run does not take an earlier job's view for that of this one
         recipe = ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
         index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
         check_rejected(recipe, Index(index_uri))
@@ -173,6 +129,7 @@ def run_to_end(
         if state.reached:
             what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
             say(f"the run {recipe.run.name} is {what}: {run_uri(recipe)}")
+            book.withdraw()
             return {"status": "complete" if state.complete else "stopped", "told_to_stop": False}
         say(_opening(recipe, state))
         fitted = recipe.record.to_fit(recipe.method, run_uri(recipe))

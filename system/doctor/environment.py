@@ -173,10 +173,17 @@ def check_disks(folders: Sequence[str]) -> list[Finding]:
     by_disk: dict[int, str] = {}
     for folder in folders:
         there = Path(folder).expanduser().absolute()
-        while not there.exists():
+        while not _seen(there):
             there = there.parent
         by_disk.setdefault(there.stat().st_dev, str(there))
     return [check_disk(place, *shutil.disk_usage(place)) for place in by_disk.values()]
+
+
+def _seen(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # below a folder that is closed to this user; or no folder could have this name
+        return False
 
 
 def check_disk(place: str, total: int, used: int, free: int) -> Finding:

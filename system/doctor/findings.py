@@ -74,19 +74,29 @@ def verdict(findings: Sequence[Finding]) -> str:
     return f"{', '.join(bad)}, {counts['ok']} ok: {end}"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text that does nothing to a terminal: a video's name may have been chosen to steer one.
+
+    Args:
+        text: any.
+        keep: characters that are meant.
+    """
+    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
+
+
 def _lines(finding: Finding, width: int, *, colours: bool) -> list[str]:
     mark = finding.severity if finding.severity in ("ok", "note") else finding.severity.upper()
     head = f"{mark:{_MARK}}{finding.check:{_NAME}}"
     room = max(20, width - len(head) - 2)
-    what = _wrapped(finding.what, room)
+    what = _wrapped(printable(finding.what, "\n"), room)
     painted = f"{_COLOURS[finding.severity]}{mark:{_MARK}}{_PLAIN}{finding.check:{_NAME}}" if colours else head
     lines = [f"  {painted}{what[0]}"]
     indent = " " * (2 + len(head))
     lines += [indent + text for text in what[1:]]
     if finding.why:
-        lines += [indent + text for text in _wrapped(f"why: {finding.why}", room)]
+        lines += [indent + text for text in _wrapped(f"why: {printable(finding.why)}", room)]
     if finding.fix:
-        lines.append(f"{indent}fix: {finding.fix}")
+        lines.append(f"{indent}fix: {printable(finding.fix)}")
     return lines
 
 

@@ -11,7 +11,7 @@ from statistics import median
 from system import storage
 from system.core.clip import clip_span
 from system.data.index import VideoRow
-from system.doctor.findings import Finding, Severity
+from system.doctor.findings import Finding, Severity, printable
 from system.doctor.survey import Survey
 from system.planning.records import Reencoded
 from system.recipe import Recipe
@@ -63,22 +63,34 @@ def _listed(found: Survey) -> Finding:
 
 
 def _readable(found: Survey, limit: float) -> Finding:
-    total = found.looked_at + found.torn
     if not found.bad:
-        return Finding(PART, "readable", "ok", f"all of {total} open and decode")
-    share = len(found.bad) / max(1, total)
+        return Finding(PART, "readable", "ok", f"all of {found.looked_at} open and decode")
+    share = _bad_share(found)
     codes = ", ".join(
         f"{count} {code}" for code, count in Counter(code for code, _ in found.bad.values()).most_common()
     )
-    first = [f"{name}: {reason}" for name, (_, reason) in list(found.bad.items())[:NAMED]]
+    first = [printable(f"{name}: {reason}") for name, (_, reason) in list(found.bad.items())[:NAMED]]
     more = f"\nand {len(found.bad) - NAMED} more, all of them with --json FILE" if len(found.bad) > NAMED else ""
-    what = f"{len(found.bad)} of {total} cannot be read ({codes})\n" + "\n".join(first) + more
+    what = f"{_bad_of(found)} cannot be read ({codes})\n" + "\n".join(first) + more
     if share > limit:
         why = f"a run stops when more than data.max_bad_ratio={limit:g} of its videos are bad"
         fix = f"mend or remove them; or data.max_bad_ratio={min(1.0, ceil(120 * share) / 100):g}"
         return Finding(PART, "readable", "error", what, why, fix)
     why = "a spare stands in for each of them in every epoch; the run names them in quarantine.jsonl"
     return Finding(PART, "readable", "warning", what, why, f"mend or remove them; {_index(found.uri)}")
+
+
+def _bad_share(found: Survey) -> float:
+    """Return the share of all videos that are bad: of what the listing shows, and of the others as of the sample."""
+    torn = found.torn / max(1, found.total + found.torn)
+    return torn + (1 - torn) * (len(found.bad) - found.torn) / max(1, found.looked_at)
+
+
+def _bad_of(found: Survey) -> str:
+    if found.looked_at == found.total or not found.torn:
+        return f"{len(found.bad)} of {found.looked_at + found.torn}"
+    seen = f"{len(found.bad) - found.torn} of {found.looked_at} looked at"
+    return f"{found.torn} of {found.total + found.torn} by the listing, and {seen}"
 
 
 def _sizes(found: Survey, size: int) -> Finding:
@@ -149,12 +161,14 @@ def _same(found: Survey) -> Finding:
     if not found.same:
         return Finding(PART, "duplicates", "ok", "no two videos have the same bytes")
     beyond = sum(len(names) - 1 for names in found.same)
-    groups = "; ".join(" = ".join(names[:3]) for names in found.same[:NAMED])
+    groups = printable("; ".join(" = ".join(names[:3]) for names in found.same[:NAMED]))
     what = f"{beyond} video{'s have' if beyond > 1 else ' has'} the bytes of another one: {groups}"
     why = "they count as videos of their own: seen more often in each epoch, and in both of two splits"
     severity: Severity = "warning" if beyond > MANY_SAME * max(1, len(found.videos)) else "note"
     rest = sorted(name for names in found.same for name in names[1:])
-    if found.uri.endswith(".parquet") or storage.is_s3(found.uri):
+    in_tar = any(".tar/" in name.lower() for name in rest)
+    strange = any(not name.isprintable() for name in rest)  # it is shown otherwise than it would have to be typed
+    if found.uri.endswith(".parquet") or storage.is_s3(found.uri) or in_tar or strange:
         return Finding(PART, "duplicates", severity, what, why, f"remove {_some(rest)}; {_index(found.uri)}")
     paths = " ".join(shlex.quote(storage.join(found.uri, name)) for name in rest[:NAMED])
     more = f" (and {len(rest) - NAMED} more, in --json FILE)" if len(rest) > NAMED else ""
@@ -179,11 +193,11 @@ def _shards(uri: str, layout: str, side: int | None = None, *, stride: int | Non
     more = f" --stride {stride}" if stride is not None else ""
     more += f" --short-side {round(1.15 * side / 2) * 2}" if side is not None else ""
     out = uri.removesuffix(".parquet").rstrip("/").removesuffix("/index") + "-shards"
-    return f"python -m jobs.make_shards --data {uri} --out {out} --layout {layout}{more}"
+    return f"python -m jobs.make_shards --data {shlex.quote(uri)} --out {shlex.quote(out)} --layout {layout}{more}"
 
 
 def _index(uri: str) -> str:
-    return f"python -m jobs.index --data {uri.removesuffix('/index.parquet')}"
+    return f"python -m jobs.index --data {shlex.quote(uri.removesuffix('/index.parquet'))}"
 
 
 def _names(videos: Sequence[VideoRow]) -> str:
@@ -192,4 +206,4 @@ def _names(videos: Sequence[VideoRow]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return printable(", ".join(names[:NAMED])) + more

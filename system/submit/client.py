@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -28,16 +29,24 @@ SILENCE_S = 60.0
 STRANGER_S = 10.0
 
 
-def is_open(address: str) -> bool:
+def takes_strangers(address: str) -> bool | None:
     """Say whether a dashboard lists its jobs to somebody who sends no token: anybody who reaches it could submit.
 
-    One that does not answer is left to whoever speaks to it next.
+    Returns:
+        None: it does not say.
     """
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=STRANGER_S):
             return True
-    except (OSError, ValueError, http.client.HTTPException):  # 401 is an OSError; the last is of a port without HTTP
-        return False
+    except urllib.error.HTTPError as error:
+        return False if error.code in (401, 403) else None
+    except (OSError, ValueError, http.client.HTTPException):  # the last is of a port without HTTP
+        return None
+
+
+def is_open(address: str) -> bool:
+    """Say whether a dashboard takes strangers; one that does not say is left to whoever speaks to it next."""
+    return takes_strangers(address) is True
 
 
 def check_open(address: str, *, elsewhere: bool) -> str | None:

@@ -55,7 +55,8 @@ def look(run_uri: str, now_s: Callable[[], float] = time.time, times: Times = TI
     """
     claim = newest_claim(run_uri)
     alive = claim is not None and claim.state == HELD and renews(run_uri, claim, now_s(), times)
-    record, now = newest_record(run_uri), now_s()
+    # What an earlier job left is not how one that is at work goes.
+    record, now = newest_record(run_uri, with_live=not alive), now_s()
     live = record.live if record is not None else None
     state, says = judged(run_uri, newest_claim(run_uri), alive=alive, live=live, summary=_summary(run_uri), now_s=now)
     return Sight(state, says, live, 0.0 if live is None else max(0.0, now - live.at_s))

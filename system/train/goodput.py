@@ -165,10 +165,13 @@ def read_records(run_uri: str) -> dict[int, Record]:
     return {name: record_from(json.loads(storage.read(uri))) for name, uri in _numbered(run_uri).items()}
 
 
-def newest_record(run_uri: str) -> Record | None:
-    """Return the record of the newest job of a run; None: no job has written one."""
-    uris = list(_numbered(run_uri).values())
-    return record_from(json.loads(storage.read(uris[-1]))) if uris else None
+def newest_record(run_uri: str, *, with_live: bool = False) -> Record | None:
+    """Return the record of the newest job of a run, or of the newest that says how it went; None: there is none."""
+    for uri in reversed(_numbered(run_uri).values()):
+        record = record_from(json.loads(storage.read(uri)))
+        if record.live is not None or not with_live:
+            return record
+    return None
 
 
 class Book:
@@ -181,7 +184,7 @@ class Book:
     """
 
     def __init__(self, run_uri: str, generation: int, began: float) -> None:
-        self._run, self._generation, self._began = run_uri, generation, began
+        self._uri, self._began = storage.join(run_uri, FOLDER, f"{generation:08d}.json"), began
         self._attempts: list[Attempt] = []
         self._live: Live | None = None
         self._turn = threading.Lock()
@@ -239,10 +242,14 @@ class Book:
         """Write the record, and return the account in it."""
         self._written = time.time()
         now = self.account
-        uri = storage.join(self._run, FOLDER, f"{self._generation:08d}.json")
         with suppress(TubeletError):  # it is written again; an account is no reason to end a run
-            storage.write(uri, json.dumps(Record(now, self.reached, self._live).as_dict(), indent=1).encode())
+            storage.write(self._uri, json.dumps(Record(now, self.reached, self._live).as_dict(), indent=1).encode())
         return now
+
+    def withdraw(self) -> None:
+        """Take the record back: the job has found nothing to do."""
+        with suppress(TubeletError):
+            storage.delete([self._uri])
 
     def lines(self) -> list[str]:
         """Write the record and return what a user is told: this job, and the whole run where there were others."""

@@ -6,13 +6,15 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
 from system import storage
-from system.access import check_cluster, make_token
+from system.access import check_cluster, is_loopback, make_token
 from system.config import fewest, most
 from system.data.assemble import capped_blocks, clip_bytes, flow_device, masks_beside_decoding
 from system.data.dataset import run_uri
@@ -193,6 +195,30 @@ def cluster_resources() -> dict[str, float]:
 def cluster_nodes() -> list[dict[str, float]]:
     """Return what each machine of the cluster has now."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def dashboard() -> str | None:
+    """Return the address of the dashboard of the cluster that was joined; None: it has none that is known here."""
+    with suppress(ray.exceptions.RaySystemError):  # joined through Ray's client, which does not know it
+        untyped_ray: Any = ray
+        found = str(untyped_ray._private.worker.get_dashboard_url() or "")
+        own = untyped_ray.util.get_node_ip_address()
+        return reached(found, ray.get_runtime_context().gcs_address, own)
+    return None
+
+
+def reached(dashboard: str, head: str, own: str) -> str | None:
+    """Return how this machine reaches a cluster's dashboard; None: not at all, or there is none.
+
+    Args:
+        dashboard: host:port as its head says it, where that is loopback unless it was told to open it.
+        head: host:port of the cluster.
+        own: address of this machine.
+    """
+    host, there = (urlsplit(f"//{each}").hostname or "" for each in (dashboard, head))
+    if not host or (is_loopback(host) and not (is_loopback(there) or there == own)):
+        return None
+    return f"http://{dashboard}"
 
 
 def use_gpu(recipe: Recipe) -> bool:

@@ -170,7 +170,7 @@ def live_of(facts: Facts, values: Mapping[str, Any], at: Moment, kept: int, pace
 
     Args:
         facts: of the job.
-        values: the trainers' last word, with `standing`; empty before their first step.
+        values: the trainers' last word, with `standing`; its step alone where they are started again; empty before it.
         at: what else is known.
         kept: steps that the newest checkpoint holds.
         pace_s: mean length of the last steps.
@@ -229,6 +229,7 @@ class Watch:
         self._run, self._book, self._say, self._show = run_uri(recipe), book, say, show
         self._sink: Sink | None = sink
         self._values: Mapping[str, Any] = {}
+        self._attempt = 0  # that told them
         self._stages: Sequence[StageNow] = ()
         self._pace = Pace()
         self._kept, self._kept_at, self._kept_here = state.progress.step, time.time(), False
@@ -250,6 +251,7 @@ class Watch:
     def saw(self, values: Mapping[str, Any]) -> None:
         """Take the trainers' newest values."""
         self._values, self._told_at = values, values.get("told_at", time.time())
+        self._attempt = self._book.attempts
         self._keep(values.get("standing", {}).get("checkpoint", self._kept))
         self._pace.saw(values["step"], values["step_s"])
 
@@ -263,7 +265,9 @@ class Watch:
 
     def live(self) -> Live:
         """Return the record of now."""
-        live = live_of(self._facts, self._values, self._moment(), self._kept, self._pace.mean_s)
+        gone = self._attempt != self._book.attempts  # of the last word of those workers the step alone still holds
+        values = {name: value for name, value in self._values.items() if name == "step" or not gone}
+        live = live_of(self._facts, values, self._moment(), self._kept, self._pace.mean_s)
         return replace(live, stages=tuple(self._stages), kept_here=self._kept_here)
 
     def probed(self, rows: Sequence[Mapping[str, Any]]) -> None:

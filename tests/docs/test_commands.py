@@ -38,11 +38,18 @@ def test_there_are_commands_to_look_at() -> None:
     assert {"pretrain", "preflight", "export", "embed", "probe", "segment"} <= {command.job for command in JOBS}
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_command_stands_in_a_block_where_it_is_looked_at(page: Path) -> None:
+    lines = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).splitlines()
+    assert not [line for line in lines if line.startswith("    ") and "python -m jobs." in line]
+
+
 @pytest.mark.parametrize("command", JOBS, ids=str)
 def test_a_documented_job_has_the_options_that_the_page_gives_it(command: Command) -> None:
     assert command.job is not None
     known = set(re.findall(r"--[a-z][a-z0-9-]*", help_of(command.job)))
-    given = {word.partition("=")[0] for word in command.arguments if word.startswith("--")}
+    words = [word.strip("[]") for word in command.arguments]  # of what may be left out
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert given <= known
 
 

@@ -113,6 +113,16 @@ def test_each_disk_is_looked_at_once_also_where_a_folder_is_not_there_yet(tmp_pa
     assert len(check_disks([str(tmp_path), str(tmp_path / "a" / "b")])) == 1
 
 
+def test_a_folder_that_may_not_be_looked_at_is_judged_by_what_is_above_it(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    impossible = tmp_path / ("x" * 300)  # root may look into closed folders
+    try:
+        assert len(check_disks([str(closed / "runs" / "mine"), str(impossible / "mine")])) == 1
+    finally:
+        closed.chmod(0o700)
+
+
 def test_packages_that_every_worker_compiles_anew_are_told_with_the_command(tmp_path: Path) -> None:
     forbidden = check_bytecode({"PYTHONDONTWRITEBYTECODE": "1"}, {"json": 0.1})
     assert forbidden.severity == "warning"

@@ -37,3 +37,13 @@ def test_only_what_would_end_a_run_fails() -> None:
     assert exit_code([OK, WARNING, ERROR]) == 1
     assert told([OK], 80)[-1] == "all well: 1 checks"
     assert told([OK, WARNING], 80)[-1] == "1 warning, 1 ok: a run would start"
+
+
+def test_no_name_reaches_the_terminal_as_anything_but_text() -> None:
+    name = "a\x1b[2J\x9b\r\u202egpm.mp4\ud800"
+    hostile = Finding("data", "readable", "error", f"1 bad\n{name}: {name}", name, f"rm {name}\nb")
+    lines = told([hostile], 200, colours=False)
+    assert all(line.isprintable() for line in lines)
+    assert sum("a\\x1b[2J" in line for line in lines) == 3
+    assert lines[-3].endswith("\\ud800\\nb"), "a command is one line"
+    assert "fernsehen-\u00fc.mp4" in "\n".join(told([Finding("data", "x", "ok", "fernsehen-\u00fc.mp4")], 80))

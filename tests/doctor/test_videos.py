@@ -48,6 +48,26 @@ def test_unreadable_videos_are_an_error_where_a_run_would_stop(recipe: Recipe, b
     assert ("data.max_bad_ratio=0.24" in told.fix) == (severity == "error")
 
 
+@pytest.mark.parametrize(("torn", "bad", "severity"), [(20, 0, "warning"), (20, 5, "warning"), (8000, 5, "error")])
+def test_what_the_listing_shows_of_all_videos_is_not_held_against_a_sample_of_them(
+    recipe: Recipe, torn: int, bad: int, severity: str
+) -> None:
+    survey = replace_survey(healthy(), total=100_000 - torn, looked_at=64, torn=torn, index_videos=None)
+    survey.bad = {f"{number}.mp4": ("truncated", "cut off") for number in range(torn + bad)}
+    told = found(survey, recipe)["readable"]
+    assert told.severity == severity
+    assert told.what.startswith(f"{torn} of 100000 by the listing, and {bad} of 64 looked at cannot be read (")
+    assert ("data.max_bad_ratio=0.19" in told.fix) == (severity == "error")
+
+
+def test_a_whole_look_counts_what_is_torn_as_one_of_all(recipe: Recipe) -> None:
+    survey = replace_survey(healthy(), total=10, looked_at=10, torn=1)
+    survey.bad = {"a.mp4": ("truncated", "cut off"), "b.mp4": ("open", "no container")}
+    told = found(survey, recipe)["readable"]
+    assert told.what.startswith("2 of 11 cannot be read (1 truncated, 1 open)")
+    assert "data.max_bad_ratio=0.22" in told.fix
+
+
 def test_an_index_that_knows_other_videos_is_told_with_the_command(recipe: Recipe) -> None:
     told = found(replace_survey(healthy(), index_videos=7), recipe)["videos"]
     assert (told.severity, told.fix) == ("warning", "python -m jobs.index --data /v")
@@ -82,6 +102,32 @@ def test_copies_are_told_with_what_removes_them(recipe: Recipe) -> None:
     assert told.severity == "warning"
     assert told.what == "2 videos have the bytes of another one: 1.mp4 = a copy.mp4 = z.mp4"
     assert told.fix == "rm '/v/a copy.mp4' /v/z.mp4"
+
+
+@pytest.mark.parametrize("copy", ["shard.tar/clip.mp4", "a\x1b[2J.mp4", "a\nb.mp4"])
+def test_rm_is_left_out_where_it_could_not_work_as_it_is_shown(recipe: Recipe, copy: str) -> None:
+    fix = found(replace_survey(healthy(), same=[["1.mp4", copy]]), recipe)["duplicates"].fix
+    assert fix.startswith("remove ")
+    assert "rm " not in fix
+
+
+def test_a_name_of_several_lines_is_told_on_one(recipe: Recipe) -> None:
+    name = "a.mp4\nfix: rm -rf /"
+    survey = replace_survey(healthy(), bad={name: ("open", "no container")}, same=[["1.mp4", name]])
+    survey.clips[name] = Clip(0.0)
+    told = found(survey, recipe)
+    for check in ("readable", "duplicates", "motion"):
+        assert "\nfix" not in told[check].what
+        assert "a.mp4\\nfix" in told[check].what
+
+
+def test_places_in_commands_are_quoted(recipe: Recipe) -> None:
+    survey = replace_survey(healthy(), uri="/my videos; true", index_videos=7)
+    survey.videos = [replace(row, key_frames=[0]) for row in survey.videos]
+    told = found(survey, recipe)
+    assert told["videos"].fix == "python -m jobs.index --data '/my videos; true'"
+    shards = "--data '/my videos; true' --out '/my videos; true-shards'"
+    assert shards in told["key frames"].fix
 
 
 def test_what_reencoding_gains_is_told_and_worth_a_command_if_it_is_much(recipe: Recipe) -> None:

@@ -12,7 +12,8 @@ import yaml
 
 from jobs import index, make_shards, make_videos, preflight, pretrain
 from jobs.cli import duration, run
-from jobs.running import STOP_WAIT, SUBMITTED, settled, short_stop, stop_grace_s
+from jobs.running import STOP_WAIT, short_stop, stop_grace_s
+from jobs.settled import SUBMITTED, settled
 from system.recipe import recipe_from
 from system.recipe_tree import parse_yaml
 from tests.conftest import RECIPES, REPOSITORY, TINY

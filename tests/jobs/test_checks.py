@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobs import checks, preflight
-from jobs.checks import check_cluster, check_layout, check_lease, short_of, wanted_resources
+from jobs.checks import check_cluster, check_layout, check_lease
+from jobs.room import short_of, wanted_resources
 from system import storage
 from system.errors import ClusterError
 from system.recipe import Recipe, load_recipe

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 
 from jobs.closing import shown, written
+from jobs.running import run_to_end
+from system import logs
 from system.data.dataset import ensure_index, run_uri
+from system.errors import DataError
 from system.recipe import Recipe
 from system.report.markup import escape
+from system.train.goodput import newest_record
 from system.train.launch import RunState, open_run
 from tests.report.test_run_report import read
 from tests.small import tiny_recipe
@@ -23,6 +28,31 @@ def trained(generated: Path) -> tuple[Recipe, RunState]:
     keep_recipe(recipe)
     train_here(recipe)
     return recipe, open_run(recipe, ensure_index(recipe), print)
+
+
+@pytest.fixture
+def own_log() -> Iterator[None]:
+    """What a job says of itself in each of its lines is gone after it."""
+    before = logs.context()
+    yield
+    logs.begin(before)
+
+
+@pytest.mark.usefixtures("own_log")
+def test_a_job_takes_over_the_view_of_its_run_unless_there_is_nothing_to_do(
+    trained: tuple[Recipe, RunState], tmp_path: Path
+) -> None:
+    recipe, _ = trained
+    assert run_to_end(recipe, preflight=False)["status"] == "stopped"
+    assert newest_record(run_uri(recipe)) is None
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    fails = tiny_recipe(tmp_path, "run.name=fails", f"data.uri={empty}")
+    with pytest.raises(DataError):
+        run_to_end(fails, preflight=False)
+    begun = newest_record(run_uri(fails))
+    assert begun is not None
+    assert begun.live is None
 
 
 def told_to(recipe: Recipe, **changes: object) -> Recipe:

@@ -10,11 +10,15 @@ import pytest
 from jobs import doctor
 from jobs.doctor_cluster import check_access, cluster, stages, unreachable
 from system.data.synthetic import moving_video
+from system.doctor.findings import Finding
 from system.errors import ClusterError, SystemFault
 from system.recipe import load_recipe
+from system.submit.client import takes_strangers
+from system.train.launch import reached
 from tests.conftest import RECIPES, TINY
 from tests.jobs.test_arguments import Output, code_of
 from tests.jobs.test_checks import recipe
+from tests.test_access import dashboard
 
 
 def findings(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -86,11 +90,33 @@ def test_each_stage_of_a_recipe_is_told_with_what_it_holds_and_what_is_missing()
     assert {each.severity for each in stages(recipe(), many, gpu=True, fixed=False)} == {"ok"}
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "secret"}
+
+
+def access(environment: dict[str, str], *, strangers: bool | None) -> Finding:
+    return check_access("host:6379", environment, started_here=False, strangers=strangers)
+
+
+@pytest.mark.parametrize(("status", "severity"), [(200, "warning"), (401, "ok"), (403, "ok"), (503, "note")])
+def test_that_a_token_is_sent_does_not_say_that_it_is_asked_for(status: int, severity: str) -> None:
+    with dashboard(status) as address:
+        told = access(TOKEN, strangers=takes_strangers(address))
+    assert told.severity == severity
+    assert ("answers without a token" in told.what) == (status == 200)
+    assert ("whether it is asked for was not seen" in told.what) == (status == 503)
+
+
+def test_a_dashboard_on_the_heads_loopback_is_not_looked_for_on_this_machine() -> None:
+    assert reached("127.0.0.1:8265", "10.0.0.1:6379", "10.0.0.2") is None
+    assert reached("127.0.0.1:8265", "10.0.0.1:6379", "10.0.0.1") == "http://127.0.0.1:8265"
+    assert reached("127.0.0.1:8265", "127.0.0.1:6379", "10.0.0.1") == "http://127.0.0.1:8265"
+    assert reached("10.0.0.1:8265", "10.0.0.1:6379", "10.0.0.2") == "http://10.0.0.1:8265"
+    assert reached("", "10.0.0.1:6379", "10.0.0.1") is None
+
+
 def test_a_cluster_that_asks_for_no_token_is_a_warning_and_one_that_refuses_an_error() -> None:
-    assert check_access("host:6379", {"RAY_AUTH_MODE": "disabled"}, started_here=False).severity == "warning"
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "secret"}
-    assert check_access("host:6379", token, started_here=False).severity == "ok"
-    assert check_access("local", {}, started_here=True).severity == "ok"
+    assert access({"RAY_AUTH_MODE": "disabled"}, strangers=None).severity == "warning"
+    assert check_access("local", {}, started_here=True, strangers=None).severity == "ok"
     refused = unreachable("host:6379", ClusterError("no token is sent to it. Set RAY_AUTH_MODE=token"))
     assert (refused.severity, refused.fix.startswith("export RAY_AUTH_MODE=token")) == ("error", True)
     gone = unreachable("host:6379", SystemFault("could not connect"))

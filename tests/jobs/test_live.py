@@ -119,10 +119,10 @@ class Raw(Screen):
         super().feed(text)
 
 
-def on_terminal(columns: int, **environment: str) -> tuple[list[str], str]:
+def on_terminal(columns: int, stream: str = STREAM, **environment: str) -> tuple[list[str], str]:
     screen = Raw(columns)
     told = {"PYTHONPATH": str(REPOSITORY), "NO_COLOR": "", "TUBELET_LOGS": "text", **environment}
-    assert shown([sys.executable, "-c", STREAM], screen, told, lambda _: None) == 0, screen.lines
+    assert shown([sys.executable, "-c", stream], screen, told, lambda _: None) == 0, screen.lines
     return screen.lines, screen.raw
 
 
@@ -132,6 +132,26 @@ def test_on_a_terminal_the_view_is_in_place_below_what_was_told(columns: int) ->
     expected = view(replace(TRAINING, run="smoke"), columns - 1)
     assert lines == ["2 of 1 to 4 workers have room", *expected, "done", ""]
     assert "\x1b[2m" in raw
+
+
+# The terminal is made taller between two steps.
+TALLER = (
+    STREAM.replace("from functools", "import fcntl, struct, sys, termios\nfrom functools")
+    .replace(
+        "    live = ",
+        "    rows = 5 if step == 46 else 40\n"
+        "    fcntl.ioctl(sys.stdout, termios.TIOCSWINSZ, struct.pack('4H', rows, 60, 0, 0))\n"
+        "    live = ",
+    )
+    .replace("line.refresh(partial(live_view, STARTING))\n", "")
+)
+
+
+def test_a_view_that_gets_room_begins_below_the_line_that_stood_for_it() -> None:
+    lines, _ = on_terminal(60, TALLER)
+    assert lines[0].startswith("step 46/120  loss 0.")
+    assert "smoke" not in lines[0]
+    assert lines[1:] == ["2 of 1 to 4 workers have room", *view(replace(TRAINING, run="smoke"), 59), "done", ""]
 
 
 @pytest.mark.parametrize("plain", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])

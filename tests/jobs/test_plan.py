@@ -13,7 +13,7 @@ import pytest
 
 from jobs import plan
 from jobs.cli import run
-from jobs.running import settled
+from jobs.settled import settled
 from system import storage
 from system.train.planned import compared
 from tests.conftest import RECIPES, REPOSITORY, TINY

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jobs import checks, export, import_weights
-from jobs.running import settled
+from jobs.settled import settled
 from system.core.losses import mean_squared
 from system.core.masks import tube_visible
 from system.core.targets import IMAGENET_MEAN, IMAGENET_STD, normalized_pixels

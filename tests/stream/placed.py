@@ -22,7 +22,7 @@ import torch
 from ray.cluster_utils import Cluster
 from torchvision.models.optical_flow import raft_small
 
-from jobs.checks import short_of
+from jobs.room import short_of
 from system.data.clock import wait_for
 from system.data.dataset import ensure_index
 from system.recipe import Recipe

@@ -67,6 +67,18 @@ def test_a_job_of_this_machine_is_seen_while_it_lives_and_after_it_has_let_go(tm
     assert look(run).state == "complete"
 
 
+def test_a_job_that_starts_is_not_shown_as_the_one_before_it(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    with Lease.acquire(run, print) as first:
+        book = Book(run, first.generation, began=0.0)
+        book.note(TRAINING)
+        book.lines()
+    with Lease.acquire(run, print) as second:
+        Book(run, second.generation, began=0.0).write()
+        assert (look(run).state, look(run).live) == ("running", None)
+    assert (look(run).state, look(run).live) == ("stopped", TRAINING), "it never came to training"
+
+
 def test_a_claim_of_another_machine_is_given_up_only_if_nobody_renews_it(tmp_path: Path) -> None:
     run, place = str(tmp_path), f"{tmp_path}/lease/00000003.json"
     storage.write(place, CLAIM.as_bytes())

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.live import state_of
 from system.data.dataset import ensure_index, run_uri
 from system.data.notes import Note
 from system.monitoring.series import CODES, SERIES
@@ -128,6 +129,23 @@ def test_every_series_of_the_drivers_is_told(generated: Path) -> None:
     assert {name for name, *_ in kept.values} == {each.name for each in SERIES.values() if each.by == "driver"}
     assert kept.values["tubelet_step",] == 12
     assert not said
+
+
+def test_what_workers_said_who_are_gone_is_not_told_of_those_that_start_in_their_place(generated: Path) -> None:
+    recipe = tiny_recipe(generated, "run.name=again")
+    book = Book(run_uri(recipe), 1, 0.0)
+    watch = Watch(recipe, open_run(recipe, ensure_index(recipe), print), book, Kept(), print)
+    book.begin()
+    watch.saw({**VALUES, "step": 1, "told_at": 0.0, "standing": Standing(2, 0).after(Progress(step=2))})
+    assert (watch.live().workers, watch.live().loss) == (2, 0.5)
+    assert state_of(watch.live()).startswith("no step for ")
+    book.end(failed=True)
+    book.begin()
+    again = watch.live()
+    assert (again.workers, again.loss, again.step) == (None, None, 2)
+    assert state_of(again) == "starting again"
+    watch.saw({**VALUES, "step": 1, "standing": Standing(1, 0).after(Progress(step=2))})
+    assert (watch.live().workers, state_of(watch.live())) == (1, "training")
 
 
 def test_a_new_checkpoint_makes_the_age_begin_anew(generated: Path) -> None:
