@@ -72,7 +72,8 @@ def _of_part(table: pa.Table, work: Extraction, together: Tally, alone: Sequence
     there: NDArray[np.bool_] = np.asarray(seen.any(1))
     together.take(labels, shares, there)
     for view, tally in enumerate(alone):
-        tally.take(labels, logits[:, view], seen[:, view])
+        # Shares, as of all views: a tally takes a class below 0 for no guess.
+        tally.take(labels, merged(logits[:, [view]], seen[:, [view]]), seen[:, view])
     return _predictions(table, shares, there, labels, classes)
 
 

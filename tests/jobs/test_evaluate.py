@@ -173,6 +173,7 @@ def test_views_alone_stand_beside_the_merged_ones(done: tuple[Path, list[str]]) 
             for row, own in zip(parts, logits, strict=True)
         ]
         assert one["top1"] == sum(right) / 7
+        assert one["top5"] == sum(row["seen"][view] for row in parts) / 7  # of four classes all are within five
     assert results["single_view"]["middle"] == each[3]
     assert results["single_view"]["mean"]["top1"] == pytest.approx(np.mean([one["top1"] for one in each]))
 
