@@ -110,9 +110,12 @@ class Prober:
         Raises:
             WeightsError: if they cannot be read.
         """
+        self._held = self._read(step)
+
+    def _read(self, step: int) -> _Held:
         manifest = self._manifest(step)
         encoder = load_encoder(self._work.recipe, step_uri(self._run, step))
-        self._held = _Held(step, encoder, encoder_digest(encoder), manifest)
+        return _Held(step, encoder, encoder_digest(encoder), manifest)
 
     def _manifest(self, step: int) -> bytes | None:
         try:
@@ -122,10 +125,10 @@ class Prober:
 
     def _taken(self, step: int) -> _Held:
         """Return a checkpoint's encoder; not the one that is held if the trainers went back and wrote it anew."""
-        if self._held is None or self._held.step != step or self._manifest(step) not in (None, self._held.manifest):
-            self.hold(step)
-        assert self._held is not None
-        return self._held
+        held = self._held  # once: another thread may hold the next checkpoint meanwhile
+        if held is not None and held.step == step and self._manifest(step) in (None, held.manifest):
+            return held
+        return self._read(step)
 
     def probe(self, step: int, known: str | None = None) -> dict[str, Any] | None:
         """Return what frozen features of a checkpoint know of the labels: a row of probe.jsonl.

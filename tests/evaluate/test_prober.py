@@ -95,6 +95,40 @@ def test_weights_that_are_held_are_read_again_when_the_trainers_wrote_that_step_
         shutil.move(away, folder)
 
 
+def test_a_checkpoint_is_probed_with_its_own_weights_and_the_next_stays_held_when_both_are_read_at_once(
+    recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {step: step_uri(run_uri(recipe), step) for step in (4, 8)}
+    own = {step: encoder_digest(load_encoder(recipe, folder)) for step, folder in folders.items()}
+    both = Prober(recipe, online_sides(recipe, print), "cpu")
+    both._kept = prober._kept
+    manifest_of = Prober._manifest
+
+    def held_meanwhile(self: Prober, step: int) -> bytes | None:
+        """Finish a hold of step 8 while step 4 is looked at."""
+        if step == 4:
+            thread = threading.Thread(target=self.hold, args=(8,))
+            thread.start()
+            thread.join()
+        return manifest_of(self, step)
+
+    for first in ("held", "read"):
+        if first == "held":
+            both.hold(4)
+        with monkeypatch.context() as patched:
+            patched.setattr(Prober, "_manifest", held_meanwhile)
+            row = both.probe(4)
+        assert row is not None
+        assert row["weights_sha256"] == own[4], first
+        away = Path(folders[8]).with_name("away")
+        shutil.move(folders[8], away)
+        try:
+            following = both.probe(8, known=own[8])
+        finally:
+            shutil.move(away, folders[8])
+        assert following is None, "step 8 is held, and has the weights that are known"
+
+
 def test_the_same_weights_are_not_probed_twice_and_videos_are_decoded_once(
     recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
 ) -> None:
