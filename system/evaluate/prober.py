@@ -157,6 +157,7 @@ class Prober:
             "weights_sha256": held.digest,
             "classes": classes,
             "videos": {side.name: len(side.ids) for side in (self._sides.train, self._sides.test)},
+            "rejected": len(self._sides.test.lost),
             "failed": {name: kept.failed for name, kept in self._kept.items()},
             "probes": found,
         }
@@ -167,7 +168,7 @@ class Prober:
         featurize = Featurizer(replace(self._work, views=side.views), held.encoder, self._device)
         found = [featurize(block) for block in self._kept[side.name].blocks]
         features, seen = (np.concatenate([each[name] for each in found]) for name in ("features", "seen"))
-        return LabelledViews(features, seen, side.labels)
+        return LabelledViews(features, seen, side.labels, lost=side.lost)
 
     def _decoded(self, side: Side) -> _Kept:
         """Decode a set and keep its frames in a file."""

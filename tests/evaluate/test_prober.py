@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jobs import probe
@@ -127,6 +129,19 @@ def test_a_checkpoint_is_probed_with_its_own_weights_and_the_next_stays_held_whe
         finally:
             shutil.move(away, folders[8])
         assert following is None, "step 8 is held, and has the weights that are known"
+
+
+def test_files_that_the_index_rejected_are_wrong_in_every_probe(
+    recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prober.probe(8)
+    test = replace(prober._sides.test, lost=np.zeros(8, np.int64))
+    monkeypatch.setattr(prober, "_sides", replace(prober._sides, test=test))
+    after = prober.probe(8)
+    assert before is not None
+    assert after is not None
+    assert (before["rejected"], after["rejected"]) == (0, 8)
+    assert after["probe/linear_top5"] == before["probe/linear_top5"] / 2 > 0
 
 
 def test_the_same_weights_are_not_probed_twice_and_videos_are_decoded_once(
