@@ -6,10 +6,11 @@ are gone with the process.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,12 +131,22 @@ class Prober:
             return held
         return self._read(step)
 
-    def probe(self, step: int, known: str | None = None) -> dict[str, Any] | None:
+    def measured(self) -> str:
+        """Return the digest of what the scores depend on but for the weights: sets, views, features, probes."""
+        work, told = self._work, hashlib.sha256()
+        told.update(repr((work.pool, work.precision, sorted(self._kinds), self._sides.classes)).encode())
+        for side in (self._sides.train, self._sides.test):
+            told.update(f"{side.name} {Index(side.index_uri).fingerprint} {side.views}".encode())
+            for numbers in (side.ids, side.labels, side.lost):
+                told.update(np.ascontiguousarray(numbers, np.int64).tobytes())
+        return told.hexdigest()
+
+    def probe(self, step: int, known: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Return what frozen features of a checkpoint know of the labels: a row of probe.jsonl.
 
         Args:
             step: of the checkpoint.
-            known: digest of the weights of this step that were probed before; None is returned for the same ones.
+            known: row of this step from before; None is returned if weights, sets and probes are the same.
 
         Raises:
             WeightsError: if the checkpoint cannot be read.
@@ -143,7 +154,8 @@ class Prober:
         """
         began, cpu = time.monotonic(), _cpu_s()
         held = self._taken(step)
-        if held.digest == known:
+        depends = {"weights_sha256": held.digest, "measured_sha256": self.measured()}
+        if known is not None and all(known.get(name) == value for name, value in depends.items()):
             return None
         train, test = self._features(self._sides.train, held), self._features(self._sides.test, held)
         classes = len(self._sides.classes)
@@ -154,7 +166,7 @@ class Prober:
             **scores_of(found),
             "probe/seconds": time.monotonic() - began,
             "probe/cpu_s": _cpu_s() - cpu,
-            "weights_sha256": held.digest,
+            **depends,
             "classes": classes,
             "videos": {side.name: len(side.ids) for side in (self._sides.train, self._sides.test)},
             "rejected": len(self._sides.test.lost),
