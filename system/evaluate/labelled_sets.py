@@ -153,10 +153,10 @@ def online_sides(recipe: Recipe, say: Say) -> Sides:
         test = labelled_set("test", index, source, second, only_listed=section.only_listed)
     classes = check_sets(train, test)
     _check_count(section, len(classes), train.where)
-    tested = _side(test, classes, section.videos)
-    if section.test_uri is not None and len(tested.ids) == len(test.found.ids):
-        tested = replace(tested, lost=class_numbers(test.found.lost, classes, test.where, train.where))
-    return Sides(_side(train, classes, section.videos), tested, classes)
+    other = _side(test, classes, section.videos)
+    if section.test_uri is not None and len(other.ids) == len(test.found.ids):
+        other = replace(other, lost=class_numbers(test.found.lost, classes, test.where, train.where))
+    return Sides(_side(train, classes, section.videos), other, classes)
 
 
 def _readable_index(recipe: Recipe, uri: str, own: str, say: Say) -> Index:

@@ -219,6 +219,32 @@ def test_a_probe_that_waits_for_storage_holds_nobody_up_and_starts_nothing_after
     assert started == []
 
 
+class LostClaim:
+    """A claim on a run that another job has taken."""
+
+    lost = "taken"
+
+    def next_generation(self) -> int:
+        return 1
+
+
+def test_the_last_probe_is_not_waited_for_when_another_job_has_the_run(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"wait_s": 600})})
+    goes_on = threading.Event()
+    monkeypatch.setattr(online_module, "online_sides", lambda *_: goes_on.wait(60))
+    monkeypatch.setattr(online_module, "start_actor", lambda *_: None)
+    with OnlineProbe(patient, print, lambda *_: None, LostClaim()) as online:
+        waiting = threading.Thread(target=online.finish, args=(threading.Event(),), daemon=True)
+        waiting.start()
+        waiting.join(20)
+        still = waiting.is_alive()
+        online._end.set()
+        goes_on.set()
+    assert not still
+
+
 def test_a_set_of_which_too_much_cannot_be_read_is_refused_with_the_first_reason(
     recipe: Recipe, tmp_path: Path
 ) -> None:
