@@ -258,7 +258,22 @@ def before_connecting(recipe: Recipe, say: Say) -> None:
     check_frozen(recipe)
     if not recipe.record.labelled:  # what fits those depends on their classes, which are read later
         tell_init_from(recipe, say)
-    probe = check_probe(recipe, say)
+    tell_probe(recipe, say)
+
+
+def tell_probe(recipe: Recipe, say: Say) -> None:
+    """Check the videos that checkpoints are probed with, and say what they are.
+
+    Raises:
+        DataError, RecipeError: what is wrong with them, where a run begins; one that goes on is only told.
+    """
+    try:
+        probe = check_probe(recipe, say)
+    except (DataError, RecipeError) as error:
+        if not complete_steps(run_uri(recipe)):
+            raise
+        say(f"probe: the run goes on without, {error}")
+        return
     if recipe.probe.uri is not None:
         say(f"{probe.check}: {probe.says}")
 

@@ -100,7 +100,8 @@ def evaluate(given: Any, out: str) -> dict[str, Any]:
         )
         order = Order(work, test.videos.index, test.videos.found.ids, test.videos.found.labels, out, known)
         manifest = extract(order, site.rows(), Counter("testing"))
-    found = counted(out, plan_parts(order.ids, work), work)
+    lost = class_numbers(test.videos.found.lost, test.classes, test.videos.where, weights)
+    found = counted(out, plan_parts(order.ids, work), work, lost)
     return _write(test, order, manifest, found)
 
 
@@ -118,7 +119,7 @@ def _test(given: Any, out: str) -> Task:
     index = open_videos(given.data, out)
     views = _views(given, source)
     videos = labelled_set("test", index, given.labels, views, only_listed=given.only_listed)
-    class_numbers(videos.found.labels, classes, videos.where, source.weights)
+    class_numbers((*videos.found.labels, *videos.found.lost), classes, videos.where, source.weights)
     absent = [name for name in classes if name not in set(videos.found.labels)]
     if absent:
         say(f"{len(absent)} of the {len(classes)} classes of the model have no video here: {examples(absent)}")
@@ -160,6 +161,7 @@ def _write(test: Task, order: Order, manifest: dict[str, Any], found: Answers) -
             "labels": test.videos.where,
             "left_out": test.videos.found.left_out,
             "rejected_by_the_index": manifest["rejected_by_the_index"],
+            "rejected_and_wrong": len(test.videos.found.lost),
         },
         "commit": commit(),
         "recipe": work.recipe.model_dump(mode="json"),
@@ -175,6 +177,7 @@ def result_lines(results: dict[str, Any]) -> list[str]:
     """Say what an evaluation found."""
     views, alone = results["views"], results["single_view"]["mean"]
     each = f"{views['sampling']} {views['clips']}x{views['crops']}"
+    lost = results["data"]["rejected_and_wrong"]
     told = {
         **{name: results[name] for name in ("failed", "partly_read", "reasons")},
         "examples": results["not_whole"],
@@ -183,6 +186,7 @@ def result_lines(results: dict[str, Any]) -> list[str]:
     return [
         f"{results['videos']} videos of {len(results['per_class'])} classes, {each} views each",
         *unread_lines(told, " and are counted as wrong,"),
+        *([f"{lost} of the rejected files have a label here and are counted as wrong"] if lost else []),
         f"one view   {_line(alone)}",
         f"merged     {_line(results)}",
     ]

@@ -44,12 +44,11 @@ def classes_of(source: Source, listed: tuple[str, ...] | None = None) -> tuple[s
 
     Args:
         source: of its weights.
-        listed: names for weights that say none, or others than they say. Where nothing says them, a class is called by
-            its number.
+        listed: names for weights that say none. Where nothing says them, a class is called by its number.
 
     Raises:
         RecipeError: if the recipe is of pre-training.
-        WeightsError: if the weights have no head, or one of another number of classes.
+        WeightsError: if the weights have no head, one of another number of classes, or other names than are listed.
     """
     if not isinstance(source.recipe.method, ClassifyOptions):
         raise RecipeError(
@@ -63,6 +62,12 @@ def classes_of(source: Source, listed: tuple[str, ...] | None = None) -> tuple[s
     names = listed or weights.classes or tuple(str(number) for number in range(count))
     if len(names) != count:
         raise WeightsError(f"{weights.uri} has a head of {count} classes, and {len(names)} are named")
+    if listed and weights.classes and tuple(weights.classes) != listed:
+        number = next(place for place, name in enumerate(weights.classes) if name != listed[place])
+        raise WeightsError(
+            f"{weights.uri} calls its class {number} {weights.classes[number]!r}, and the list {listed[number]!r};"
+            " leave --classes out, which is for weights that say no names"
+        )
     return names
 
 

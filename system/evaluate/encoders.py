@@ -27,7 +27,7 @@ from system.recipe_tree import lay_overrides
 from system.train.checkpoint import chosen
 from system.train.judging import build_model
 from system.train.manifest import FOLDER
-from system.train.warm_start import fit_recipe, heads_of, read_any, run_recipe
+from system.train.warm_start import fit_recipe, heads_of, place_of, read_any, run_recipe
 
 Say = Callable[[str], None]
 
@@ -110,7 +110,7 @@ def weights_source(uri: str, recipe: Recipe | None, say: Say, overrides: Sequenc
     """Return what a file or folder of weights, or a checkpoint, has.
 
     Args:
-        uri: local or s3://.
+        uri: local or s3://; of a run's folder its newest checkpoint is taken.
         recipe: whose clips and model they were trained with; None: of a checkpoint those of its run, else those of
             released weights.
         say: is told what is taken to be so.
@@ -120,6 +120,7 @@ def weights_source(uri: str, recipe: Recipe | None, say: Say, overrides: Sequenc
         WeightsError: if they cannot be read, or are not of released sizes.
         RecipeError: if an override changes what the weights were trained for.
     """
+    uri = place_of(uri)  # once: a run that goes on has other weights later
     if recipe is not None:
         return Source(recipe, uri, said={"weights": uri, "recipe": dump_recipe(recipe)})
     run, _, name = uri.rstrip("/").rpartition(f"/{FOLDER}/step_")

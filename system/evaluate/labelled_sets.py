@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from system import storage
 from system.config import ProbeSection
 from system.core.views import Views
-from system.data.dataset import run_uri, videos_index
+from system.data.dataset import check_rejected, run_uri, videos_index
 from system.data.index import Index
 from system.data.labels import FOLDERS, IN_INDEX, Labelled, class_names, class_numbers, examples, labelled, labels_uri
 from system.errors import DataError, RecipeError
@@ -86,6 +86,8 @@ class Side:
         ids: (n,) int64, ascending.
         labels: (n,) int64, numbers of classes.
         views: that are looked at.
+        lost: numbers of the classes of files that the index rejects, where they are scored: those of a test set of its
+            own of which every video is taken.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Side:
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     views: Views
+    lost: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +136,38 @@ def online_sides(recipe: Recipe, say: Say) -> Sides:
     """Return what a run's checkpoints are probed with; makes an index in the run's folder where there is none.
 
     Raises:
-        DataError: if there are no videos, labels do not fit, or classes have too few videos.
+        DataError: if there are no videos, too many files are none, labels do not fit, or classes have too few videos.
         RecipeError: if `probe.videos` are fewer than the classes.
     """
     section, folder = recipe.probe, run_uri(recipe)
     assert section.uri is not None
     first, second = (views_of(text, section.sampling) for text in (section.views, section.test_views))
-    index = videos_index(section.uri, storage.join(folder, OWN_INDEX.format(name="train")), say)
+    index = _readable_index(recipe, section.uri, storage.join(folder, OWN_INDEX.format(name="train")), say)
     train = labelled_set("train", index, section.labels, first, only_listed=section.only_listed)
     if section.test_uri is None:
         learnt, tested = held_out(train, section.test_share)
         train, test = replace(train, found=learnt), replace(train, name="test", found=tested, views=second)
     else:
-        index = videos_index(section.test_uri, storage.join(folder, OWN_INDEX.format(name="test")), say)
+        index = _readable_index(recipe, section.test_uri, storage.join(folder, OWN_INDEX.format(name="test")), say)
         source = section.test_labels or section.labels
         test = labelled_set("test", index, source, second, only_listed=section.only_listed)
     classes = check_sets(train, test)
     _check_count(section, len(classes), train.where)
-    return Sides(_side(train, classes, section.videos), _side(test, classes, section.videos), classes)
+    other = _side(test, classes, section.videos)
+    if section.test_uri is not None and len(other.ids) == len(test.found.ids):
+        other = replace(other, lost=class_numbers(test.found.lost, classes, test.where, train.where))
+    return Sides(_side(train, classes, section.videos), other, classes)
+
+
+def _readable_index(recipe: Recipe, uri: str, own: str, say: Say) -> Index:
+    index = videos_index(uri, own, say)
+    try:
+        check_rejected(recipe, index)
+    except DataError:
+        if index.uri == own:
+            storage.delete([own])  # or the same command would find it again after the videos are mended
+        raise
+    return index
 
 
 def _check_count(section: ProbeSection, classes: int, where: str) -> None:

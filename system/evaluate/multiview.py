@@ -1,7 +1,7 @@
 """Multi-view testing: from the parts of a classifier's logits to scores, confusion and a row for each video.
 
-Parts are read one after the other, so a set of any size fits. Each video is in them once (`counts_of` proves it), and
-is counted once.
+Parts are read one after the other, so a set of any size fits. Each video is in them once (`counted` proves it), and is
+counted once.
 
 n videos, V views of each, C classes.
 """
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from system.core.views import Views, merged
 from system.data.labels import class_numbers
 from system.errors import DataError
-from system.evaluate.feature_parts import PartPlan, part_columns
+from system.evaluate.feature_parts import PARTS, PartPlan, part_columns
 from system.evaluate.frozen import Extraction
 from system.evaluate.tally import Tally, ranked
 
 TIES = "of equal probabilities the class with the lower number stands first"
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 _COLUMNS = ("video_id", "uri", "name", "label", "views", "error", "seen", "logits")
 
 
@@ -49,18 +50,29 @@ class Answers:
     predictions: pa.Table
 
 
-def counted(out: str, plan: PartPlan, work: Extraction) -> Answers:
+def counted(out: str, plan: PartPlan, work: Extraction, lost: NDArray[np.int64] = _NONE) -> Answers:
     """Count the answers of a whole folder.
 
+    Args:
+        out: the folder.
+        plan: of its parts.
+        work: what they hold.
+        lost: classes of further videos, of which there is nothing: they are wrong.
+
     Raises:
-        DataError: if a part is not there, or a label is none of the classes.
+        DataError: if a part is not there, the parts do not hold each video once, or a label is none of the classes.
     """
     together = Tally(len(work.classes))
     alone = tuple(Tally(len(work.classes)) for _ in range(work.views.count))
     rows = [_of_part(table, work, together, alone) for table in part_columns(out, plan, _COLUMNS)]
-    if together.videos != len(plan.ids):
-        raise DataError(f"{out}: {together.videos} answers for {len(plan.ids)} videos; delete its parts")
-    return Answers(together, alone, pa.concat_tables(rows))
+    predictions = pa.concat_tables(rows)
+    if predictions.column("video_id").to_pylist() != plan.ids.tolist():
+        raise DataError(
+            f"{out}: the parts hold {len(predictions)} videos, not each of {len(plan.ids)} once; delete {PARTS}"
+        )
+    for tally in (together, *alone):
+        tally.take(lost, np.zeros((len(lost), len(work.classes))), np.zeros(len(lost), np.bool_))
+    return Answers(together, alone, predictions)
 
 
 def _of_part(table: pa.Table, work: Extraction, together: Tally, alone: Sequence[Tally]) -> pa.Table:
@@ -69,10 +81,11 @@ def _of_part(table: pa.Table, work: Extraction, together: Tally, alone: Sequence
     seen = _flat(table, "seen").reshape(-1, views)
     logits = _flat(table, "logits").reshape(-1, views, len(classes))
     shares = merged(logits, seen)
-    there: NDArray[np.bool_] = np.asarray(seen.any(1))
+    there: NDArray[np.bool_] = np.asarray(seen.any(1) & np.isfinite(shares).all(1))
     together.take(labels, shares, there)
     for view, tally in enumerate(alone):
-        tally.take(labels, logits[:, view], seen[:, view])
+        # Shares, as of all views: a tally takes a class below 0 for no guess.
+        tally.take(labels, merged(logits[:, [view]], seen[:, [view]]), seen[:, view])
     return _predictions(table, shares, there, labels, classes)
 
 
@@ -87,7 +100,7 @@ def _predictions(
     labels: NDArray[np.int64],
     classes: Sequence[str],
 ) -> pa.Table:
-    """Return a row for each video: what it is, what it is taken for, and how sure; nulls where nothing was seen."""
+    """Return a row for each video: what it is, what it is taken for, and how sure; nulls where there is no answer."""
     order = ranked(shares)
     best = np.take_along_axis(shares, order, 1)
     nothing = ~there

@@ -65,10 +65,9 @@ class _Actor:
         self._prober.hold(step)
 
     def probe(self, step: int, known: Row | None, others: list[Row]) -> Row | None:
-        """Return the row of a checkpoint: the known one if it has the same weights; draw it beside the others."""
+        """Return the row of a checkpoint: the known one if it is of the same weights and sets; draw it too."""
         self._humbly()
-        before = known.get("weights_sha256") if known is not None else None
-        row = self._prober.probe(step, before) or known
+        row = self._prober.probe(step, known) or known
         if self._board is not None and row is not None:
             with suppress(TubeletError):  # the next one draws this one as well
                 self._draw(self._board, [*others, row])
@@ -113,7 +112,7 @@ class OnlineProbe:
         self._newest: int | None = None
         self._last: int | None = None
         self._end, self._done = threading.Event(), threading.Event()
-        self._look_at = threading.Lock()
+        self._way, self._of_actor = threading.Event(), threading.Lock()
         self._sides: Sides | None = None
         self._probed: Probed | None = None
         self._turns = Turns(recipe.probe.every_steps)
@@ -144,10 +143,11 @@ class OnlineProbe:
         """Give back what is held of the cluster: the trainers' machines are looked for."""
         if self._recipe.probe.uri is None or not holds_resources(self._recipe):
             return
-        with self._look_at:
-            self._newest = None  # until trainers take steps again
-            self._stop_actor()
-            self._turns.put_back()
+        self._newest = None  # until trainers take steps again
+        with self._of_actor:  # and no more: the thread may wait for storage
+            self._way.set()
+            if self._actor is not None:
+                _kill(self._actor)
 
     def finish(self, stop: threading.Event) -> None:
         """Wait for the probe of the run's last checkpoint, as long as the recipe says, or until the job is to stop."""
@@ -160,7 +160,7 @@ class OnlineProbe:
             return
         self._say(f"waiting for the probe of step {self._last}, {self._recipe.probe.wait_s:.0f} s at most")
         while not self._done.wait(LOOK_S / 2) and not stop.is_set() and time.monotonic() < until:
-            if not self._thread.is_alive():
+            if not self._thread.is_alive() or self._is_lost():
                 return
         if not self._done.is_set():
             self._say(
@@ -174,13 +174,16 @@ class OnlineProbe:
             self._turns.newest = self._turns.committed = self._probed.newest
             self._told(self._probed.rows, None)
             while not self._end.wait(LOOK_S):
-                with self._look_at:
-                    self._look()
+                self._look()
         except Exception as error:  # noqa: BLE001  whatever it is, the run goes on
             self._say(f"no more probes in this job: {type(error).__name__}: {error}")
 
     def _look(self) -> None:
         turns = self._turns
+        if self._way.is_set():
+            self._stop_actor()
+            turns.put_back()
+            self._way.clear()
         if self._last is not None:
             turns.last(self._last)
         elif self._newest is None:
@@ -201,7 +204,10 @@ class OnlineProbe:
         """Start the actor; what keeps it from starting is this probe's failure, and the next one tries again."""
         try:
             self._sides = self._sides or online_sides(self._recipe, self._say)
-            self._actor = start_actor(self._recipe, self._sides)
+            with self._of_actor:
+                if self._end.is_set() or self._way.is_set():
+                    return
+                self._actor = start_actor(self._recipe, self._sides)
             self._ready, self._since, self._held = self._actor.ready.remote(), time.monotonic(), 0
         except (TubeletError, ray.exceptions.RayError) as error:
             self._turns.begin()
@@ -245,7 +251,9 @@ class OnlineProbe:
             self._say(probe_line(row))
 
     def _failed(self, error: Exception) -> None:
-        """Note that a probe has failed; the first one is said."""
+        """Note that a probe has failed; the first one is said. One that made way has not."""
+        if self._way.is_set():
+            return
         step, cause = self._turns.running, _cause(error)
         reason = f"{type(cause).__name__}: {cause}"
         with suppress(TubeletError):
@@ -261,7 +269,7 @@ class OnlineProbe:
 
     def _keep(self, row: Row) -> bool:
         """Write a row down and tell it; nothing where another job holds the run."""
-        if self._probed is None or (self._claim is not None and self._claim.lost is not None):
+        if self._probed is None or self._is_lost():
             return False
         try:
             self._probed.add(row)
@@ -270,11 +278,19 @@ class OnlineProbe:
         self._told(self._probed.rows, row)
         return True
 
+    def _is_lost(self) -> bool:
+        return self._claim is not None and self._claim.lost is not None
+
     def _stop_actor(self) -> None:
-        if self._actor is not None:
-            with suppress(ray.exceptions.RayError):
-                ray.kill(self._actor)
-        self._actor = self._ready = self._work = None
+        with self._of_actor:
+            if self._actor is not None:
+                _kill(self._actor)
+            self._actor = self._ready = self._work = None
+
+
+def _kill(actor: Any) -> None:
+    with suppress(ray.exceptions.RayError):
+        ray.kill(actor)
 
 
 def _cause(error: Exception) -> BaseException:

@@ -6,10 +6,11 @@ are gone with the process.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,9 +111,12 @@ class Prober:
         Raises:
             WeightsError: if they cannot be read.
         """
+        self._held = self._read(step)
+
+    def _read(self, step: int) -> _Held:
         manifest = self._manifest(step)
         encoder = load_encoder(self._work.recipe, step_uri(self._run, step))
-        self._held = _Held(step, encoder, encoder_digest(encoder), manifest)
+        return _Held(step, encoder, encoder_digest(encoder), manifest)
 
     def _manifest(self, step: int) -> bytes | None:
         try:
@@ -122,17 +126,27 @@ class Prober:
 
     def _taken(self, step: int) -> _Held:
         """Return a checkpoint's encoder; not the one that is held if the trainers went back and wrote it anew."""
-        if self._held is None or self._held.step != step or self._manifest(step) not in (None, self._held.manifest):
-            self.hold(step)
-        assert self._held is not None
-        return self._held
+        held = self._held  # once: another thread may hold the next checkpoint meanwhile
+        if held is not None and held.step == step and self._manifest(step) in (None, held.manifest):
+            return held
+        return self._read(step)
 
-    def probe(self, step: int, known: str | None = None) -> dict[str, Any] | None:
+    def measured(self) -> str:
+        """Return the digest of what the scores depend on but for the weights: sets, views, features, probes."""
+        work, told = self._work, hashlib.sha256()
+        told.update(repr((work.pool, work.precision, sorted(self._kinds), self._sides.classes)).encode())
+        for side in (self._sides.train, self._sides.test):
+            told.update(f"{side.name} {Index(side.index_uri).fingerprint} {side.views}".encode())
+            for numbers in (side.ids, side.labels, side.lost):
+                told.update(np.ascontiguousarray(numbers, np.int64).tobytes())
+        return told.hexdigest()
+
+    def probe(self, step: int, known: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Return what frozen features of a checkpoint know of the labels: a row of probe.jsonl.
 
         Args:
             step: of the checkpoint.
-            known: digest of the weights of this step that were probed before; None is returned for the same ones.
+            known: row of this step from before; None is returned if weights, sets and probes are the same.
 
         Raises:
             WeightsError: if the checkpoint cannot be read.
@@ -140,7 +154,8 @@ class Prober:
         """
         began, cpu = time.monotonic(), _cpu_s()
         held = self._taken(step)
-        if held.digest == known:
+        depends = {"weights_sha256": held.digest, "measured_sha256": self.measured()}
+        if known is not None and all(known.get(name) == value for name, value in depends.items()):
             return None
         train, test = self._features(self._sides.train, held), self._features(self._sides.test, held)
         classes = len(self._sides.classes)
@@ -151,9 +166,10 @@ class Prober:
             **scores_of(found),
             "probe/seconds": time.monotonic() - began,
             "probe/cpu_s": _cpu_s() - cpu,
-            "weights_sha256": held.digest,
+            **depends,
             "classes": classes,
             "videos": {side.name: len(side.ids) for side in (self._sides.train, self._sides.test)},
+            "rejected": len(self._sides.test.lost),
             "failed": {name: kept.failed for name, kept in self._kept.items()},
             "probes": found,
         }
@@ -164,7 +180,7 @@ class Prober:
         featurize = Featurizer(replace(self._work, views=side.views), held.encoder, self._device)
         found = [featurize(block) for block in self._kept[side.name].blocks]
         features, seen = (np.concatenate([each[name] for each in found]) for name in ("features", "seen"))
-        return LabelledViews(features, seen, side.labels)
+        return LabelledViews(features, seen, side.labels, lost=side.lost)
 
     def _decoded(self, side: Side) -> _Kept:
         """Decode a set and keep its frames in a file."""

@@ -29,7 +29,7 @@ class Tally:
     Attributes:
         classes: C.
         confusion: (C, C + 1) int64, videos by their class and by the class that they were given; in the last column
-            those of which nothing could be read.
+            those without an answer.
         hits: (C,) int64, videos of each class whose class is among the five highest.
         tied: videos whose highest value several classes have.
     """
@@ -49,11 +49,12 @@ class Tally:
         Args:
             labels: (n,) in [0, C).
             values: (n, C) of at least 0, the higher the likelier; a class with 0 is not among the five.
-            there: (n,), whether there is an answer; without one a video is wrong.
+            there: (n,), whether there is an answer; without one, or with one that is no number, a video is wrong.
 
         Returns:
             Itself.
         """
+        there = there & np.isfinite(values).all(1)
         order = ranked(values)
         given = np.where(there, order[:, 0], self.classes)
         np.add.at(self.confusion, (labels, given), 1)

@@ -186,7 +186,8 @@ def run_trial(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str,
     """Pre-train, evaluate every copy of the encoder, and measure the masks' leakage.
 
     Returns:
-        Plain values: `points` (clips seen, accuracies), `losses` by name at start and end, `leakage`, `cpu_s`.
+        Plain values: `points` (clips seen, accuracies), `swept` (accuracies by learning rate), `losses` by name at
+        start and end, `leakage`, `pretraining_cpu_s`.
     """
     source = source_for(recipe.record, settings.motion)
     done = pretrain(recipe, sets["unlabelled"], scene_motion(source))

@@ -10,6 +10,7 @@ import pytest
 from jobs.checks import check_probe
 from system.data.index import Index
 from system.data.labels import Labelled
+from system.data.synthetic import moving_video
 from system.errors import DataError, RecipeError, TubeletError
 from system.evaluate.labelled_sets import few_of, labelled_set, online_sides, views_of
 from system.recipe import Recipe
@@ -95,6 +96,41 @@ def test_what_a_probe_cannot_be_made_of_is_refused_before_training(
     with pytest.raises(error) as found:
         check_probe(recipe, print)
     assert says in str(found.value)
+
+
+def folders(where: Path) -> tuple[str, str]:
+    """Make a set to learn from and one to test on, of two classes, and a file that is no video in the latter."""
+    for part, count in (("train", 2), ("test", 2)):
+        for label in ("a", "b"):
+            (where / part / label).mkdir(parents=True)
+            for number in range(count):
+                made = moving_video(number, ord(label), size=(48, 48), num_frames=8)[1]
+                (where / part / label / f"{number}.mp4").write_bytes(made)
+    (where / "test" / "b" / "broken.mp4").write_bytes(b"")
+    return str(where / "train"), str(where / "test")
+
+
+def test_files_that_the_index_of_a_test_set_rejects_are_wrong_as_in_the_job_where_no_video_is_left_out(
+    tmp_path: Path,
+) -> None:
+    train, test = folders(tmp_path)
+    where = (f"probe.uri={train}", f"probe.test_uri={test}", "probe.labels=folder", "data.max_bad_ratio=0.2")
+    whole = online_sides(tiny_recipe(tmp_path / "runs", *where), print)
+    assert (len(whole.test.ids), whole.test.lost.tolist(), whole.train.lost.tolist()) == (4, [1], [])
+    cut = online_sides(tiny_recipe(tmp_path / "runs", *where, "probe.videos=3"), print)
+    assert (len(cut.test.ids), cut.test.lost.tolist()) == (3, [])
+    held = online_sides(tiny_recipe(tmp_path / "held", f"probe.uri={test}", *where[2:]), print)
+    assert held.test.lost.tolist() == []
+
+
+def test_a_probes_set_with_too_many_files_that_are_no_videos_is_refused_and_its_index_not_kept(tmp_path: Path) -> None:
+    train, test = folders(tmp_path)
+    recipe = tiny_recipe(tmp_path / "runs", f"probe.uri={train}", f"probe.test_uri={test}", "probe.labels=folder")
+    with pytest.raises(DataError, match=r"test: 1 of 5 videos cannot be read, more than data.max_bad_ratio=0.1"):
+        check_probe(recipe, print)
+    assert not list(tmp_path.glob("runs/**/probe.test.index.parquet"))
+    Path(test, "b", "broken.mp4").unlink()
+    assert len(online_sides(recipe, print).test.ids) == 4
 
 
 def test_a_folder_that_is_not_there_is_refused(generated: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jobs import probe
+from jobs.checks import tell_probe
 from system.data.dataset import ensure_index, run_uri
 from system.data.index import Index
 from system.errors import DataError, WeightsError
+from system.evaluate import online as online_module
 from system.evaluate.encoders import encoder_digest, load_encoder
 from system.evaluate.labelled_sets import online_sides
 from system.evaluate.online import OnlineProbe
@@ -95,6 +99,53 @@ def test_weights_that_are_held_are_read_again_when_the_trainers_wrote_that_step_
         shutil.move(away, folder)
 
 
+def test_a_checkpoint_is_probed_with_its_own_weights_and_the_next_stays_held_when_both_are_read_at_once(
+    recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {step: step_uri(run_uri(recipe), step) for step in (4, 8)}
+    own = {step: encoder_digest(load_encoder(recipe, folder)) for step, folder in folders.items()}
+    both = Prober(recipe, online_sides(recipe, print), "cpu")
+    both._kept = prober._kept
+    manifest_of = Prober._manifest
+
+    def held_meanwhile(self: Prober, step: int) -> bytes | None:
+        """Finish a hold of step 8 while step 4 is looked at."""
+        if step == 4:
+            thread = threading.Thread(target=self.hold, args=(8,))
+            thread.start()
+            thread.join()
+        return manifest_of(self, step)
+
+    for first in ("held", "read"):
+        if first == "held":
+            both.hold(4)
+        with monkeypatch.context() as patched:
+            patched.setattr(Prober, "_manifest", held_meanwhile)
+            row = both.probe(4)
+        assert row is not None
+        assert row["weights_sha256"] == own[4], first
+        away = Path(folders[8]).with_name("away")
+        shutil.move(folders[8], away)
+        try:
+            following = both.probe(8, known={**row, "weights_sha256": own[8]})
+        finally:
+            shutil.move(away, folders[8])
+        assert following is None, "step 8 is held, and has the weights that are known"
+
+
+def test_files_that_the_index_rejected_are_wrong_in_every_probe(
+    recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prober.probe(8)
+    test = replace(prober._sides.test, lost=np.zeros(8, np.int64))
+    monkeypatch.setattr(prober, "_sides", replace(prober._sides, test=test))
+    after = prober.probe(8)
+    assert before is not None
+    assert after is not None
+    assert (before["rejected"], after["rejected"]) == (0, 8)
+    assert after["probe/linear_top5"] == before["probe/linear_top5"] / 2 > 0
+
+
 def test_the_same_weights_are_not_probed_twice_and_videos_are_decoded_once(
     recipe: Recipe, prober: Prober, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,10 +155,94 @@ def test_the_same_weights_are_not_probed_twice_and_videos_are_decoded_once(
     again = prober.probe(8)
     assert again is not None
     assert again["probes"] == first["probes"]
-    assert prober.probe(8, known=first["weights_sha256"]) is None
-    other = prober.probe(4, known=first["weights_sha256"])
+    assert prober.probe(8, known=first) is None
+    other = prober.probe(4, known=first)
     assert other is not None
     assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_weights_are_probed_anew_where_what_they_are_measured_with_has_changed(recipe: Recipe, prober: Prober) -> None:
+    before = prober.probe(8)
+    assert before is not None
+    changed = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"kinds": ["knn"]})})
+    other = Prober(changed, prober._sides, "cpu")
+    other._kept = prober._kept
+    after = other.probe(8, known=before)
+    assert after is not None
+    assert after["weights_sha256"] == before["weights_sha256"]
+    labels = prober._sides.train.labels[::-1].copy()
+    swapped = replace(prober._sides, train=replace(prober._sides.train, labels=labels))
+    meant = [each.measured() for each in (prober, other, Prober(recipe, swapped, "cpu"))]
+    assert len(set(meant)) == 3
+
+
+def test_a_run_that_goes_on_is_told_what_is_wrong_with_its_probe_and_a_new_one_is_refused(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    section = recipe.probe.model_copy(update={"labels": "/nowhere/list.txt"})
+    broken = recipe.model_copy(update={"probe": section})
+    said: list[str] = []
+    tell_probe(broken, said.append)
+    assert said == ["probe: the run goes on without, /nowhere/list.txt: there is no such list of labels"]
+    new = broken.model_copy(update={"run": recipe.run.model_copy(update={"storage": str(tmp_path)})})
+    with pytest.raises(DataError, match="no such list"):
+        tell_probe(new, print)
+
+
+@pytest.mark.parametrize("end", ["the trainers look for machines", "the job ends"])
+def test_a_probe_that_waits_for_storage_holds_nobody_up_and_starts_nothing_afterwards(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    asking = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"cpus": 1})})
+    waits, goes_on = threading.Event(), threading.Event()
+    started: list[str] = []
+
+    def slow_storage(*_: object) -> None:
+        waits.set()
+        goes_on.wait(60)
+
+    monkeypatch.setattr(online_module, "online_sides", slow_storage)
+    monkeypatch.setattr(online_module, "start_actor", lambda *_: started.append("an actor"))
+    with OnlineProbe(asking, print, lambda *_: None) as online:
+        online.saw({"standing": {"checkpoint": 8}})
+        assert waits.wait(60)
+        if end != "the job ends":
+            way = threading.Thread(target=online.make_way, daemon=True)
+            way.start()
+            way.join(10)
+            held_up = way.is_alive()
+            goes_on.set()
+            way.join()
+            assert not held_up
+    goes_on.set()
+    online._thread.join()
+    assert started == []
+
+
+class LostClaim:
+    """A claim on a run that another job has taken."""
+
+    lost = "taken"
+
+    def next_generation(self) -> int:
+        return 1
+
+
+def test_the_last_probe_is_not_waited_for_when_another_job_has_the_run(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"wait_s": 600})})
+    goes_on = threading.Event()
+    monkeypatch.setattr(online_module, "online_sides", lambda *_: goes_on.wait(60))
+    monkeypatch.setattr(online_module, "start_actor", lambda *_: None)
+    with OnlineProbe(patient, print, lambda *_: None, LostClaim()) as online:
+        waiting = threading.Thread(target=online.finish, args=(threading.Event(),), daemon=True)
+        waiting.start()
+        waiting.join(20)
+        still = waiting.is_alive()
+        online._end.set()
+        goes_on.set()
+    assert not still
 
 
 def test_a_set_of_which_too_much_cannot_be_read_is_refused_with_the_first_reason(

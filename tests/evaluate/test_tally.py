@@ -51,6 +51,13 @@ def test_of_equal_values_the_lower_class_stands_first_and_it_is_counted() -> Non
     assert tally.tied == 2
 
 
+def test_an_answer_that_is_no_number_is_wrong_and_of_no_class() -> None:
+    values = np.array([[np.nan] * 3, [0.5, np.inf, 0.1], [0.5, 0.3, 0.2]])
+    tally = Tally(3).take(np.array([0, 1, 0]), values, np.ones(3, bool))
+    assert tally.confusion.tolist() == [[1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert (tally.top1, tally.top5) == (1 / 3, 1 / 3)
+
+
 def test_parts_of_a_set_count_as_the_whole() -> None:
     parts, whole = Tally(4), Tally(4).take(LABELS, VALUES, THERE)
     for rows in (slice(0, 2), slice(2, 6)):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -173,8 +176,55 @@ def test_views_alone_stand_beside_the_merged_ones(done: tuple[Path, list[str]]) 
             for row, own in zip(parts, logits, strict=True)
         ]
         assert one["top1"] == sum(right) / 7
+        assert one["top5"] == sum(row["seen"][view] for row in parts) / 7  # of four classes all are within five
     assert results["single_view"]["middle"] == each[3]
     assert results["single_view"]["mean"]["top1"] == pytest.approx(np.mean([one["top1"] for one in each]))
+
+
+def test_files_that_the_index_rejected_are_wrong_where_their_label_is_known(
+    done: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    for number, name in enumerate(("down/0", "left/0", "left/1")):
+        (videos / name).parent.mkdir(exist_ok=True, parents=True)
+        (videos / f"{name}.mp4").write_bytes(moving_video(0, number, size=(48, 80), num_frames=40)[1])
+    (videos / "left" / "broken.mp4").write_bytes(b"")
+    assert code_of(evaluate.main, *given(videos, tmp_path / "out", *done[1])) == 0
+    results = results_of(tmp_path / "out")
+    assert (results["videos"], results["data"]["rejected_by_the_index"]) == (3, 1)
+    assert results["data"]["rejected_and_wrong"] == 1
+    assert results["top5"] == 3 / 4
+    assert [each["top5"] for each in results["single_view"]["views"]] == [3 / 4] * 6
+    assert {each["class"]: each["videos"] for each in results["per_class"]} == {"down": 1, "left": 3}
+    assert json.loads((tmp_path / "out" / "confusion.json").read_text())["not_read"] == [0, 1, 0, 0]
+
+
+def changed_part(done: Path, out: Path, name: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Copy the folder of an evaluation, with a column of its part changed."""
+    shutil.copytree(done, out)
+    (part,) = (out / "parts").iterdir()
+    table = pq.read_table(part)
+    column = table.column_names.index(name)
+    values = pa.array(change(table.column(name).to_pylist()), table.schema.field(name).type)
+    pq.write_table(table.set_column(column, name, values), part)
+
+
+def test_parts_that_do_not_hold_each_video_once_are_not_counted(
+    done: tuple[Path, list[str]], index: Path, tmp_path: Path, capsys: Output
+) -> None:
+    changed_part(done[0], tmp_path / "out", "video_id", lambda ids: [ids[0], *ids[:-1]])
+    assert code_of(evaluate.main, *given(index, tmp_path / "out", *done[1])) == 2
+    assert "the parts hold 7 videos, not each of 7 once" in capsys.readouterr().err
+
+
+def test_a_network_that_gives_no_numbers_is_wrong_and_names_no_class(
+    done: tuple[Path, list[str]], index: Path, tmp_path: Path
+) -> None:
+    changed_part(done[0], tmp_path / "out", "logits", lambda rows: [[float("nan")] * 24 for _ in rows])
+    assert code_of(evaluate.main, *given(index, tmp_path / "out", *done[1])) == 0
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert {(row["predicted"], row["probability"], row["correct"]) for row in rows} == {(None, None, False)}
+    assert results_of(tmp_path / "out")["top1"] == 0
 
 
 def test_results_name_what_they_stand_on(done: tuple[Path, list[str]], weights: Path, index: Path) -> None:
@@ -234,6 +284,11 @@ def test_a_run_of_fine_tuning_is_evaluated_with_its_classes(
     assert (found["weights"]["step"], found["run"]) == (9, run)
     assert found["weights"]["sha256"] == results["weights"]["sha256"]
     assert found["per_class"] == results["per_class"]
+    assert code_of(evaluate.main, *given(index, tmp_path / "folder", "--weights", run)) == 0
+    found = results_of(tmp_path / "folder")
+    assert (found["weights"]["step"], found["run"]) == (9, run)
+    assert found["weights"]["uri"].endswith("step_00000009"), "what is newest later has other weights"
+    assert found["recipe"] == results["recipe"]
 
 
 def test_views_follow_from_the_runs_sampling() -> None:
@@ -249,6 +304,7 @@ def test_views_follow_from_the_runs_sampling() -> None:
             r"2 classes of 5 videos are none of the 4 classes of .*: left, right; those are a, b, c and 1 more",
         ),
         ("count", "has a head of 4 classes, and 3 are named"),
+        ("names", "calls its class 0 'down', and the list 'up'; leave --classes out"),
         ("labels", "7 of 7 videos have no label"),
         ("pretrained", "has no head.weight: it is no classifier"),
         ("method", "is of method.name=mgmae, which knows no classes"),
@@ -260,8 +316,12 @@ def test_what_does_not_fit_is_refused_before_any_work(
     recipe: Recipe, weights: Path, index: Path, tmp_path: Path, capsys: Output, change: str, says: str
 ) -> None:
     more = {"labels": ["--labels", "index"], "clips": ["--clips", "0"]}.get(change, [])
-    if change in ("classes", "count"):
-        (tmp_path / "classes.json").write_text(json.dumps(["a", "b", "c", "down"][: 4 if change == "classes" else 3]))
+    listed = {"classes": ["a", "b", "c", "down"], "count": ["a", "b", "c"], "names": list(CLASSES[::-1])}
+    if change == "classes":  # weights that say none
+        tensors, weights = read_weights(str(weights)).tensors, tmp_path / "nameless.safetensors"
+        write_weights(str(weights), tensors, our_metadata((3, None)))
+    if change in listed:
+        (tmp_path / "classes.json").write_text(json.dumps(listed[change]))
         more = ["--classes", str(tmp_path / "classes.json")]
     if change == "pretrained":
         tensors = read_weights(str(weights)).tensors
