@@ -53,7 +53,7 @@ class Settings:
         pool: of the probe's features.
         motion: where the masks' motion comes from, one of `SOURCES`.
         rates: highest learning rates that fine-tuning is tried with from every start, after all of pre-training.
-        scratch: how many times as long it goes on from random weights, besides: whether they only want more steps.
+        longer: how many times as long it goes on besides, from every start: do random weights only want more steps?
     """
 
     unlabelled: int = 4096
@@ -64,7 +64,7 @@ class Settings:
     pool: Pool = "slots"
     motion: str = "dis"
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    scratch: int = 3
+    longer: int = 3
 
 
 def clip_shape(recipe: Recipe) -> ClipShape:
@@ -202,6 +202,7 @@ def run_trial(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[str,
         "motion": source if recipe.needs_motion else None,
         "points": points,
         "swept": swept(done.encoders[max(done.encoders)], recipe, tuned, sets, settings),
+        "swept_longer": swept(done.encoders[max(done.encoders)], recipe, tuned, sets, settings, settings.longer),
         "losses": {
             name: [
                 _mean([row[name] for row in rows]) for rows in (done.losses[:FIRST_STEPS], done.losses[-LAST_STEPS:])
@@ -224,7 +225,7 @@ def run_untrained(recipe: Recipe, tuned: Recipe, settings: Settings, sets: dict[
         "seed": recipe.run.seed,
         "points": [{"clips": 0, **scores}],
         "swept": swept(encoder, recipe, tuned, sets, settings),
-        "swept_longer": swept(encoder, recipe, tuned, sets, settings, settings.scratch),
+        "swept_longer": swept(encoder, recipe, tuned, sets, settings, settings.longer),
         "evaluation_cpu_s": time.process_time() - began,
     }
 

@@ -57,18 +57,16 @@ def accuracy_rows(trials: Sequence[Values], score: str) -> list[list[str]]:
     return rows
 
 
-def sweep_rows(trials: Sequence[Values], scratch: int) -> list[list[str]]:
+def sweep_rows(trials: Sequence[Values], longer: int) -> list[list[str]]:
     """Return a row for each start of fine-tuning: its accuracy at each learning rate, and the best of them.
 
     Args:
         trials: of all methods and seeds.
-        scratch: how many times as long random weights were trained besides.
+        longer: how many times as long they were trained besides.
     """
     rows = []
     for name, group in by_method(trials).items():
-        for key, words in (("swept", name), ("swept_longer", f"{name}, {scratch} times as long")):
-            if key not in group[0]:
-                continue
+        for key, words in (("swept", name), ("swept_longer", f"{name}, {longer} times as long")):
             cells = {rate: [trial[key][rate] for trial in group] for rate in group[0][key]}
             best = max(cells, key=lambda rate: spread(cells[rate])[0])
             rows.append([words, *(told(found) for found in cells.values()), f"{told(cells[best])} at {best}"])
@@ -117,7 +115,7 @@ def markdown(result: Values) -> str:
             "",
             "Fine-tuned after all of pre-training, the same clips at each highest learning rate:",
             "",
-            *table(["start", *trials[0]["swept"], "best mean"], sweep_rows(trials, result["settings"]["scratch"])),
+            *table(["start", *trials[0]["swept"], "best mean"], sweep_rows(trials, result["settings"]["longer"])),
             "",
             "Losses of pre-training, hidden tokens whose content is visible in another slot (percent), processor time:",
             "",
