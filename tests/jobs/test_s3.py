@@ -264,6 +264,7 @@ def test_a_run_submitted_from_a_laptop_has_everything_in_the_bucket(bucket: str,
     assert [row["step"] for row in rows] == list(range(8))
     assert all(isfinite(row["loss"]) for row in rows)
     outputs = json.loads(storage.read(f"{folder}/summary.json"))["outputs"]
+    outputs["checkpoint"] += "/manifest.json"
     for uri in (*outputs.values(), f"{folder}/recipe.yaml", f"{folder}/tokenizer.safetensors"):
         assert uri.startswith(bucket)
         assert storage.exists(uri)
