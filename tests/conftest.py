@@ -34,6 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "ray_session" in getattr(item, "fixturenames", ()))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest and pytest-xdist that do not agree on groups: Ray would start in every process."""
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    astray = [each.nodeid for each in session.items if each.get_closest_marker("ray") and "@ray" not in each.nodeid]
+    if astray:
+        raise pytest.UsageError(
+            f"pytest {pytest.__version__} and this pytest-xdist do not keep the tests that start Ray in one process "
+            f"({astray[0]}); install what requirements.lock names (`make setup`)"
+        )
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -124,7 +123,6 @@ def closed_port() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is not installed")
 def test_mlflow_keeps_one_run_for_all_jobs_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     import mlflow
@@ -142,7 +140,6 @@ def test_mlflow_keeps_one_run_for_all_jobs_of_a_run(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is not installed")
 def test_mlflow_that_does_not_answer_is_told_once(tmp_path: Path) -> None:
     uri = f"http://127.0.0.1:{closed_port()}"
     said = run_child("mlflow", {**FIRST, "folder": str(tmp_path)}, ROWS[:1], MLFLOW_TRACKING_URI=uri)
@@ -151,7 +148,6 @@ def test_mlflow_that_does_not_answer_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `wandb` is not installed")
 def test_wandb_without_a_key_keeps_its_files_for_later(tmp_path: Path) -> None:
     said = run_child("wandb", {**FIRST, "folder": str(tmp_path)}, ROWS, HOME=str(tmp_path))
     assert "wandb sync" in said
@@ -161,7 +157,6 @@ def test_wandb_without_a_key_keeps_its_files_for_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.long  # W&B gives up after 30 s
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `wandb` is not installed")
 def test_wandb_that_does_not_answer_keeps_its_files_for_later(tmp_path: Path) -> None:
     said = run_child(
         "wandb",
