@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-# Before ray is imported anywhere: no token file in the home folder of whoever runs the tests.
-os.environ["RAY_AUTH_MODE"] = "disabled"
+# No token file in the home folder of whoever runs the tests; and Ray's workers, which stand back behind every other
+# process (niceness 15), would get next to nothing of a machine on which other tests run.
+RAY_SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+os.environ.update(RAY_SETTINGS)  # before ray is imported anywhere
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPES = REPOSITORY / "jobs" / "recipes"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import REPOSITORY
+from tests.conftest import RAY_SETTINGS, REPOSITORY
 
 
 def environment(**more: str | None) -> dict[str, str]:
@@ -21,7 +21,7 @@ def environment(**more: str | None) -> dict[str, str]:
     dropped = ("RAY_", "AWS_", "TUBELET_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    told = {**kept, "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1", **more}
+    told = {**kept, **RAY_SETTINGS, "PYTHONUNBUFFERED": "1", **more}
     return {key: value for key, value in told.items() if value is not None}
 
 
