@@ -30,7 +30,7 @@ from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
 from system.train.machines import CALL_S, call_for, draining, machines
 from system.train.oversight import Oversight, Say, Show
 from system.train.shift import Shift
-from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, videos_of
+from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, told_videos
 from system.train.streams import Job
 
 # How often the driver looks after an attempt, and after machines that it waits for, seconds.
@@ -239,9 +239,7 @@ class _Attempts:
         self._history.append(decision.failure)
         index = self._state.index
         if decision.action == "stop":
-            videos: list[str] = []
-            with suppress(TubeletError):  # the index cannot be read: the error that counts is another
-                videos = videos_of(self._recipe, index, step) if decision.repeated else []
+            videos = told_videos(self._recipe, index, step) if decision.repeated else ""
             raise failures.final_error(error, decision, videos) from error
         if decision.failure.kind == "no room":
             self._no_rooms[ranks] += 1  # on a cluster that others use, its machines may be taken for long
