@@ -29,6 +29,7 @@ from system.recipe import Recipe
 from system.train.batch import num_micro_batches
 from system.train.checkpoint import Checkpoint, open_checkpoint
 from system.train.engine import BatchShape, Engine, make_engine
+from system.train.fragments import fill_weights
 from system.train.hooks import Hooks, Terms
 from system.train.judging import build_model
 from system.train.lease import Fence
@@ -267,8 +268,6 @@ class QuarantineFile:
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:
     """Build the recipe's model on the CPU with a checkpoint's weights."""
-    from system.train.fragments import fill_weights  # noqa: PLC0415
-
     module = build_model(recipe, torch.device("cpu"))
     fill_weights(module, checkpoint)
     return module.eval()
