@@ -71,7 +71,7 @@ class Metrics:
                     self._board.add_scalar(key, value, values["step"])
         if time.monotonic() - self._flushed > FLUSH_S:
             self._flushed = time.monotonic()
-            self._writer.submit(self._put)
+            self._writer.submit(self._put)  # what fails is written again; who waits for it is told, at a checkpoint
 
     def flush(self) -> None:
         """Put everything into the run's folder, and wait until it is there."""
