@@ -13,7 +13,8 @@ from jobs.cli import parser, run, say
 from system import storage
 from system.errors import CheckpointFault
 from system.train.audit import Audit, BadVideo, audit
-from system.train.past import open_past, run_folder
+from system.train.folders import run_folder
+from system.train.past import open_past
 
 # Lines of one kind that are printed; `--json` has all of them.
 MOST = 50

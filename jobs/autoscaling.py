@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from jobs.chaos import scratch_folder, terminated, work_folder
+from jobs.chaos import scratch_folder, work_folder
 from jobs.cli import parser, recipe_arguments, run, say
 from system.chaos.environment import private_cluster, set_all
 from system.chaos.words import seconds
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         raise RecipeError(f"processes are found through /proc, which only Linux has; this is {sys.platform}")
     idle_s = seconds("--idle", given.idle)
     load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
-    with work_folder(given.out, keep=False) as work, terminated(), scratch_folder() as scratch:
+    with work_folder(given.out, keep=False) as work, scratch_folder() as scratch:
         variables = {**private_cluster(), "TMPDIR": str(scratch / "t")}
         set_all(variables)  # before Ray and torch are imported
         tempfile.tempdir = None  # looked up once, and that was before

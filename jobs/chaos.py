@@ -7,7 +7,6 @@ the audit is clean, 1 if it is not. docs/chaos.md.
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -15,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from jobs.cli import parser, recipe_arguments, run, say
 from system.chaos.environment import private_cluster, set_all
@@ -43,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.nodes < 1:
         raise RecipeError(f"--nodes is at least 1, got {given.nodes}")
     load_recipe(given.recipe, given.overrides)  # a mistake in it is told before anything starts
-    with work_folder(given.out, keep=given.keep) as work, terminated(), scratch_folder() as scratch:
+    with work_folder(given.out, keep=given.keep) as work, scratch_folder() as scratch:
         variables = {**private_cluster(), "TMPDIR": str(scratch / "t")}
         set_all(variables)  # before Ray and torch are imported
         tempfile.tempdir = None  # looked up once, and that was before
@@ -113,20 +111,6 @@ def scratch_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tubelet-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "t").mkdir()
         yield Path(folder)
-
-
-@contextmanager
-def terminated() -> Iterator[None]:
-    """Let a SIGTERM end this as an exception does: what was started is taken away."""
-
-    def end(_number: int, _frame: object) -> NoReturn:
-        sys.exit(143)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

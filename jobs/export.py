@@ -23,7 +23,7 @@ from system.models.weights import Tensors
 from system.recipe import Recipe
 from system.report.model_card import Facts, Format, model_card
 from system.train.checkpoint import Checkpoint, chosen
-from system.train.past import run_folder
+from system.train.folders import run_folder
 from system.train.telemetry import read_metrics
 from system.train.warm_start import checkpoint_tensors, heads_of, run_recipe
 

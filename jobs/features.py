@@ -96,7 +96,7 @@ def chosen_encoder(given: Any) -> Source:
     """
     check_encoder(given)
     from system.evaluate.encoders import run_source, weights_source  # noqa: PLC0415  torch
-    from system.train.past import run_folder  # noqa: PLC0415
+    from system.train.folders import run_folder  # noqa: PLC0415
 
     if given.run is not None:
         untrained = getattr(given, "untrained", False)

@@ -12,7 +12,8 @@ from jobs.cli import parser, run, say
 from system import storage
 from system.report.replay import replay
 from system.report.replayed import Replay, ReplayedClip
-from system.train.past import open_past, run_folder
+from system.train.folders import run_folder
+from system.train.past import open_past
 
 
 def main(arguments: Sequence[str]) -> int:

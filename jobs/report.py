@@ -13,7 +13,7 @@ from system.report.compare_runs import comparison
 from system.report.gallery import MOST, Gallery
 from system.report.run_files import RunFiles, read_run
 from system.report.run_report import gallery_of_run, write_report
-from system.train.past import run_folder
+from system.train.folders import run_folder
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""A run from its recipe to its summary: what `pretrain` and `demo` do after they have a recipe."""
+"""A run from its recipe to its summary: what every job that trains does after it has a recipe."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from system.data.index import Index
 from system.evaluate.online import OnlineProbe
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
-from system.train.attempts import Ending, Shift, train
+from system.train.attempts import Ending, train
 from system.train.elastic import told_workers
 from system.train.goodput import Book
 from system.train.launch import RunState, connect, open_run
 from system.train.lease import Lease
 from system.train.planned import told_plan
 from system.train.schedule import Schedule
+from system.train.shift import Shift
 from system.train.starts import Starts
 from system.train.summary import write_summary
 from system.train.trackers import Trackers
@@ -104,10 +105,11 @@ def run_to_end(
         takeover: take the run from a job that holds it.
 
     Returns:
-        The summary, as in summary.json.
+        The summary, as in summary.json; `status` and `told_to_stop` alone if there was nothing left to do.
 
     Raises:
-        LeaseError: if another job holds the run.
+        UserError: what the user has to mend; LeaseError among them, if another job holds the run.
+        SystemFault: if the run does not get on.
     """
     began = time.time()
     logs.begin(logs.Context(logs.style_of(recipe.telemetry.logs), recipe.run.name))
@@ -120,23 +122,11 @@ def run_to_end(
     with Lease.acquire(run_uri(recipe), say, takeover=takeover) as lease:
         book = Book(run_uri(recipe), lease.generation, began)
         book.write()  # so that who looks at the run does not take an earlier job's view for that of this one
-        recipe = ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
-        index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
-        check_rejected(recipe, Index(index_uri))
-        if preflight and recipe.record.labelled:  # the classes are known now
-            tell_init_from(recipe, say)
-        state = open_run(recipe, index_uri, say)
+        recipe, state = _opened(recipe, preflight=preflight)
         if state.reached:
-            what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
-            say(f"the run {recipe.run.name} is {what}: {run_uri(recipe)}")
-            book.withdraw()
-            return {"status": "complete" if state.complete else "stopped", "told_to_stop": False}
+            return _nothing_to_do(recipe, state, book)
         say(_opening(recipe, state))
-        fitted = recipe.record.to_fit(recipe.method, run_uri(recipe))
-        if fitted is not None:
-            from system.train.own_tokenizer import ensure_tokenizer  # noqa: PLC0415  torch
-
-            ensure_tokenizer(recipe, index_uri, fitted, say, resumed=state.progress.step > 0)
+        _fit_tokenizer(recipe, state)
         here = connect(recipe, address, verbose=verbose)
         with _heeding_sigterm() as stop:
             if preflight:
@@ -152,13 +142,40 @@ def run_to_end(
                     for told in book.lines():
                         say(told)
                     raise
-                return _close(recipe, index_uri, began, book, ending)
+                return _close(recipe, state, began, book, ending)
 
 
-def _close(recipe: Recipe, index_uri: str, began: float, book: Book, ending: Ending) -> dict[str, Any]:
-    """Write down how the run stands, and tell it."""
+def _opened(recipe: Recipe, *, preflight: bool) -> tuple[Recipe, RunState]:
+    """Index the run's videos, unless that is done, and look into its folder; the recipe knows its classes then."""
+    recipe = ensure_labels(recipe, workers=os.cpu_count() or 2, say=say)
+    index_uri = ensure_index(recipe, workers=os.cpu_count() or 2, say=say)
+    check_rejected(recipe, Index(index_uri))
+    if preflight and recipe.record.labelled:  # the classes are known now
+        tell_init_from(recipe, say)
+    return recipe, open_run(recipe, index_uri, say)
+
+
+def _nothing_to_do(recipe: Recipe, state: RunState, book: Book) -> dict[str, Any]:
+    """Say that the run has reached its stop, and take this job's record back."""
+    what = "complete" if state.complete else f"at step {state.progress.step}, where run.stop_at_step ends it"
+    say(f"the run {recipe.run.name} is {what}: {run_uri(recipe)}")
+    book.withdraw()
+    return {"status": "complete" if state.complete else "stopped", "told_to_stop": False}
+
+
+def _fit_tokenizer(recipe: Recipe, state: RunState) -> None:
+    """Fit the tokenizer of a run that wants one of its own, unless an earlier start has done so."""
+    wanted = recipe.record.to_fit(recipe.method, run_uri(recipe))
+    if wanted is not None:
+        from system.train.own_tokenizer import ensure_tokenizer  # noqa: PLC0415  torch
+
+        ensure_tokenizer(recipe, state.index.uri, wanted, say, resumed=state.progress.step > 0)
+
+
+def _close(recipe: Recipe, before: RunState, began: float, book: Book, ending: Ending) -> dict[str, Any]:
+    """Write down how the run stands, tell it, and return the summary."""
     folder, told_to_stop = run_uri(recipe), ending == "stopped"
-    state = open_run(recipe, index_uri, say)
+    state = open_run(recipe, before.index.uri, say)
     outputs = written(state, folder)
     told: dict[str, Any] = {"whole": book.whole, "told_to_stop": told_to_stop}
     summary = write_summary(recipe, state, began, outputs, book.account, **told)
@@ -207,7 +224,7 @@ def _train(recipe: Recipe, state: RunState, shift: Shift, line: ProgressLine, tr
             trackers.add(new)
 
     try:
-        with watch, OnlineProbe(recipe, line.between, probed, shift.claim) as probe:
+        with watch, OnlineProbe(recipe, line.between, probed, shift.hold) as probe:
             shift.make_way = probe.make_way
             ending = train(recipe, state, say=line.between, show=show, shift=shift)
             if ending == "done":

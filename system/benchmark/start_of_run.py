@@ -14,9 +14,10 @@ from typing import Any
 from system.chaos.processes import below, cpu_s, everyone
 from system.data.dataset import ensure_index, run_uri
 from system.recipe import load_recipe
-from system.train.attempts import Shift, train
+from system.train.attempts import train
 from system.train.goodput import Book
 from system.train.launch import connect, open_run
+from system.train.shift import Shift
 
 # Seconds between two looks at the processes.
 LOOK_S = 0.1

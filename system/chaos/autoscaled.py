@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 from system.chaos.cluster import own_signals
 from system.chaos.environment import Variables, environment
-from system.chaos.processes import PROC, Process, descendants, end_all_in_peace, kill, look
+from system.chaos.processes import PROC, Process, descendants, end_all_in_peace, kill_with_descendants
 from system.errors import SystemFault
 from system.report.machine_counts import Look
 from system.train.launch import ENVIRONMENT, FEW_RECORDS, START_NOTHING_AHEAD
@@ -184,11 +184,7 @@ class Autoscaled:
         Raises:
             SystemFault: if the head does not answer.
         """
-        try:
-            status = sdk.get_cluster_status(self.address)
-        except Exception as error:
-            raise SystemFault(f"the local cluster's head does not answer: {error}") from error
-        now = time.monotonic()
+        status, now = self._status(), time.monotonic()
         self._began = self._began or now
         there = Counter(each.ray_node_type_name for each in [*status.active_nodes, *status.idle_nodes])
         coming = Counter(each.ray_node_type_name for each in status.pending_nodes)
@@ -207,14 +203,29 @@ class Autoscaled:
         kinds = {name: there[name] for name in self._types}
         return Look(now - self._began, kinds, {name: coming[name] for name in self._types}, step, asked)
 
+    def _status(self) -> Any:
+        """Return what the autoscaler says of the cluster.
+
+        Raises:
+            SystemFault: if the head does not answer.
+        """
+        try:
+            return sdk.get_cluster_status(self.address)
+        except Exception as error:
+            raise SystemFault(f"the local cluster's head does not answer: {error}") from error
+
     def said(self) -> str:
         """Return what the autoscaler has written."""
         logs = self._folder / "session_latest" / "logs"
         return "".join(each.read_text(errors="replace") for each in sorted(logs.glob("monitor.*")))
 
     def names(self, kind: str) -> list[str]:
-        """Return the machines of a kind that are there, the oldest first."""
-        status = sdk.get_cluster_status(self.address)
+        """Return the machines of a kind that are there, the oldest first.
+
+        Raises:
+            SystemFault: if the head does not answer.
+        """
+        status = self._status()
         nodes = [*status.active_nodes, *status.idle_nodes]
         return sorted(each.instance_id for each in nodes if each.ray_node_type_name == kind)
 
@@ -228,11 +239,8 @@ class Autoscaled:
         if not raylets:
             raise SystemFault(f"no process of the machine {name} is to be found")
         for raylet in raylets:
-            own = descendants(raylet.pid)
-            for each in [raylet, *own]:
-                kill(each)
+            kill_with_descendants(raylet.pid)
 
     @staticmethod
     def _is_raylet(process: Process, name: str) -> bool:
-        started = look(process.pid)
-        return started is not None and "/raylet/raylet" in process.title and _variable(process.pid, NAME) == name
+        return "/raylet/raylet" in process.title and _variable(process.pid, NAME) == name

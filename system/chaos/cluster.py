@@ -18,7 +18,7 @@ from typing import Any, Self
 from ray.cluster_utils import Cluster
 
 from system.chaos.environment import Variables, environment
-from system.chaos.processes import Process, descendants, end_all_in_peace, kill, look
+from system.chaos.processes import Process, descendants, end_all_in_peace, kill_with_descendants
 from system.data.assemble import flow_device
 from system.errors import RecipeError, SystemFault
 from system.recipe import Recipe
@@ -140,10 +140,7 @@ class Nodes:
     def kill(self, raylet: int) -> None:
         """End a node as the loss of its machine does: all of its processes at once."""
         node = next(node for node in self._nodes if _raylet(node) == raylet)
-        own = descendants(raylet)
-        first = look(raylet)
-        for each in ([first] if first else []) + own:
-            kill(each)
+        kill_with_descendants(raylet)
         self._nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)  # they are gone; it only has to know
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,9 @@ from system import storage
 from system.chaos import processes
 from system.chaos.autoscaled import Autoscaled, MachineType
 from system.chaos.environment import Variables, merged
+from system.chaos.memory import is_trainer
 from system.chaos.story import Say, Verdict, judge
-from system.chaos.submitted import Submitted
+from system.chaos.submitted import Submitted, command_for
 from system.data.dataset import run_uri
 from system.errors import SystemFault
 from system.recipe import load_recipe
@@ -147,7 +147,7 @@ def slow_trainers() -> Iterator[None]:
     Raises:
         SystemFault: if there are none.
     """
-    trainers = [each for each in processes.descendants(os.getpid()) if "ray::RayTrainWorker" in each.title]
+    trainers = [each for each in processes.descendants(os.getpid()) if is_trainer(each)]
     if not trainers:
         raise SystemFault("no process of a trainer is to be found")
     over = threading.Event()
@@ -220,8 +220,8 @@ def run_growing(order: Growing, variables: Variables, say: Say) -> tuple[Timelin
     recipe = load_recipe(order.recipe, given)
     processes.adopt_orphans()
     with Autoscaled(TYPES, order.idle_s, variables, order.scratch) as cluster:
-        command = [sys.executable, "-m", "jobs.pretrain", "--recipe", order.recipe, *given]
-        job = Submitted([*command, "--address", cluster.address], order.folder / "job.log", merged(variables))
+        command = command_for(order.recipe, given, cluster.address)
+        job = Submitted(command, order.folder / "job.log", merged(variables))
         watch = _Watch(cluster, job, say)
         try:
             _carry_out(watch, order.more_steps, slow=order.slow)

@@ -88,6 +88,14 @@ def kill(process: Process) -> bool:
     return False
 
 
+def kill_with_descendants(pid: int) -> None:
+    """Kill a process and all that descends from it without a warning, as the loss of its machine does."""
+    own = descendants(pid)  # before it ends: its children have another parent then
+    first = look(pid)
+    for each in [*([first] if first else []), *own]:
+        kill(each)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none of them is lost sight of."""
     with suppress(OSError, AttributeError):

@@ -102,12 +102,11 @@ class FaultyStore:
 
     def stop(self) -> dict[str, Any] | None:
         """End the server and return how many requests it had and which of them it broke; None if it is gone."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return None
         assert process.stdin is not None
         try:
-            self._process = process
             process.stdin.close()
             return self._line(STOP_S)
         except (SystemFault, OSError):

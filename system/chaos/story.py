@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from system.chaos.fire import Fire, Notes
 from system.chaos.kills import Plan
 from system.chaos.memory import lines as memory_lines
 from system.chaos.server import BUCKET, FaultyStore
-from system.chaos.submitted import Submitted
+from system.chaos.submitted import Submitted, command_for
 from system.chaos.told import fault_line, recovery_lines
 from system.data.dataset import run_uri
 from system.errors import CheckpointFault, RecipeError
@@ -31,6 +30,8 @@ Say = Callable[[str], None]
 
 # How long the job may take to end by itself when all is taken away, seconds.
 STOP_S = 5.0
+# Failures in an hour that a run under fire may have, unless the command says: its machines are worse than any.
+FAILURES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,6 @@ class Order:
     nodes: int
     folder: Path
     scratch: Path
-
-
-# Failures in an hour that a run under fire may have, unless the command says: its machines are worse than any.
-FAILURES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +159,8 @@ def run_chaos(order: Order, variables: Variables, say: Say, *, keep: bool = Fals
         nodes = stack.enter_context(Nodes(size, order.nodes, job_variables, order.scratch))
         counted = "1 node" if order.nodes == 1 else f"{order.nodes} nodes"
         say(f"{counted} of {size.cpus} CPUs at {nodes.address}; the run: {run_uri(recipe)}")
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.pretrain",
-            "--recipe",
-            order.recipe,
-            *overrides,
-            "--address",
-            nodes.address,
-        ]
-        notes = _burn(order, command, merged(job_variables), nodes, Fired(run_uri(recipe), store), say)
+        command = command_for(order.recipe, overrides, nodes.address)
+        notes = _burn(order, command, merged(job_variables), nodes, _Place(run_uri(recipe), store), say)
         for line in [*recovery_lines(notes.kills), *memory_lines(notes.memory)]:
             say(line)
         verdict = judge(run_uri(recipe), say)
@@ -191,14 +179,14 @@ def _bring_home(folder: str, here: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fired:
+class _Place:
     """The run's folder, and the store that it lies in."""
 
     folder: str
     store: FaultyStore | None
 
 
-def _burn(order: Order, command: Sequence[str], env: Mapping[str, str], nodes: Nodes, run: Fired, say: Say) -> Notes:
+def _burn(order: Order, command: Sequence[str], env: Mapping[str, str], nodes: Nodes, run: _Place, say: Say) -> Notes:
     """Put the job under fire and take it away, however that ends."""
     job = Submitted(command, order.folder / "job.log", env)
     began = time.monotonic()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from system.chaos.processes import descendants, kill, look
+from system.chaos.processes import kill_with_descendants
 from system.errors import SystemFault, UserError
 
 # Starts in a row that leave no new checkpoint before it is given up.
@@ -23,6 +23,17 @@ _FAULT = re.compile(r"^\w+(Error|Fault): ")
 
 class EndedError(UserError):
     """The job ended with an error that its user has to mend."""
+
+
+def command_for(recipe: str, overrides: Sequence[str], address: str) -> list[str]:
+    """Return what starts the job.
+
+    Args:
+        recipe: its file.
+        overrides: laid over it.
+        address: of the cluster.
+    """
+    return [sys.executable, "-m", "jobs.pretrain", "--recipe", recipe, *overrides, "--address", address]
 
 
 def newest_step(text: bytes) -> int | None:
@@ -123,14 +134,10 @@ class Submitted:
 
     def kill(self) -> None:
         """Kill it without a warning, and what it started itself."""
-        process: Any = self._process
-        if process is None:
-            return
-        own = descendants(process.pid)
-        first = look(process.pid)
-        for each in ([first] if first else []) + own:
-            kill(each)
-        process.wait()
+        process = self._process
+        if process is not None and process.poll() is None:  # else its id may be another's by now
+            kill_with_descendants(process.pid)
+            process.wait()
 
     def stop(self, within_s: float) -> None:
         """Ask it to end, and kill it if it does not."""

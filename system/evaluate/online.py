@@ -28,10 +28,10 @@ from system.data.dataset import run_uri
 from system.errors import StorageFault, TubeletError, WeightsError
 from system.evaluate.labelled_sets import Sides, online_sides
 from system.recipe import Recipe
-from system.train.attempts import Claim
 from system.train.checkpoint import complete_steps
 from system.train.failures import root
 from system.train.probed import Probed, Turns, good, probe_line
+from system.train.shift import Hold
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -103,11 +103,11 @@ class OnlineProbe:
         recipe: of the run.
         say: takes lines for the user.
         told: takes all rows of probe.jsonl and the newest of them, where it is new.
-        claim: on the run.
+        hold: on the run.
     """
 
-    def __init__(self, recipe: Recipe, say: Say, told: Told, claim: Claim | None = None) -> None:
-        self._recipe, self._say, self._told, self._claim = recipe, say, told, claim
+    def __init__(self, recipe: Recipe, say: Say, told: Told, hold: Hold | None = None) -> None:
+        self._recipe, self._say, self._told, self._hold = recipe, say, told, hold
         self._run = run_uri(recipe)
         self._newest: int | None = None
         self._last: int | None = None
@@ -279,7 +279,7 @@ class OnlineProbe:
         return True
 
     def _is_lost(self) -> bool:
-        return self._claim is not None and self._claim.lost is not None
+        return self._hold is not None and self._hold.lost is not None
 
     def _stop_actor(self) -> None:
         with self._of_actor:

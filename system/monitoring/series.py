@@ -67,7 +67,7 @@ _DECLARED = (
     Series("tubelet_decode_errors", "videos", "Videos in quarantine by what was wrong with them.", ("run", "code")),
     Series("tubelet_bad_ratio", "ratio", "Share of the last few thousand slots whose own video could not be read."),
     Series("tubelet_bad_ratio_limit", "ratio", "data.max_bad_ratio: above it the run stops."),
-    Series("tubelet_slots", "slots", "Slots of the plan that are done.", ("run",)),
+    Series("tubelet_slots", "slots", "Slots of the plan that are done."),
     Series("tubelet_slots_substituted", "slots", "Of these, the ones in which a spare video stood."),
     Series("tubelet_slots_skipped", "slots", "Of these, the ones in which no video could stand."),
     Series(

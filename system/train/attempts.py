@@ -7,14 +7,11 @@ workers and orders to stop are this file's; failures.py, preemption.py and elast
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import ray
 
@@ -22,7 +19,7 @@ from system import logs
 from system.config import fewest, most
 from system.data.clock import ClockHandle, make_clock
 from system.data.dataset import run_uri
-from system.errors import DivergedFault, LeaseError, SystemFault, TubeletError
+from system.errors import DivergedFault, SystemFault, TubeletError
 from system.recipe import Recipe
 from system.train import checkpoint, failures
 from system.train.elastic import all_bundles, is_elastic, largest_that_fits, told_workers, worker_bundle
@@ -30,18 +27,17 @@ from system.train.fit import Fit
 from system.train.goodput import Book
 from system.train.hooks import Terms
 from system.train.launch import RunState, runs_raft_on_cpus, use_gpu
-from system.train.machines import call_for, draining, machines
+from system.train.machines import CALL_S, call_for, draining, machines
 from system.train.oversight import Oversight, Say, Show
-from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, videos_of
-from system.train.starts import Starts
+from system.train.shift import Shift
+from system.train.skips import extend_skips, read_skips, skip_lines, skips_uri, told_videos
 from system.train.streams import Job
 
 # How often the driver looks after an attempt, and after machines that it waits for, seconds.
 LOOK_S = 0.5
 WAIT_LOOK_S = 2.0
-# How often a wait says so, and a call for machines is repeated, seconds.
+# How often a wait says so, seconds.
 SAY_S = 120.0
-CALL_S = 30.0
 # A number of workers that found no room is not tried again for this long, seconds.
 NO_ROOM_S = 60.0
 # ... doubled each time, up to this.
@@ -54,40 +50,6 @@ FIXED_START_S = "300"
 AFTER_DEATH_S = 1.0
 
 Ending = Literal["done", "stopped"]
-
-
-class Claim(Protocol):
-    """A job's claim on a run."""
-
-    @property
-    def lost(self) -> str | None:
-        """Why the claim is lost; None: it holds."""
-        ...
-
-    def next_generation(self) -> int:
-        """Renew the claim under a higher number, so that an earlier attempt's workers are refused."""
-        ...
-
-
-@dataclass
-class Shift:
-    """What a job holds while it works on a run.
-
-    Attributes:
-        book: of its time.
-        claim: on the run.
-        stop: set when the job is to end.
-        grace_s: how long it may take then, seconds.
-        make_way: called before machines are looked for: gives back what else the job holds of them.
-        starts: what is kept of its attempts.
-    """
-
-    book: Book
-    claim: Claim | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
-    grace_s: float = 60.0
-    make_way: Callable[[], None] = lambda: None
-    starts: Starts = field(default_factory=Starts)
 
 
 def train(recipe: Recipe, state: RunState, *, say: Say, show: Show, shift: Shift | None = None) -> Ending:
@@ -217,8 +179,7 @@ class _Attempts:
             if now - called > CALL_S:
                 called = now
                 self._call(all_bundles(self._recipe, low, gpu=self._gpu))
-            if self._shift.claim is not None and self._shift.claim.lost is not None:
-                raise LeaseError(self._shift.claim.lost)
+            self._shift.check()
             if self._shift.stop.wait(WAIT_LOOK_S):
                 return None
         if called > 0:
@@ -228,9 +189,9 @@ class _Attempts:
 
     def _attempt(self, ranks: int, clock: ClockHandle, seen: Oversight) -> Exception | None:
         """Start a worker group and look after it until its end; return what it ended with."""
-        claim, book = self._shift.claim, self._shift.book
+        hold, book = self._shift.hold, self._shift.book
         self._there = {machine.node_id for machine in machines()}
-        terms = Terms(claim.next_generation() if claim else 0, read_skips(self._run), book.reached)
+        terms = Terms(hold.next_generation() if hold else 0, read_skips(self._run), book.reached)
         logs.at(attempt=terms.generation)
         fit = Fit(Job(self._recipe, self._state.index.uri, clock, terms), ranks, gpu=self._gpu)
         while not fit.ended.wait(LOOK_S) and not self._overdue(seen):
@@ -245,8 +206,7 @@ class _Attempts:
         seen.look()
         seen.say_who_waits()
         shift.book.told(seen.values)
-        if shift.claim is not None and shift.claim.lost is not None:
-            raise LeaseError(shift.claim.lost)
+        shift.check()
         if shift.stop.is_set():
             seen.ask_to_end("the job is told to stop")
             return
@@ -279,9 +239,7 @@ class _Attempts:
         self._history.append(decision.failure)
         index = self._state.index
         if decision.action == "stop":
-            videos: list[str] = []
-            with suppress(TubeletError):  # the index cannot be read: the error that counts is another
-                videos = videos_of(self._recipe, index, step) if decision.repeated else []
+            videos = told_videos(self._recipe, index, step) if decision.repeated else ""
             raise failures.final_error(error, decision, videos) from error
         if decision.failure.kind == "no room":
             self._no_rooms[ranks] += 1  # on a cluster that others use, its machines may be taken for long

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from system import storage
-from system.errors import CheckpointFault, ResumeError, StorageFault, WeightsError
+from system.errors import CheckpointFault, ResumeError, WeightsError
 from system.train.ledger import SegmentRef, read_segment, ref_from
 from system.train.manifest import DAMAGED, FOLDER, MANIFEST, VERSION, Piece, step_uri
 
@@ -53,8 +53,9 @@ class Checkpoint:
         Only the pieces that overlap them are read, neighbouring ones together, and each is checked.
 
         Raises:
-            CheckpointFault: if bytes are missing or do not match their checksum; the checkpoint is marked as damaged.
+            CheckpointFault: if bytes are missing, or do not match their checksum: then it is marked as damaged.
             ResumeError: if the model has a parameter that the checkpoint does not, or of another size.
+            StorageFault: if storage does not answer: that says nothing about the checkpoint.
         """
         by_state = self._by_state()
         wanted: dict[Piece, list[Fragment]] = {}
@@ -90,7 +91,7 @@ class Checkpoint:
         try:
             tasks: list[Callable[[], bytes]] = [partial(storage.read, uri, *whole) for whole in wholes]
             data = dict(zip(wholes, storage.in_parallel(tasks), strict=True))
-        except (storage.MissingError, StorageFault) as error:
+        except storage.MissingError as error:
             raise CheckpointFault(f"{uri}: {error}") from error
         for (start, stop), (piece, fragments) in zip(ranges, wanted.items(), strict=True):
             whole = next(whole for whole in wholes if whole[0] <= start and stop <= whole[1])
@@ -144,6 +145,8 @@ def open_checkpoint(run_uri: str, step: int) -> Checkpoint:
 
     Raises:
         CheckpointFault: if anything is missing, torn or of another length, or is looked for in another folder.
+        ResumeError: if another version of this system wrote it.
+        StorageFault: if storage does not answer.
     """
     folder = step_uri(run_uri, step)
     try:
@@ -185,6 +188,8 @@ def latest(run_uri: str, say: Callable[[str], None] = lambda line: None) -> Chec
 
     Raises:
         CheckpointFault: if there are checkpoints and none of them is whole.
+        ResumeError: if another version of this system wrote the newest.
+        StorageFault: if storage does not answer.
     """
     folders = _folders(run_uri)
     for step in reversed(_complete(folders)):
@@ -204,6 +209,7 @@ def chosen(run_uri: str, step: int | None, say: Callable[[str], None] = lambda l
     Raises:
         WeightsError: if there is none.
         CheckpointFault: if it is damaged.
+        ResumeError: if another version of this system wrote it.
     """
     if step is None:
         found = latest(run_uri, say)

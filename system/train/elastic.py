@@ -48,8 +48,8 @@ def layouts(recipe: Recipe) -> list[StepLayout]:
 def asks(recipe: Recipe, ranks: int, *, gpu: bool) -> list[Ask]:
     """Return what a number of workers holds and what the actors hold beside them, at their fewest, CPUs included."""
     resources, mask = recipe.resources, recipe.resources.mask
-    each = {"CPU": resources.cpus_per_worker, **resources.worker_resources}
-    wanted = [Ask("workers", ranks, resources.train_gpus_per_worker if gpu else 0.0, each)]
+    gpus = resources.train_gpus_per_worker if gpu else 0.0
+    wanted = [Ask("workers", ranks, gpus, worker_bundle(recipe, gpu=False))]
     if flow_device(recipe) == "cuda":
         kind = {f"{ACCELERATOR}{mask.accelerator}": ACCELERATOR_SHARE} if mask.accelerator else {}
         wanted.append(Ask("actors of resources.mask", fewest(mask.actors), mask.gpus_per_actor, kind))

@@ -83,6 +83,7 @@ class Decision:
         reason: the sentence that says why.
         failure: to be remembered.
         repeated: the same fault at the same step as before: its videos are to be named.
+        spent: the budget of failures does not pay for it.
     """
 
     action: Literal["stop", "retry", "rewind"]
@@ -90,6 +91,7 @@ class Decision:
     reason: str
     failure: Failure
     repeated: bool = False
+    spent: bool = False
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -241,11 +243,12 @@ def decide(error: BaseException, history: Sequence[Failure], found: Circumstance
         return Decision("stop", 0.0, f"{sentence}; again, without a checkpoint since the last time", failure)
     text = told(error)
     if failure.signature and any((each.signature, each.step) == (failure.signature, failure.step) for each in before):
-        return Decision("stop", 0.0, f"step {failure.step} failed twice in the same way: {text}", failure, True)
+        why = f"step {failure.step} failed twice in the same way: {text}"
+        return Decision("stop", 0.0, why, failure, repeated=True)
     spent = sum(each.counts and failure.time_s - each.time_s < BUDGET_S for each in history) + failure.counts
     if failure.counts and spent > max_failures:
         why = f"failure {spent} within an hour, and resources.max_failures={max_failures}: {text}"
-        return Decision("stop", 0.0, why, failure)
+        return Decision("stop", 0.0, why, failure, spent=True)
     if not failure.counts:
         what = "a machine was taken back" if failure.kind == "preemption" else "the workers found no room"
         return Decision("retry", 0.0, f"{what}: {text}", failure)
@@ -254,21 +257,21 @@ def decide(error: BaseException, history: Sequence[Failure], found: Circumstance
     return Decision("rewind" if failure.kind == "diverged" else "retry", pause, f"{what}: {text}", failure)
 
 
-def final_error(error: BaseException, decision: Decision, videos: Sequence[str]) -> UserError | SystemFault:
+def final_error(error: BaseException, decision: Decision, videos: str = "") -> UserError | SystemFault:
     """Return the error that a run ends with after a decision to stop.
 
     Args:
         error: what ended the last attempt.
         decision: on it.
-        videos: those of the step that failed twice, for `repeated`.
+        videos: of the step that failed twice, for a line; where the decision says `repeated`.
     """
     reason = root(error)
     if isinstance(reason, UserError):
         return reason
-    if decision.failure.kind == "diverged" and "within an hour" not in decision.reason:
+    if decision.failure.kind == "diverged" and not decision.spent:
         return DivergedError(
             f"{decision.reason}: lower train.base_lr, set train.clip_grad, or use engine.precision=fp32"
         )
     if decision.repeated:
-        return SystemFault(f"{decision.reason}; the step's videos: {', '.join(videos)}")
+        return SystemFault(f"{decision.reason}; the step's videos: {videos}")
     return reason if isinstance(reason, SystemFault) else SystemFault(decision.reason)

@@ -28,6 +28,42 @@ FOLDER = "goodput"
 WRITE_EVERY_S = 10.0
 
 
+class Seconds:
+    """Where a rank's time has gone since its first step began: parts that add up to the whole.
+
+    The wait for the first block is the stream's start, and a part of its own.
+
+    Args:
+        reached: steps below this were done before, by a start whose work was lost.
+
+    Attributes:
+        parts: seconds by name; `STEPS` and `start`.
+    """
+
+    def __init__(self, reached: int) -> None:
+        self._reached, self._mark = reached, time.monotonic()
+        self.parts = {"start": 0.0, "compute": 0.0, "data_wait": 0.0, "checkpoint": 0.0, "replayed": 0.0}
+
+    def step(self, step: int, wait_s: float, checkpoint_s: float) -> None:
+        """Attribute the time since the last step's end.
+
+        Args:
+            step: that was done.
+            wait_s: of it, for blocks.
+            checkpoint_s: of it, for a checkpoint.
+        """
+        now = time.monotonic()
+        whole, self._mark = now - self._mark, now
+        if not any(self.parts.values()):
+            self.parts["start"], whole, wait_s = wait_s, whole - wait_s, 0.0
+        if step < self._reached:
+            self.parts["replayed"] += whole
+            return
+        self.parts["data_wait"] += wait_s
+        self.parts["checkpoint"] += checkpoint_s
+        self.parts["compute"] += whole - wait_s - checkpoint_s
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt, in seconds since 1970 by the driver's clock.
@@ -188,7 +224,7 @@ class Book:
         self._attempts: list[Attempt] = []
         self._live: Live | None = None
         self._turn = threading.Lock()
-        self._written = 0.0
+        self._written = float("-inf")  # by a clock that nobody sets
         self._behind: threading.Thread | None = None
         self._before = {name: each for name, each in read_records(run_uri).items() if name != generation}
         self.reached = max((each.reached for each in self._before.values()), default=0)
@@ -213,8 +249,9 @@ class Book:
     def _keep_up(self) -> None:
         """Write the record if it is time."""
         with self._turn:
-            if time.time() - self._written > WRITE_EVERY_S and not (self._behind and self._behind.is_alive()):
-                self._written = time.time()
+            now = time.monotonic()
+            if now - self._written > WRITE_EVERY_S and not (self._behind and self._behind.is_alive()):
+                self._written = now
                 # Not here: storage may take its time, and the driver has others to answer.
                 self._behind = threading.Thread(target=self.write, name="goodput", daemon=True)
                 self._behind.start()
@@ -240,7 +277,7 @@ class Book:
 
     def write(self) -> Account:
         """Write the record, and return the account in it."""
-        self._written = time.time()
+        self._written = time.monotonic()
         now = self.account
         with suppress(TubeletError):  # it is written again; an account is no reason to end a run
             storage.write(self._uri, json.dumps(Record(now, self.reached, self._live).as_dict(), indent=1).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -85,27 +84,3 @@ class Hooks:
     wanted: Callable[[], Wanted] = lambda: ""
     at: Callable[[str, str], None] = lambda phase, detail: None
     terms: Terms = field(default_factory=Terms)
-
-
-class Seconds:
-    """Where a rank's time has gone since its first step began: parts that add up to the whole.
-
-    The wait for the first block is the stream's start, and a part of its own.
-    """
-
-    def __init__(self, reached: int) -> None:
-        self._reached, self._mark = reached, time.monotonic()
-        self.parts = {"start": 0.0, "compute": 0.0, "data_wait": 0.0, "checkpoint": 0.0, "replayed": 0.0}
-
-    def step(self, step: int, wait_s: float, checkpoint_s: float) -> None:
-        """Attribute the time since the last step's end."""
-        now = time.monotonic()
-        whole, self._mark = now - self._mark, now
-        if not any(self.parts.values()):
-            self.parts["start"], whole, wait_s = wait_s, whole - wait_s, 0.0
-        if step < self._reached:
-            self.parts["replayed"] += whole
-            return
-        self.parts["data_wait"] += wait_s
-        self.parts["checkpoint"] += checkpoint_s
-        self.parts["compute"] += whole - wait_s - checkpoint_s

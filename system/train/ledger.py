@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from system import storage
 from system.core.identity import ROOT, chained
 from system.data.notes import Note
-from system.errors import CheckpointFault
+from system.errors import CheckpointFault, ResumeError
 
 FOLDER = "ledger"
 VERSION = 1
@@ -157,8 +157,14 @@ def from_bytes(data: bytes) -> Segment:
 
     Raises:
         CheckpointFault: if its chain is not that of its records.
+        ResumeError: if another version of this system wrote it.
     """
     values = json.loads(data)
+    if values["version"] != VERSION:
+        raise ResumeError(
+            f"a segment of the ledger is of version {values['version']}, this is {VERSION}: go on with the version of"
+            " this system that wrote it"
+        )
     previous = values["previous"]
     segment = Segment(
         SegmentRef(**previous) if previous else None,

@@ -1,6 +1,6 @@
 """How a run goes at one moment, in plain values: shown while it trains, and left in its folder for who looks from afar.
 
-The driver makes it (watch.py) and writes it with the account of its time (goodput.py). Needs Python alone: a laptop
+The driver makes it (readings.py) and writes it with the account of its time (goodput.py). Needs Python alone: a laptop
 without torch and Ray reads it.
 """
 

@@ -22,7 +22,8 @@ from system.methods.base import Networks
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
 from system.train.engine import Engine
-from system.train.hooks import Hooks, Seconds
+from system.train.goodput import Seconds
+from system.train.hooks import Hooks
 from system.train.judging import judge
 from system.train.ledger import SAMPLE_WORDS
 from system.train.progress import Progress, Update

@@ -16,7 +16,8 @@ from system.data.clock import untyped_ray
 # Ray notices a machine's sudden end after 16 s. Its node manager takes no connection from the first moment on; one that
 # takes none for this long is on a machine that is not there, seconds.
 CONNECT_S = 1.0
-# How long the autoscaler keeps a call for machines that is not repeated, seconds.
+# How often a call for machines is repeated, and how long the autoscaler keeps one that is not, seconds.
+CALL_S = 30.0
 CALL_LASTS_S = 90.0
 
 

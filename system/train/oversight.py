@@ -18,7 +18,7 @@ from system.recipe import Recipe
 from system.train.checkpoint import complete_steps
 from system.train.diagnosis import Warnings, hang_of
 from system.train.elastic import Room, may_grow, seen_room
-from system.train.machines import draining
+from system.train.machines import CALL_S, draining
 from system.train.preemption import Answered, margin_s, saves_due
 from system.train.schedule import Schedule
 
@@ -30,14 +30,13 @@ WAITING_S = 120.0
 # How often notices are looked for, and room for more workers, seconds.
 DRAINS_S = 1.0
 ROOM_S = 5.0
-CALL_S = 30.0
 # How often the driver looks whether something lasts longer than usual, seconds.
 REPORTS_S = 5.0
 # Longest wait for the clock's answer while other things are to be looked after, seconds.
 ANSWER_S = 10.0
 
 
-class _Now:
+class _Timer:
     """When something was done last, and whether it is time again."""
 
     def __init__(self, every_s: float, *, at_once: bool = True) -> None:
@@ -89,9 +88,9 @@ class Oversight:
         # Of the checkpoint that a notice has asked for: when, the newest one then, and how long it took, seconds.
         self._saving: tuple[float, int] | None = None
         self._save_s: float | None = None
-        self._waiting, self._drains = _Now(WAITING_S, at_once=False), _Now(DRAINS_S)
-        self._rooms, self._calls = _Now(ROOM_S), _Now(CALL_S)
-        self._warnings, self._reports = Warnings(), _Now(REPORTS_S)
+        self._waiting, self._drains = _Timer(WAITING_S, at_once=False), _Timer(DRAINS_S)
+        self._rooms, self._calls = _Timer(ROOM_S), _Timer(CALL_S)
+        self._warnings, self._reports = Warnings(), _Timer(REPORTS_S)
         self._stages: Sequence[StageNow] = ()
 
     @property

@@ -13,12 +13,9 @@ from system.data.notes import Note
 from system.errors import CheckpointFault, RunError
 from system.recipe import Recipe
 from system.train.checkpoint import Checkpoint, complete_steps, latest
-from system.train.folders import run_folder
 from system.train.ledger import Segment, SegmentRef, notes_by_slot, read_segment, ref_from
 from system.train.manifest import MANIFEST, step_uri
 from system.train.warm_start import run_recipe
-
-__all__ = ["BROKEN", "Finding", "Notes", "Past", "damaged_ends", "open_past", "run_folder", "walk"]
 
 # Slot -> why videos did not stand in it, in the order of the attempts.
 Notes = dict[int, list[Note]]

@@ -73,6 +73,7 @@ class Recorder:
     Args:
         first_step: the next step.
         sample: (step, block) -> words of the step's sample of mask bits; None where masks do not come from a network.
+        words: how many those are.
     """
 
     def __init__(self, first_step: int, sample: SampleFn | None = None, words: int = 0) -> None:

@@ -29,6 +29,7 @@ from system.recipe import Recipe
 from system.train.batch import num_micro_batches
 from system.train.checkpoint import Checkpoint, open_checkpoint
 from system.train.engine import BatchShape, Engine, make_engine
+from system.train.fragments import fill_weights
 from system.train.hooks import Hooks, Terms
 from system.train.judging import build_model
 from system.train.lease import Fence
@@ -123,16 +124,23 @@ def _closed(keeper: Keeper, metrics: Metrics | None) -> Iterator[None]:
     """Complete the checkpoint under way if the training ends with an error, and close the metrics in any case."""
     try:
         yield
-    except Exception as error:
-        logs.log(f"training ends: {error}", logging.ERROR, error=type(error).__name__)
-        try:
-            keeper.settle()
-        except Exception as late:  # noqa: BLE001  what ended the training is what counts
-            error.add_note(f"the checkpoint under way was not completed either: {late}")
-        raise
-    finally:
+    except BaseException as error:
+        if isinstance(error, Exception):
+            logs.log(f"training ends: {error}", logging.ERROR, error=type(error).__name__)
+            _late(error, "the checkpoint under way was not completed", keeper.settle)
         if metrics is not None:
-            metrics.close()
+            _late(error, "the newest metrics were not written", metrics.close)
+        raise
+    if metrics is not None:
+        metrics.close()
+
+
+def _late(error: BaseException, what: str, end: Callable[[], object]) -> None:
+    """Do what is to be done after an error; what goes wrong with it is a note on that one, which is what counts."""
+    try:
+        end()
+    except Exception as late:  # noqa: BLE001
+        error.add_note(f"{what} either: {late}")
 
 
 def _engine(
@@ -267,8 +275,6 @@ class QuarantineFile:
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> nn.Module:
     """Build the recipe's model on the CPU with a checkpoint's weights."""
-    from system.train.fragments import fill_weights  # noqa: PLC0415
-
     module = build_model(recipe, torch.device("cpu"))
     fill_weights(module, checkpoint)
     return module.eval()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from system import storage
 from system.data.assemble import plan_for
 from system.data.index import Index
+from system.errors import TubeletError
 from system.recipe import Recipe
 
 # Videos of a step that a line names.
@@ -53,11 +54,19 @@ def videos_of(recipe: Recipe, index: Index, step: int) -> list[str]:
     return [*names, f"and {more} more"] if more else names
 
 
+def told_videos(recipe: Recipe, index: Index, step: int) -> str:
+    """Return the names of a step's videos for a line, which is no reason to fail: without the index it says so."""
+    try:
+        return ", ".join(videos_of(recipe, index, step))
+    except TubeletError as error:
+        return f"not to be read now: {error}"
+
+
 def skip_lines(recipe: Recipe, index: Index, steps: Mapping[int, str]) -> list[str]:
     """Return what a user is told about steps that are skipped from now on."""
     size = recipe.slots_per_step
     return [
         f"step {step} is skipped from now on, slots {step * size} to {(step + 1) * size - 1}: {reason};"
-        f" its videos: {', '.join(videos_of(recipe, index, step))}"
+        f" its videos: {told_videos(recipe, index, step)}"
         for step, reason in sorted(steps.items())
     ]

@@ -71,7 +71,7 @@ class Metrics:
                     self._board.add_scalar(key, value, values["step"])
         if time.monotonic() - self._flushed > FLUSH_S:
             self._flushed = time.monotonic()
-            self._writer.submit(self._put)
+            self._writer.submit(self._put)  # what fails is written again; who waits for it is told, at a checkpoint
 
     def flush(self) -> None:
         """Put everything into the run's folder, and wait until it is there."""
@@ -92,10 +92,12 @@ class Metrics:
         """Put everything into the run's folder, for the last time."""
         if self._board is not None:
             self._board.close()
-        with suppress(LeaseError):  # then the file is another job's
-            self.flush()
-        self._writer.shutdown()
-        self._folder.cleanup()
+        try:
+            with suppress(LeaseError):  # then the file is another job's
+                self.flush()
+        finally:
+            self._writer.shutdown(wait=False)  # a flush that is not done by its deadline is not waited for again
+            self._folder.cleanup()
 
 
 def _board(folder: str, from_step: int) -> SummaryWriter:

@@ -35,6 +35,8 @@ WAITING = 1000
 LAST_S, STOPPED_S = 20.0, 3.0
 # The run's name among those of a tracker's project: it is the same for all jobs of a run.
 IDENTITY = "trackers.json"
+# What a child has said is read for so long after its end, seconds: a process that it started may keep the pipe open.
+READ_S = 1.0
 
 
 def identity_of(folder: str) -> str:
@@ -88,8 +90,12 @@ class Child:
             start_new_session=True,  # a Ctrl-C is the driver's to answer
         )
         self.put(first)
-        for work in (self._write, self._read):
-            threading.Thread(target=work, name=f"{name} {work.__name__}", daemon=True).start()
+        writer, self._reader = (
+            threading.Thread(target=work, name=f"{name} {work.__name__}", daemon=True)
+            for work in (self._write, self._read)
+        )
+        writer.start()
+        self._reader.start()
 
     def put(self, message: Mapping[str, Any]) -> None:
         """Send a message, or drop the oldest that waits."""
@@ -131,6 +137,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._say(f"{self._name}: it has not taken everything, and is not waited for; metrics.jsonl has it all")
+        self._reader.join(READ_S)
         if self._dropped:
             self._say(f"{self._name}: {self._dropped} rows were dropped while it did not answer")
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from system.chaos.memory import lines, quarters, role_of
-from system.chaos.processes import Process, below, descendants, kill, look, memory_mb, parse_stat
+from system.chaos.processes import (
+    Process,
+    below,
+    descendants,
+    kill,
+    kill_with_descendants,
+    look,
+    memory_mb,
+    parse_stat,
+)
 from system.chaos.submitted import Submitted, last_words, newest_step
 from system.errors import SystemFault
 
@@ -73,6 +82,17 @@ def test_a_process_is_found_below_its_parent_weighed_and_killed_once() -> None:
         sleeper.wait()
 
 
+def test_what_a_process_has_started_ends_with_it() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        kill_with_descendants(parent.pid)
+        assert parent.wait(10) == -9
+        assert parent.stdout.read() == "", "the pipe is closed when the last of them is gone"
+    left = look(child)
+    assert left is None or not left.title
+
+
 def test_shared_memory_is_weighed_apart() -> None:
     before = memory_mb(os.getpid())
     with mmap.mmap(-1, 32 << 20) as shared:
@@ -117,3 +137,16 @@ def test_a_job_that_ends_again_and_again_without_a_checkpoint_is_given_up(tmp_pa
             while job.ended() is None:
                 pass
     assert job.starts == 5
+
+
+def test_a_job_that_has_ended_by_itself_is_not_killed_by_its_old_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Submitted([sys.executable, "-S", "-c", ""], tmp_path / "job.log", os.environ)
+    job.start(0)
+    while job.ended() is None:
+        pass
+    monkeypatch.setattr("system.chaos.submitted.kill_with_descendants", pytest.fail)
+    job.kill()
+    job.stop(1.0)
+    assert job.pid is None

@@ -12,10 +12,9 @@ import pytest
 from jobs import audit as job
 from jobs.cli import run as run_job
 from system import storage
-from system.data.clips import VideoFacts
 from system.data.columns import Batch
 from system.data.dataset import ensure_index, run_uri
-from system.data.index import Index, IndexWriter
+from system.data.index import Index
 from system.recipe import Recipe
 from system.train.audit import Audit, audit
 from system.train.ledger import FOLDER, SegmentRef, history, segment_names, write_segment
@@ -253,24 +252,6 @@ def test_the_range_limits_what_is_compared_and_the_verdict_says_so(wrong: Recipe
     assert found.clean
     assert found.verdict.endswith("steps 4 to 5 compared")
     assert not audit(open_past(run_uri(wrong)), 2, 4).clean
-
-
-def test_starts_of_many_slots_are_those_that_each_is_given(recipe: Recipe, tmp_path: Path) -> None:
-    """Of videos shorter than a clip and longer, stride-layered ones among them, over two epochs."""
-    record_run(recipe, [(1, 1)])
-    maker = open_past(run_uri(recipe)).maker
-    writer = IndexWriter(str(tmp_path / "index.parquet"), "test")
-    row = {name: getattr(maker.index.row(0), name) for name in maker.index.row(0).__slots__}
-    for number in range(40):
-        layers = (0, 2, 3, 4)[number % 4]
-        writer.add({**row, "name": f"{number}", "num_frames": 1 + 3 * number, "layers": layers})
-    writer.close()
-    index = Index(str(tmp_path / "index.parquet"))
-    spec = replace(maker.spec, stride=4)
-    other = replace(maker, index=index, plan=replace(maker.plan, num_videos=40), spec=spec)
-    facts = VideoFacts(index.numbers("num_frames"), index.numbers("layers"))
-    starts = other.own_starts(7, 87, other.plan.videos(7, 87), facts)
-    assert starts.tolist() == [other.choose(slot).start for slot in range(7, 87)]
 
 
 def code_of(*arguments: str) -> int:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from system import storage
-from system.errors import CheckpointFault, ResumeError
+from system.errors import CheckpointFault, ResumeError, StorageFault
 from system.train.checkpoint import complete_steps, latest, open_checkpoint, retire
+from system.train.failures import signature_of
 from system.train.fragments import Fragment
 from system.train.manifest import MANIFEST, RankFile, commit, step_uri, write_rank_file
 
@@ -122,6 +123,26 @@ def test_a_flipped_bit_is_found_when_it_is_read_and_the_checkpoint_not_tried_aga
     assert found.step == 1
     write(tmp_path, 2, [0, 12])  # the step is reached again
     assert complete_steps(str(tmp_path)) == [1, 2]
+
+
+def test_storage_that_is_away_says_nothing_against_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1, [0, 12])
+    found, part = open_checkpoint(str(tmp_path), 1), Fragment("bias", "param", 0, torch.zeros(5))
+
+    def away(uri: str, start: int = 0, stop: int | None = None) -> bytes:
+        raise StorageFault(f"{uri}: away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read", away)
+        with pytest.raises(StorageFault) as fault:  # which the failure policy tries again, at the same step too
+            found.fill([part])
+    assert signature_of(fault.value) is None
+    assert complete_steps(str(tmp_path)) == [1]
+    Path(storage.local_path(found.uri), "rank_00000.safetensors").unlink()
+    with pytest.raises(CheckpointFault, match="rank_00000"):
+        found.fill([part])
 
 
 def test_when_none_is_whole_a_run_does_not_silently_begin_again(tmp_path: Path) -> None:

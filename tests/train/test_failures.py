@@ -12,7 +12,6 @@ from system.errors import (
     StorageFault,
     StreamFault,
     SystemFault,
-    UserError,
 )
 from system.train.failures import Circumstances, Failure, causes, decide, final_error, pause_after, root, signature_of
 
@@ -62,7 +61,7 @@ def test_a_users_error_stops_at_once_however_it_is_wrapped() -> None:
     decision = decide(error, [], at(), 10)
     assert decision.action == "stop"
     assert decision.reason == "too many bad videos"
-    assert final_error(error, decision, []) is root(error)
+    assert final_error(error, decision) is root(error)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_other_errors_are_tried_again_within_the_budget(error: Exception) -> Non
     spent = decide(error, history, at(2, now=10), 1)
     assert spent.action == "stop"
     assert "failure 2 within an hour, and resources.max_failures=1" in spent.reason
-    assert isinstance(final_error(error, spent, []), SystemFault)
+    assert isinstance(final_error(error, spent), SystemFault)
 
 
 def test_the_budget_is_for_an_hour() -> None:
@@ -88,7 +87,7 @@ def test_the_same_fault_at_the_same_step_stops_with_its_videos() -> None:
     first, second = StreamFault("rank 1 (pid 4711) lost 0xdeadbeef"), StreamFault("rank 0 (pid 12) lost 0xff")
     decision = decide(second, after([first], [at(7)]), at(7, now=9), 10)
     assert (decision.action, decision.repeated) == ("stop", True)
-    error = final_error(second, decision, ["a.mp4", "b.mp4"])
+    error = final_error(second, decision, "a.mp4, b.mp4")
     assert isinstance(error, SystemFault)
     assert str(error).endswith("; the step's videos: a.mp4, b.mp4")
     assert "step 7 failed twice in the same way" in str(error)
@@ -158,8 +157,8 @@ def test_steps_that_diverge_are_left_out_once() -> None:
     assert first.action == "rewind"
     again = decide(error, [first.failure], at(9), 10)
     assert again.action == "stop"
-    stopped = final_error(error, again, [])
-    assert isinstance(stopped, DivergedError | UserError)
+    stopped = final_error(error, again)
+    assert isinstance(stopped, DivergedError)
     assert "lower train.base_lr" in str(stopped)
     assert decide(error, [first.failure], at(90, progressed=True), 10).action == "rewind"
 
@@ -170,6 +169,7 @@ def test_steps_that_diverge_pay_from_the_budget() -> None:
     decision = decide(error, history, at(500, progressed=True), 2)
     assert decision.action == "stop"
     assert "resources.max_failures=2" in decision.reason
+    assert final_error(error, decision) is error, "what the budget does not pay for is no fault of the recipe"
 
 
 def test_a_divergence_names_its_steps_on_the_other_side_of_a_pickle() -> None:

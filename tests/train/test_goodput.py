@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from system.train import goodput
 from system.train.goodput import (
     PARTS,
     Account,
     Attempt,
     Book,
+    Seconds,
     account,
     read_records,
     summed,
@@ -86,6 +92,16 @@ def test_the_line_says_the_shares() -> None:
     assert line.endswith("idle 30.0% (set-up 10.0%, closing 20.0%)")
 
 
+def test_the_seconds_of_a_rank_add_up_and_its_first_wait_is_the_streams_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([100.0, 110.0, 114.0, 115.5])
+    monkeypatch.setattr(goodput, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    seconds = Seconds(reached=8)
+    for step, wait_s, checkpoint_s in ((7, 6.0, 0.5), (8, 1.0, 2.0), (9, 0.25, 0.0)):
+        seconds.step(step, wait_s, checkpoint_s)
+    assert seconds.parts == {"start": 6.0, "replayed": 4.0, "data_wait": 1.25, "checkpoint": 2.0, "compute": 2.25}
+    assert sum(seconds.parts.values()) == 115.5 - 100.0
+
+
 def test_a_book_is_read_by_the_next_job(tmp_path: Path) -> None:
     run = str(tmp_path)
     first = Book(run, 3, began=0.0)
@@ -106,3 +122,17 @@ def test_a_book_is_read_by_the_next_job(tmp_path: Path) -> None:
     records = read_records(run)
     assert list(records) == [3, 5]
     assert all(set(each.account.parts) == set(PARTS) for each in records.values())
+
+
+def test_a_clock_that_is_set_back_does_not_keep_the_record_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = Book(str(tmp_path), 1, time.time())
+    book.begin()
+    book.write()
+    monkeypatch.setattr(goodput, "WRITE_EVERY_S", 0.0)
+    monkeypatch.setattr(goodput, "time", SimpleNamespace(time=lambda: 1.0, monotonic=time.monotonic))
+    book.told({"step": 6, "told_at": 1.0})
+    assert book._behind is not None
+    book._behind.join(20)
+    assert read_records(str(tmp_path))[1].reached == 7

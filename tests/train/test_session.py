@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from system import storage
+from system.data.assemble import local_blocks
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.errors import DataError, DivergedFault, ResumeError, StorageFault, StreamFault
@@ -20,7 +21,7 @@ from system.train.ledger import history
 from system.train.progress import Progress, progress_from
 from system.train.session import Watchers, train_rank
 from system.train.telemetry import read_metrics
-from tests.small import tiny_recipe
+from tests.small import stream_spec, tiny_recipe
 from tests.train.ranks import newest, train_here
 
 
@@ -67,6 +68,26 @@ def test_what_an_interrupted_start_did_after_its_checkpoint_is_done_again_and_to
     assert [row["step"] for row in read_metrics(run_uri(recipe))] == list(range(8))
 
 
+def test_what_ended_the_training_is_told_though_the_metrics_could_not_be_written_either(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = storage.write
+
+    def full(uri: str, data: bytes) -> None:
+        if uri.endswith("metrics.jsonl"):
+            raise StorageFault(f"{uri}: full")
+        written(uri, data)
+
+    def die(values: dict[str, object]) -> None:
+        raise DivergedFault("not finite", {0: "inf"})
+
+    monkeypatch.setattr(storage, "write", full)
+    with pytest.raises(DivergedFault) as ended:
+        train_here(recipe, Watchers(on_step=die))
+    (note,) = ended.value.__notes__
+    assert note.startswith("the newest metrics were not written either: ")
+
+
 def test_the_state_says_where_the_run_is(recipe: Recipe) -> None:
     done = train_here(recipe)
     found = checkpoint.latest(run_uri(recipe))
@@ -78,18 +99,12 @@ def test_the_state_says_where_the_run_is(recipe: Recipe) -> None:
 
 
 def test_a_step_of_another_number_is_refused(recipe: Recipe) -> None:
-    from system.data.assemble import local_blocks
-    from tests.small import stream_spec
-
     spec = stream_spec(recipe, 1)
     with pytest.raises(StreamFault, match=r"step 0 was due, the stream gave 16 clips of step \[1\]"):
         train_rank(recipe, spec.index_uri, 0, lambda: local_blocks(spec, 0, 1))
 
 
 def test_a_stream_that_ends_early_is_a_fault(recipe: Recipe) -> None:
-    from system.data.assemble import local_blocks
-    from tests.small import stream_spec
-
     spec = stream_spec(recipe, 1, last_step=2)
     with pytest.raises(StreamFault, match="the stream ended before step 2"):
         train_rank(recipe, spec.index_uri, 0, lambda: local_blocks(spec, 0, 0))
@@ -104,8 +119,6 @@ def test_another_model_cannot_go_on(recipe: Recipe) -> None:
 
 def test_bad_videos_are_listed_and_too_many_of_them_end_the_run_with_nothing_lost(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, "resources.num_workers=1", "data.max_bad_ratio=0.1")
-    from tests.small import stream_spec
-
     index = Index(stream_spec(recipe, 1).index_uri)
     bad = [index.row(video) for video in (2, 3, 7, 11)]
     for row in bad:
@@ -130,8 +143,6 @@ def section(recipe: Recipe, name: str, **values: object) -> Recipe:
 
 
 def test_a_step_of_which_nothing_can_be_read_ends_the_run_before_it_is_kept(tmp_path: Path) -> None:
-    from tests.small import stream_spec
-
     recipe = tiny_recipe(tmp_path, "resources.num_workers=1", "data.max_bad_ratio=1")
     index = Index(stream_spec(recipe, 1).index_uri)
     for video in range(index.num_videos):
@@ -254,8 +265,6 @@ def test_what_is_wanted_is_done_at_the_end_of_a_step(recipe: Recipe) -> None:
 
 def test_when_all_videos_are_gone_nothing_is_blamed_on_them(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, "resources.num_workers=1")
-    from tests.small import stream_spec
-
     rows = list(Index(stream_spec(recipe, 1).index_uri))
     train_here(changed(recipe, stop_at_step=4))
     for row in rows:
@@ -269,8 +278,6 @@ def test_when_all_videos_are_gone_nothing_is_blamed_on_them(tmp_path: Path) -> N
 
 def test_an_object_that_was_missing_is_looked_for_again_at_the_next_start(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, "resources.num_workers=1")
-    from tests.small import stream_spec
-
     row = Index(stream_spec(recipe, 1).index_uri).row(3)
     Path(row.uri).rename(row.uri + ".away")
     done = train_here(changed(recipe, stop_at_step=4))

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from system.data.dataset import ensure_index
 from system.data.index import Index
-from system.train.skips import extend_skips, merged, read_skips, skip_lines, videos_of
+from system.errors import StorageFault
+from system.train.skips import extend_skips, merged, read_skips, skip_lines, told_videos, videos_of
 from tests.small import tiny_recipe
 
 
@@ -37,3 +40,17 @@ def test_of_many_videos_the_first_are_named(generated: Path) -> None:
     names = videos_of(recipe, Index(ensure_index(recipe)), 0)
     assert names[-1] == "and 4 more"
     assert len(names) == 17
+
+
+def test_steps_are_skipped_and_told_without_their_videos_where_the_index_does_not_answer(
+    generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(generated, "train.global_batch=4")
+    index = Index(ensure_index(recipe))
+
+    def away(_video: int) -> None:
+        raise StorageFault("the index is away")
+
+    monkeypatch.setattr(index, "row", away)
+    assert told_videos(recipe, index, 2) == "not to be read now: the index is away"
+    assert skip_lines(recipe, index, {2: "inf"})[0].endswith("its videos: not to be read now: the index is away")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from system.train.past import run_folder
+from system.train.folders import run_folder
 
 
 def test_a_run_is_named_by_its_folder_or_below_its_storage(tmp_path: Path) -> None:
