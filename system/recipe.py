@@ -23,7 +23,6 @@ from system.config import (
     ProbeSection,
     ResourcesSection,
     RunSection,
-    Section,
     TelemetrySection,
     TrainSection,
 )
@@ -38,6 +37,7 @@ from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
 from system.recipe_words import in_our_words
 from system.secret_words import refuse_secrets
+from system.section import Section
 
 
 class Recipe(Section):

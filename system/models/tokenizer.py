@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from system import storage
-from system.config import Positive, Section
 from system.errors import WeightsError
 from system.models.codebooks import Codebook, GumbelCodebook
 from system.models.small_vq import SmallDecoder, SmallEncoder
 from system.models.vqgan import VQGANDecoder, VQGANEncoder
+from system.section import Positive, Section
 
 # Images are encoded so many pixels at a time: 32 of 224 x 224, whose first stage is 0.8 GB in float32.
 CHUNK_PIXELS = 32 * 224 * 224
