@@ -10,7 +10,6 @@ allows. s3.py, s3_upload.py and local.py do the work.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -206,15 +205,13 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         if missing_ok:
             return
         raise DataError(f"{uri}: there is no such folder")
-    with local.told(uri):
-        # Sorted as text, as S3 does, and not folder by folder. A folder that goes while it is walked is none.
-        for path in sorted((Path(folder, name) for folder, _, names in os.walk(root) for name in names), key=str):
-            if not any(part.startswith(".") for part in path.relative_to(root).parts):
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:  # deleted while we list
-                    continue
-                yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+    for path in local.files_under(root):
+        with local.told(str(path)):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # deleted while we list
+                continue
+        yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]], gap: int = MERGE_GAP_BYTES) -> list[tuple[int, int]]:

@@ -22,10 +22,13 @@ def local_path(uri: str) -> Path:
     """Return the path of a local URI.
 
     Raises:
-        DataError: for a scheme that is neither file nor s3.
+        DataError: for a scheme that is neither file nor s3, or a file on another machine.
     """
     if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
+        parts = urlsplit(uri)
+        if parts.netloc not in ("", "localhost"):
+            raise DataError(f"{uri}: a file's URI is file:///path, got {parts.netloc} as the machine it lies on")
+        return Path(unquote(parts.path))
     if "://" in uri:
         raise DataError(f"storage is a local path, file:// or s3://, got {uri}")
     return Path(uri).expanduser()
@@ -49,6 +52,26 @@ def told(uri: str) -> Iterator[None]:
             raise DataError(f"{uri}: the file system is read-only") from error
         advice = "; make room" if error.errno == ENOSPC else ""
         raise StorageFault(f"{uri}: {error.strerror or error}{advice}") from error
+
+
+def files_under(root: Path) -> list[Path]:
+    """Return every file under a folder that is not hidden, nor in a hidden folder; sorted as text, as S3 does.
+
+    Raises:
+        DataError: if a folder may not be read; one that goes while it is walked is none.
+    """
+
+    def raised(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            with told(str(error.filename or root)):
+                raise error
+
+    found: list[Path] = []
+    for folder, inside, names in os.walk(root, onerror=raised):
+        # Of a file system's root: nobody's files, and root's alone.
+        inside[:] = [name for name in inside if not name.startswith(".") and name != "lost+found"]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=str)
 
 
 def get(uri: str, start: int, stop: int | None) -> bytes:
