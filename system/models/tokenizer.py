@@ -202,8 +202,8 @@ def save_tokenizer(tokenizer: Tokenizer, uri: str) -> None:
     storage.write(uri, save(tensors, {"format": FORMAT, CONFIG: tokenizer.config.model_dump_json()}))
 
 
-def load_tokenizer(uri: str, *, decoder: bool = True) -> Tokenizer:
-    """Read a tokenizer that `save_tokenizer` wrote; without its decoder on request.
+def load_tokenizer(uri: str) -> Tokenizer:
+    """Read a tokenizer that `save_tokenizer` wrote.
 
     Raises:
         WeightsError: if there is no such file, it is damaged, is no tokenizer of ours, or its weights do not fit.
@@ -229,7 +229,4 @@ def load_tokenizer(uri: str, *, decoder: bool = True) -> Tokenizer:
         config = TokenizerConfig.model_validate_json(metadata.get(CONFIG, ""))
     except ValidationError as error:
         raise WeightsError(f"{uri} was written by another version: {' '.join(str(error).split())[:200]}") from error
-    if not decoder and config.decoder:
-        config = config.model_copy(update={"decoder": False})
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(("decoder.", "post_quant"))}
     return build_tokenizer(config, tensors, uri)

@@ -96,6 +96,7 @@ def test_half_precision_becomes_float32() -> None:
     ("spoiled", "says"),
     [
         ({"layer4.0.conv1.weight": torch.ones(1)}, r"b\.pth: 1 of 50 names belong to no VideoMAE .* layer4\.0\.conv1"),
+        ({"encoder.blocks.last.norm1.weight": torch.ones(1)}, r"1 of 50 names .* encoder\.blocks\.last"),
         ({"module.mask_token": torch.ones(1, 1, 24)}, "mask_token is there twice"),
         ({"mask_token": torch.ones(1, 1, 24, dtype=torch.int64)}, "floating-point numbers, these are not: mask_token"),
         ({"pos_embed": torch.ones(1, 8, 48)}, "pos_embed was learnt"),
