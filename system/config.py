@@ -126,6 +126,13 @@ class TrainSection(Section):
         description="Weights to start from: a file, a folder of Hugging Face, a run, or a checkpoint. Default: drawn.",
     )
 
+    @field_validator("betas")
+    @classmethod
+    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"each is at least 0 and less than 1, got [{value[0]:g}, {value[1]:g}]; use [0.9, 0.95]")
+        return value
+
     @model_validator(mode="after")
     def _one_length(self) -> TrainSection:
         if (self.epochs is None) == (self.steps is None):

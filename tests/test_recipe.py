@@ -79,6 +79,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("data.num_frames=15", "data.num_frames=15 is not a multiple of model.tubelet_frames=2; use 14"),
         ("train.global_batch=1537", "is not a multiple of data.views=4; use 1540"),
         ("train.steps=10", "say the length once"),
+        ("train.betas=[0.9,1]", "train.betas: each is at least 0 and less than 1, got [0.9, 1]; use [0.9, 0.95]"),
         ("motion.weights=null", "needs motion.weights"),
         ("method.mask_ratio=0.999", "a slot needs both visible and hidden ones"),
         ("model.heads=7", "width must be a multiple of twice the heads"),

@@ -162,6 +162,12 @@ def test_another_model_is_refused_whole_and_by_its_names(theirs: State, says: st
         fit(state(), theirs, "file")
 
 
+def test_an_encoder_that_does_not_fit_is_not_said_to_though_other_names_come_first() -> None:
+    with pytest.raises(WeightsError, match=r"not in the model: decoder\.blocks\.1.* more") as caught:
+        fit(state(), state(depth=3, decoder_depth=2), "file")
+    assert "the encoder fits" not in str(caught.value)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_s_encoder_takes_a_released_encoder(method: str) -> None:
     section = ModelSection(width=48, depth=2, heads=3, decoder_width=24, decoder_depth=1, decoder_heads=3)
