@@ -21,7 +21,7 @@ from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.errors import RecipeError
 from system.methods.base import Networks
-from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
+from system.models.tokenizer import Tokenizer, save_tokenizer
 from system.planning.rates import Rate, mean_rate
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
@@ -166,17 +166,7 @@ def frozen_networks(recipe: Recipe, device: torch.device) -> Networks:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = record.to_fit(recipe.method, scratch)
         if wanted is not None:
-            options = options_for(recipe, wanted.num_codes)
-            width = options.width
-            config = TokenizerConfig(
-                kind="small",
-                num_codes=wanted.num_codes,
-                factor=8 if options.factor == 8 else 16,
-                width=width,
-                latent_width=width,
-                code_width=options.code_width,
-            )
-            save_tokenizer(Tokenizer(config), wanted.uri)
+            save_tokenizer(Tokenizer(options_for(recipe, wanted.num_codes).config), wanted.uri)
             folder = scratch
         networks = record.frozen(recipe.method, recipe.grid, folder)
     return {name: module.to(device) for name, module in networks.items()}
