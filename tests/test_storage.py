@@ -115,6 +115,18 @@ def test_a_listing_is_sorted_and_leaves_hidden_files_out(tmp_path: Path) -> None
     assert found == ["a", "b/1", "b/2"]
 
 
+def test_links_to_folders_are_followed_where_it_is_said_but_not_in_circles(tmp_path: Path) -> None:
+    root, other = tmp_path / "videos", tmp_path / "other"
+    for uri in (root / "a" / "1", other / "deep" / "2"):
+        storage.write(str(uri), b"x")
+    (root / "b").symlink_to(other)
+    (root / "a" / "up").symlink_to(root)
+    (other / "deep" / "back").symlink_to(root / "a")  # a circle by way of another folder
+    found = [item.uri.removeprefix(f"{root}/") for item in storage.list_objects(str(root), follow_links=True)]
+    assert found == ["a/1", "b/deep/2", "b/deep/back/1"]
+    assert [Path(item.uri).name for item in storage.list_objects(str(root))] == ["1"]
+
+
 @pytest.mark.parametrize("closed", ["", "b"])
 def test_a_folder_that_may_not_be_read_is_no_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str

@@ -187,12 +187,13 @@ def remove_folder(uri: str) -> None:
             local_path(uri).rmdir()
 
 
-def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
+def list_objects(uri: str, *, missing_ok: bool = False, follow_links: bool = False) -> Iterator[ObjectInfo]:
     """Yield every object under a folder or prefix, sorted by URI; hidden local files are left out.
 
     Args:
         uri: of the folder or prefix.
         missing_ok: a local folder that does not exist is empty, as a prefix without objects is.
+        follow_links: look into links to local folders; not where what is found may be deleted.
 
     Raises:
         DataError: if the folder or bucket does not exist or may not be listed.
@@ -205,7 +206,7 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         if missing_ok:
             return
         raise DataError(f"{uri}: there is no such folder")
-    for path in local.files_under(root):
+    for path in local.files_under(root, follow_links=follow_links):
         with local.told(str(path)):
             try:
                 stat = path.stat()

@@ -54,8 +54,12 @@ def told(uri: str) -> Iterator[None]:
         raise StorageFault(f"{uri}: {error.strerror or error}{advice}") from error
 
 
-def files_under(root: Path) -> list[Path]:
+def files_under(root: Path, *, follow_links: bool = False) -> list[Path]:
     """Return every file under a folder that is not hidden, nor in a hidden folder; sorted as text, as S3 does.
+
+    Args:
+        root: of the folder.
+        follow_links: look into links to folders, but for those that lead back to one that they lie in.
 
     Raises:
         DataError: if a folder may not be read; one that goes while it is walked is none.
@@ -67,11 +71,20 @@ def files_under(root: Path) -> list[Path]:
                 raise error
 
     found: list[Path] = []
-    for folder, inside, names in os.walk(root, onerror=raised):
-        # Of a file system's root: nobody's files, and root's alone.
-        inside[:] = [name for name in inside if not name.startswith(".") and name != "lost+found"]
+    for folder, inside, names in os.walk(root, onerror=raised, followlinks=follow_links):
+        # lost+found lies in a file system's root: nobody's files, for root alone to read.
+        own = (name for name in inside if not name.startswith(".") and name != "lost+found")
+        inside[:] = [name for name in own if not _leads_back(Path(folder, name))]
         found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(found, key=str)
+
+
+def _leads_back(folder: Path) -> bool:
+    """Say whether a folder is a link to one that it lies in, by whatever way it was reached."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(above.resolve().is_relative_to(target) for above in folder.parents)
 
 
 def get(uri: str, start: int, stop: int | None) -> bytes:
