@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from jobs.room import short_of, wanted_resources
 from system import storage
-from system.config import fewest, most
 from system.core.plan import cells_of
 from system.data.assemble import cells_for, clip_bytes, clip_maker, limits_of
 from system.data.dataset import SYNTHETIC, run_uri
@@ -23,6 +22,7 @@ from system.errors import ClusterError, DataError, DecodeError, RecipeError, Sto
 from system.evaluate.labelled_sets import online_sides
 from system.motion.base import motion_source
 from system.recipe import Recipe
+from system.section import fewest, most
 from system.train.checkpoint import complete_steps
 from system.train.elastic import layouts
 from system.train.launch import cluster_nodes, use_gpu

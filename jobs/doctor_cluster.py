@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from jobs.room import gpu_asks, short_of
 from system.access import MODE, has_token
-from system.config import Counted, fewest, most
 from system.data.assemble import flow_device, masks_beside_decoding
 from system.doctor.findings import Finding, Severity
 from system.errors import TubeletError
 from system.recipe import Recipe
+from system.section import Counted, fewest, most
 from system.submit.client import takes_strangers
 from system.train.elastic import told_workers
 from system.train.launch import cluster_nodes, connect, dashboard, use_gpu

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from system.config import fewest
 from system.data.assemble import flow_device
 from system.recipe import Recipe
+from system.section import fewest
 from system.train.launch import flow_cpus
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, shortage
 

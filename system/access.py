@@ -81,14 +81,24 @@ def make_token(environment: Mapping[str, str]) -> None:
     """Make a token for clusters that this user starts, unless there is one, and keep it from other users.
 
     Ray would make it too, with the rights that the umask leaves: commonly for all users of the machine to read.
+
+    Raises:
+        ClusterError: if it cannot be written.
     """
     if environment.get(MODE, "token").lower() != "token" or environment.get(TOKEN) or environment.get(TOKEN_PATH):
         return
     path = own_token(environment)
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # another job was quicker
-            _create(path, secrets.token_hex(32))
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # another job was quicker
+                _create(path, secrets.token_hex(32))
+        except OSError as error:
+            raise ClusterError(
+                f"a cluster of this machine asks for a token, and none can be written to {path}:"
+                f" {error.strerror or error}; set HOME to a folder of yours, or {TOKEN}, or {MODE}=disabled where"
+                " nobody else is on the machine"
+            ) from error
     with suppress(OSError):  # somebody else's, which this user was given to read, or on a mount for reading
         path.chmod(0o600)
 

@@ -1,17 +1,17 @@
 """The sections of a recipe: names, types, units, defaults and the rules inside one section.
 
-Rules across sections are in recipe.py. A method's own section stands in its file under methods/. Every field is part
-of a run's identity and may not change when the run is resumed, unless it is declared with `free`.
+Rules across sections are in recipe.py. A method's own section stands in its file under methods/. What fields are made
+of, and what `free` means, says section.py.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+from system.section import Actors, Positive, Ratio, Section, free
+
 # How clips are taken from a video in fine-tuning and tests (core/views.py names them too: a decoder's process
 # imports no pydantic).
 Sampling = Literal["dense", "segments"]
@@ -19,39 +19,6 @@ Sampling = Literal["dense", "segments"]
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 # CLIPSxCROPS of a video.
 VIEWS = r"^[1-9][0-9]{0,2}x[1-9][0-9]{0,2}$"
-
-
-class Section(BaseModel):
-    """A part of a recipe: immutable, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
-
-
-def free(default: Any, **rules: Any) -> Any:
-    """Declare a field that a resumed run may change: it alters how a step is computed or kept, not what it computes."""
-    return Field(default, json_schema_extra={"free": True}, **rules)
-
-
-def _range(value: int | tuple[int, int]) -> int | tuple[int, int]:
-    low, high = value if isinstance(value, tuple) else (value, value)
-    if not 1 <= low <= high:
-        raise ValueError(f"needs 1 <= min <= max, got [{low}, {high}]")
-    return value
-
-
-# How many of a kind of process: so many, or [min, max].
-Counted = int | tuple[int, int]
-Actors = Annotated[Counted, AfterValidator(_range)]
-
-
-def fewest(count: Counted) -> int:
-    """Return the smallest number of processes of a kind."""
-    return count[0] if isinstance(count, tuple) else count
-
-
-def most(count: Counted) -> int:
-    """Return the largest number of processes of a kind."""
-    return count[1] if isinstance(count, tuple) else count
 
 
 class RunSection(Section):
@@ -158,6 +125,13 @@ class TrainSection(Section):
         None,
         description="Weights to start from: a file, a folder of Hugging Face, a run, or a checkpoint. Default: drawn.",
     )
+
+    @field_validator("betas")
+    @classmethod
+    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"each is at least 0 and less than 1, got [{value[0]:g}, {value[1]:g}]; use [0.9, 0.95]")
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSection:

@@ -97,8 +97,6 @@ class Formatter(logging.Formatter):
         }
         fields: Mapping[str, Any] = getattr(record, "fields", {})
         values |= {name: _plain(value) for name, value in fields.items() if name not in values}
-        if record.exc_info and record.exc_info[0] is not None:
-            values["error"], values["stack"] = record.exc_info[0].__name__, self.formatException(record.exc_info)
         return json.dumps(values)
 
 

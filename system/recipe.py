@@ -7,6 +7,7 @@ words. Importing this file needs pydantic and yaml alone, so a laptop can check 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from system.config import (
     ProbeSection,
     ResourcesSection,
     RunSection,
-    Section,
     TelemetrySection,
     TrainSection,
 )
@@ -38,6 +38,7 @@ from system.motion.base import CPU_SOURCES, check_motion
 from system.recipe_tree import lay_overrides, read_tree
 from system.recipe_words import in_our_words
 from system.secret_words import refuse_secrets
+from system.section import Section
 
 
 class Recipe(Section):
@@ -159,11 +160,12 @@ class Recipe(Section):
 
 
 def _check_ratio(ratio: float, grid: TokenGrid) -> None:
-    """Refuse a share of hidden tokens that leaves a slot without visible or without hidden ones."""
+    """Refuse a share of hidden tokens that leaves a slot without visible or without hidden ones, cut or rounded up."""
     if int(grid.places * ratio) < 1 or int(grid.places * (1 - ratio)) < 1:
+        least = ceil(1000 / grid.places) / 1000  # what is said is let through
         raise ValueError(
             f"method.mask_ratio={ratio} of {grid.places} places: a slot needs both visible and hidden ones;"
-            f" use {1 / grid.places:.3f} to {1 - 1 / grid.places:.3f}"
+            f" use {least:.3f} to {1 - least:.3f}"
         )
 
 
@@ -251,7 +253,7 @@ def resume_conflicts(old: Recipe, new: Recipe) -> list[str]:
             continue
         if name == "data.uri" and str(value).endswith(".parquet"):
             continue  # an index says by its fingerprint whether it lists the same videos
-        if not is_free and was != value and not name.startswith("run.storage"):
+        if not is_free and was != value and name != "run.storage":
             lines.append(f"{name}: the run has {was!r}, the recipe says {value!r}")
     return lines
 

@@ -18,7 +18,20 @@ MAX_PARENTS = 8
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but for `1e-4`, which it would take for a text."""
+    """YAML 1.1 as PyYAML reads it, but for `1e-4`, which it takes for a text, and for keys that are there twice.
+
+    Of those it takes the last one, so a section that is there twice would lose what the first one says.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping whose keys are all different."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -41,18 +54,28 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_tree(path: Path, depth: int = 0) -> dict[str, Any]:
-    """Read a recipe file merged over its parents."""
+    """Read a recipe file merged over its parents.
+
+    Raises:
+        RecipeError: if it is not there, cannot be read, is no mapping, or its parents go round in a circle.
+    """
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.stem, known, n=1)
         hint = f"; did you mean {path.parent / near[0]}.yaml?" if near else ""
         raise RecipeError(f"there is no recipe {path}{hint}")
-    tree = parse_yaml(path.read_text(), str(path)) or {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as a text in UTF-8: {error}") from error
+    tree = parse_yaml(text, str(path)) or {}
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections, got {type(tree).__name__}")
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path}: `extends` is the path of one recipe, got {parent!r}")
     if depth >= MAX_PARENTS:
         raise RecipeError(f"{path}: `extends` goes round in a circle")
     return merge(read_tree(path.parent / parent, depth + 1), tree)

@@ -57,6 +57,14 @@ def test_a_home_without_hard_links_and_one_that_is_for_reading_alone_do(
     assert path.read_text() == token
 
 
+def test_a_home_that_cannot_be_written_is_told_with_the_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "home").write_bytes(b"")
+    with pytest.raises(
+        ClusterError, match=r"home/\.ray/auth_token: Not a directory; set HOME .* RAY_AUTH_MODE=disabled"
+    ):
+        make_token({"HOME": str(tmp_path / "home")})
+
+
 @pytest.mark.parametrize(
     "told", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}, {"RAY_AUTH_TOKEN_PATH": "/run/token"}]
 )

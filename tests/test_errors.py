@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from system import errors
-from system.errors import DecodeError, SystemFault, TubeletError, UserError
+from system.errors import DecodeError, DivergedFault, HangFault, SystemFault, TubeletError, UserError
 from system.storage import MissingError
 
 
@@ -21,6 +21,16 @@ def test_what_a_retry_may_cure_ends_with_code_1(kind: type[TubeletError]) -> Non
     assert kind.exit_code == 1
 
 
-def test_errors_survive_the_way_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(DecodeError("short", "ends after frame 3")))
-    assert (error.code, str(error)) == ("short", "ends after frame 3")
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (DecodeError("short", "ends after frame 3"), "ends after frame 3"),
+        (HangFault("rank 1 waited for rank 0", 7), "rank 1 waited for rank 0"),
+        (DivergedFault("not finite in 2 steps", {5: "inf", 6: "nan"}), "not finite in 2 steps"),
+    ],
+)
+def test_errors_survive_the_way_between_processes(error: TubeletError, says: str) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == says
+    assert vars(again) == vars(error)

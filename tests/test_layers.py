@@ -27,6 +27,7 @@ LAYERS = (
     (
         "system.storage",
         "system.config",
+        "system.section",
         "system.lazy",
         "system.collection",
         "system.logs",

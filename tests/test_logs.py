@@ -8,7 +8,6 @@ import pytest
 
 from jobs.cli import ProgressLine, say
 from system import logs
-from system.errors import DataError
 from system.logs import Context
 
 
@@ -60,17 +59,6 @@ def test_a_rank_logs_its_number_in_both_styles(capsys: pytest.CaptureFixture[str
     found = json.loads(record)
     assert (found["rank"], found["role"], found["code"], found["level"]) == (0, "rank", "corrupt", "warning")
     assert found["step"] == 7, "what a record is about does not replace where it is from"
-
-
-def test_an_error_is_a_record_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.log_to_stderr(Context("json", "smoke"))
-    try:
-        raise DataError("no videos")
-    except DataError:
-        logs.LOGGER.exception("it ends")
-    found = json.loads(capsys.readouterr().err)
-    assert found["error"] == "DataError"
-    assert "no videos" in found["stack"]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("data.num_frames=15", "data.num_frames=15 is not a multiple of model.tubelet_frames=2; use 14"),
         ("train.global_batch=1537", "is not a multiple of data.views=4; use 1540"),
         ("train.steps=10", "say the length once"),
+        ("train.betas=[0.9,1]", "train.betas: each is at least 0 and less than 1, got [0.9, 1]; use [0.9, 0.95]"),
         ("motion.weights=null", "needs motion.weights"),
         ("method.mask_ratio=0.999", "a slot needs both visible and hidden ones"),
         ("model.heads=7", "width must be a multiple of twice the heads"),
@@ -156,11 +157,34 @@ def test_a_circle_of_parents_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("[1, 2", "is not YAML"), ("- 1\n", "is a mapping of sections")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[1, 2", "is not YAML"),
+        ("- 1\n", "is a mapping of sections"),
+        ("run: {name: a}\ntrain: {steps: 1}\nrun: {seed: 1}\n", r"is not YAML: run is there twice.*line 3"),
+        ("train: {steps: 1, steps: 2}\n", "steps is there twice"),
+        ("extends: [a.yaml, b.yaml]\n", r"`extends` is the path of one recipe, got \['a.yaml', 'b.yaml'\]"),
+    ],
+)
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(RecipeError, match=sentence):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_a_recipe_is_read_as_utf_8_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("run: {name: h\u00e4}".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"a\.yaml cannot be read as a text in UTF-8"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("size", [48, 112, 224])
+def test_the_mask_ratios_that_a_refusal_names_are_let_through(size: int) -> None:
+    small = ["motion.size=128", f"data.size={size}"]
+    least, most = refusal(*small, "method.mask_ratio=0.999").rpartition("use ")[2].split(" to ")
+    for ratio in (least, most):
+        load_recipe(MGMAE, [*small, f"method.mask_ratio={ratio}"])
 
 
 def test_the_papers_steps_and_rates_follow_from_their_recipes() -> None:

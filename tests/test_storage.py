@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from errno import ENOSPC, EPERM
+from errno import EACCES, ENOSPC, EPERM
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,13 @@ def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> Non
 def test_a_file_uri_is_a_path(tmp_path: Path) -> None:
     storage.write(f"file://{tmp_path}/a b", b"x")
     assert (tmp_path / "a b").read_bytes() == b"x"
+
+
+def test_a_file_uri_of_another_machine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a file's URI is file:///path, got data as the machine"):
+        storage.exists("file://data/videos/a.mp4")
+    storage.write(f"file://localhost{tmp_path}/a", b"x")
+    assert storage.exists(f"file://{tmp_path}/a")
 
 
 def test_a_missing_object_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -102,10 +109,40 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 
 def test_a_listing_is_sorted_and_leaves_hidden_files_out(tmp_path: Path) -> None:
-    for name in ("b/2", "b/1", "a", ".hidden", "c/.part"):
+    for name in ("b/2", "b/1", "a", ".hidden", "c/.part", ".d/1", "lost+found/1"):
         storage.write(storage.join(str(tmp_path), name), b"x")
     found = [item.uri.removeprefix(f"{tmp_path}/") for item in storage.list_objects(str(tmp_path))]
     assert found == ["a", "b/1", "b/2"]
+
+
+def test_links_to_folders_are_followed_where_it_is_said_but_not_in_circles(tmp_path: Path) -> None:
+    root, other = tmp_path / "videos", tmp_path / "other"
+    for uri in (root / "a" / "1", other / "deep" / "2"):
+        storage.write(str(uri), b"x")
+    (root / "b").symlink_to(other)
+    (root / "a" / "up").symlink_to(root)
+    (other / "deep" / "back").symlink_to(root / "a")  # a circle by way of another folder
+    found = [item.uri.removeprefix(f"{root}/") for item in storage.list_objects(str(root), follow_links=True)]
+    assert found == ["a/1", "b/deep/2", "b/deep/back/1"]
+    assert [Path(item.uri).name for item in storage.list_objects(str(root))] == ["1"]
+
+
+@pytest.mark.parametrize("closed", ["", "b"])
+def test_a_folder_that_may_not_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    storage.write(storage.join(str(tmp_path), "a", "1"), b"x")
+    storage.write(storage.join(str(tmp_path), "b", "1"), b"x")
+    scandir = os.scandir
+
+    def refused(path: str) -> object:  # root may read every folder
+        if Path(path) == tmp_path / closed:
+            raise PermissionError(EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataError, match=f"{tmp_path / closed}: permission denied"):
+        list(storage.list_objects(str(tmp_path)))
 
 
 def test_a_missing_folder_cannot_be_listed(tmp_path: Path) -> None:

@@ -137,6 +137,13 @@ def test_a_missing_object_and_a_missing_bucket_are_not_the_same(store: Store) ->
     assert not storage.exists("s3://bucket/none")
 
 
+def test_to_delete_what_is_not_there_is_no_error_where_the_store_says_so(store: Store) -> None:
+    storage.delete(["s3://bucket/none"])
+    assert store.requests == ["DELETE /bucket/none"]
+    with pytest.raises(DataError, match="there is no bucket nowhere"):
+        storage.delete(["s3://nowhere/none"])
+
+
 @pytest.mark.parametrize("uri", ["s3://No Bucket!/a", "s3://bucket/", "s3:///a"])
 def test_a_name_that_no_object_can_have_is_told(store: Store, uri: str) -> None:
     with pytest.raises(DataError, match=r"no bucket or key of such a name|got no bucket"):

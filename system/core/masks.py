@@ -33,9 +33,25 @@ def largest(scores: NDArray[np.float32], count: int) -> Visible:
     """Mark the `count` largest numbers along the last axis; equal numbers count from the left."""
     least = np.partition(scores, -count, -1)[..., -count, None]
     marked: Visible = scores >= least
-    if marked.sum() > count * (marked.size // marked.shape[-1]):  # some are equal to the least
+    if marked.sum() != count * (marked.size // marked.shape[-1]):  # some are equal to the least, or it is no number
         marked = smallest(-scores, count)
     return marked
+
+
+def top_visible(scores: NDArray[np.float32], count: int, *, over_clip: bool = False) -> Visible:
+    """Show the tokens with the highest scores; equal scores count from the first token on.
+
+    Args:
+        scores: (B, S, F).
+        count: visible tokens of a slot.
+        over_clip: choose `count * S` tokens of the whole clip instead, so that slots may differ.
+
+    Returns:
+        (B, N) `visible`.
+    """
+    clips, slots, _ = scores.shape
+    shown = largest(scores.reshape(clips, -1), count * slots) if over_clip else largest(scores, count)
+    return shown.reshape(clips, -1)
 
 
 def all_visible(noise: Noise, grid: TokenGrid) -> Visible:

@@ -1,4 +1,4 @@
-"""Masks that move with the scene: an initial map, carried along optical flow, summed over cubes, cut at the top.
+"""Masks that move with the scene: an initial map, carried along optical flow and summed over cubes.
 
 B clips, T frames of H x W px, S slots, F places per slot, N = S x F tokens. Flow is in px, x then y, and defined on the
 grid of the frame it starts from: frame a at x shows what frame b shows at x + flow(x). The steps are those of MGMAE
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -172,22 +171,3 @@ def cube_scores(maps: Tensor, grid: TokenGrid) -> Tensor:
         batch, grid.slots, grid.tubelet_frames, grid.rows, grid.patch_px, grid.cols, grid.patch_px
     )  # (B, S, t, rows, p, cols, p)
     return cubes.sum((2, 4, 6)).reshape(batch, grid.slots, grid.places)
-
-
-def top_visible(scores: Tensor, count: int, *, over_clip: bool = False) -> Visible:
-    """Show the tokens with the highest scores; equal scores count from the first token on, on every device.
-
-    Args:
-        scores: (B, S, F) float32.
-        count: visible tokens of a slot.
-        over_clip: choose `count * S` tokens of the whole clip instead, so that slots may differ.
-
-    Returns:
-        (B, N) `visible`, in host memory.
-    """
-    batch, slots, places = scores.shape
-    groups = scores.reshape(batch, 1, slots * places) if over_clip else scores
-    order = groups.sort(dim=-1, descending=True, stable=True).indices[..., : count * slots if over_clip else count]
-    shown = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order, True)
-    visible: Visible = shown.reshape(batch, slots * places).cpu().numpy()
-    return np.ascontiguousarray(visible)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from system.config import Counted, fewest, most
 from system.core.plan import Cell, EpochPlan, StepLayout, cells_of, fitting_ranks, step_layout
 from system.data.clips import ClipMaker, ClipSpec
 from system.data.columns import Batch, Column, StageSpec, decode_spec, mask_spec, read_spec
@@ -24,6 +23,7 @@ from system.errors import RecipeError
 from system.methods.labelled import LabelledOptions
 from system.motion.base import CPU_SOURCES, motion_source
 from system.recipe import Recipe
+from system.section import Counted, fewest, most
 
 # Clips of a block: 48 of 16 x 224 x 224 are 116 MB. A block's cost is per block, not per byte, and it must stay below
 # the size at which Ray would cut it.

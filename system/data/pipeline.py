@@ -30,7 +30,6 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionOption
 from ray.data.block import BlockMetadata
 
 from system.collection import paused
-from system.config import Counted, fewest, most
 from system.core.plan import Cell
 from system.data.assemble import (
     Makers,
@@ -57,6 +56,7 @@ from system.data.sharing import STREAMS, ShareMachines
 from system.data.trimming import TrimStatistics
 from system.monitoring.export import Exporter
 from system.recipe import Recipe
+from system.section import Counted, fewest, most
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset

@@ -70,7 +70,7 @@ def candidates(uri: str) -> Iterator[Candidate | Rejected]:
     """
     found, others = 0, 0
     root = storage.absolute(uri)
-    for item in storage.list_objects(root):
+    for item in storage.list_objects(root, follow_links=True):
         name = item.uri.removeprefix(root).lstrip("/")
         suffix = PurePosixPath(name).suffix.lower()
         if not _is_text(item.uri):

@@ -17,13 +17,13 @@ import ray.data
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
-from system.config import fewest, most
 from system.data.columns import Batch
 from system.data.index import Index
 from system.data.viewing import ViewDecoder, ViewReader
 from system.errors import ClusterError
 from system.evaluate.extract import blocks_of
 from system.evaluate.frozen import Extraction, Featurizer, load_network
+from system.section import fewest, most
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -1,6 +1,7 @@
 """The pre-training methods by name, and fine-tuning.
 
-Adding a method: a file here, its name in this table, a recipe; the contract test does the rest.
+Adding a method: a file here, its record and its options in the two lists below, a recipe; the contract test does the
+rest.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from system.config import ModelSection, Ratio, Section
+from system.config import ModelSection
 from system.core.clip import TokenGrid
 from system.core.pairs import FramePair
+from system.section import Ratio, Section
 
 if TYPE_CHECKING:
     import numpy as np

@@ -32,7 +32,9 @@ from system.methods.videomae import (
 from system.models.sizes import pretraining_flops
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from system.core import cells, masks, warp
@@ -123,9 +125,7 @@ def carried_mask(noise: Noise, flow: Tensor | None, grid: TokenGrid, options: Ca
     carry = warp.carry_as_released if _like_release(options)[0] else warp.carry
     base = base_index(options, grid.num_frames)
     maps = carry(initial, flow.float(), base, fill_holes=options.hole_filling == "base")
-    return warp.top_visible(
-        warp.cube_scores(maps, grid), visible_places(options, grid), over_clip=options.top == "clip"
-    )
+    return _shown(warp.cube_scores(maps, grid).cpu().numpy(), grid, options)
 
 
 def _on_cells(flow: Tensor, grid: TokenGrid, options: CarriedMaskOptions) -> bool:
@@ -136,12 +136,14 @@ def _on_cells(flow: Tensor, grid: TokenGrid, options: CarriedMaskOptions) -> boo
 
 
 def _cell_mask(drawn: Visible, flow: Tensor, grid: TokenGrid, options: CarriedMaskOptions) -> Visible:
-    base, count = base_index(options, grid.num_frames), visible_places(options, grid)
-    fill = options.hole_filling == "base"
+    base, fill = base_index(options, grid.num_frames), options.hole_filling == "base"
     scores = cells.carried_scores(drawn, flow.float().cpu().numpy(), base, grid, fill_holes=fill)
-    if options.top == "clip":
-        return masks.largest(scores.reshape(len(scores), -1), count * grid.slots)
-    return masks.largest(scores, count).reshape(len(scores), grid.tokens)
+    return _shown(scores, grid, options)
+
+
+def _shown(scores: NDArray[np.float32], grid: TokenGrid, options: CarriedMaskOptions) -> Visible:
+    """Show the tokens with the most of the map: (B, S, F) -> (B, N)."""
+    return masks.top_visible(scores, visible_places(options, grid), over_clip=options.top == "clip")
 
 
 def flops(model: ModelSection, grid: TokenGrid, options: CarriedMaskOptions) -> int:

@@ -68,24 +68,25 @@ def fit(model: Tensors, tensors: Tensors, where: str) -> Fit:
 def _fit(model: Tensors, tensors: Tensors, where: str) -> Fit:
     mine, theirs = {part_of(name) for name in model}, {part_of(name) for name in tensors}
     shared = mine & theirs | {"encoder"}
+    both = sorted(model.keys() & tensors.keys(), key=lambda name: (part_of(name) != "encoder", name))
+    odd = [name for name in both if tensors[name].shape != model[name].shape]
     problems = [
-        f"{name} is {list(tensors[name].shape)} in the file and {list(model[name].shape)} in the model"
-        for name in sorted(model.keys() & tensors.keys(), key=lambda name: (part_of(name) != "encoder", name))
-        if tensors[name].shape != model[name].shape
+        f"{name} is {list(tensors[name].shape)} in the file and {list(model[name].shape)} in the model" for name in odd
     ]
     for names, others, says in ((model, tensors, "not in the file"), (tensors, model, "not in the model")):
-        odd = [name for name in names if part_of(name) in shared and name not in others]
-        problems += [f"{says}: {some(odd)}"] if odd else []
+        alone = [name for name in names if part_of(name) in shared and name not in others]
+        problems += [f"{says}: {some(alone)}"] if alone else []
+        odd += alone
     if problems:
-        raise WeightsError(_refusal(model, tensors, where, problems))
+        encoder_fits = all(part_of(name) != "encoder" for name in odd)
+        raise WeightsError(_refusal(model, tensors, where, problems, encoder_fits=encoder_fits))
     take = {name: tensors[name] for name in model if part_of(name) in shared}
     return Fit(take, tuple(sorted(mine - shared)), tuple(sorted(theirs - shared)))
 
 
-def _refusal(model: Tensors, tensors: Tensors, where: str, problems: list[str]) -> str:
+def _refusal(model: Tensors, tensors: Tensors, where: str, problems: list[str], *, encoder_fits: bool) -> str:
     more = [f"{len(problems) - 4} more differences"] if len(problems) > 4 else []
     theirs, mine = sizes_of(tensors, where), sizes_of(model, "the recipe's model")
-    encoder_fits = not any("encoder." in problem for problem in problems)
     advice = "set the recipe's `model` to the file's sizes, or take other weights"
     if encoder_fits:
         advice += "; the encoder fits: `python -m jobs.import_weights --encoder-only` leaves the rest out"

@@ -70,6 +70,18 @@ class FitOptions:
         if not 2 <= self.num_codes <= MAX_CODES:
             raise ValueError(f"a book of 2 to {MAX_CODES} codes can be fitted, got num_codes={self.num_codes}")
 
+    @property
+    def config(self) -> TokenizerConfig:
+        """What the tokenizer is built from."""
+        return TokenizerConfig(
+            kind="small",
+            num_codes=self.num_codes,
+            factor=8 if self.factor == 8 else 16,
+            width=self.width,
+            latent_width=self.width,
+            code_width=self.code_width,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
@@ -122,7 +134,7 @@ def fit_tokenizer(
     draw = generator(seed, Purpose.TOKENIZER)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(draw.integers(2**63)))
-        tokenizer = Tokenizer(_config(options))
+        tokenizer = Tokenizer(options.config)
         fit = _Fit(tokenizer.to(device), options)
         for step in range(options.steps):
             fit.step(step, _crops(own, options).to(device))
@@ -144,17 +156,6 @@ def judge(tokenizer: Tokenizer, images: Tensor) -> FitReport:
         error += float(F.mse_loss(tokenizer.pixels(codes), wanted)) * len(part) / len(images)
         mean_error += float(wanted.var((2, 3), correction=0).mean()) * len(part) / len(images)
     return FitReport(error, mean_error, perplexity(histogram), tokenizer.num_codes, len(images))
-
-
-def _config(options: FitOptions) -> TokenizerConfig:
-    return TokenizerConfig(
-        kind="small",
-        num_codes=options.num_codes,
-        factor=8 if options.factor == 8 else 16,
-        width=options.width,
-        latent_width=options.width,
-        code_width=options.code_width,
-    )
 
 
 def _unit(images: Tensor) -> Tensor:

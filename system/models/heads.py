@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from system.errors import WeightsError
-from system.models.weights import Tensors
+from system.models.weights import Tensors, some
 
 HEAD = "head.weight"
 BIAS = "head.bias"
@@ -60,7 +60,7 @@ def head_for(tensors: Tensors, theirs: Sequence[str] | None, mine: Sequence[str]
     if len(theirs) != len(head) or len(set(theirs)) != len(theirs):
         raise WeightsError(f"{where} has a head of {len(head)} classes and names {len(set(theirs))}: it is damaged")
     problems = [
-        f"{len(odd)} of {whose} {len(names)} classes are not {among}: {_some(odd)}"
+        f"{len(odd)} of {whose} {len(names)} classes are not {among}: {some(odd, EXAMPLES)}"
         for whose, names, others, among in (
             ("its", theirs, mine, "among the labels"),
             ("the labels'", mine, theirs, "in it"),
@@ -77,9 +77,3 @@ def head_for(tensors: Tensors, theirs: Sequence[str] | None, mine: Sequence[str]
 
 
 _WAY_OUT = "set method.new_head=true to draw the head anew, or take the labels that it was trained with"
-
-
-def _some(names: Collection[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - EXAMPLES} more" if len(listed) > EXAMPLES else ""
-    return ", ".join(listed[:EXAMPLES]) + more

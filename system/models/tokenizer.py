@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from system import storage
-from system.config import Positive, Section
 from system.errors import WeightsError
 from system.models.codebooks import Codebook, GumbelCodebook
 from system.models.small_vq import SmallDecoder, SmallEncoder
 from system.models.vqgan import VQGANDecoder, VQGANEncoder
+from system.section import Positive, Section
 
 # Images are encoded so many pixels at a time: 32 of 224 x 224, whose first stage is 0.8 GB in float32.
 CHUNK_PIXELS = 32 * 224 * 224
@@ -202,8 +202,8 @@ def save_tokenizer(tokenizer: Tokenizer, uri: str) -> None:
     storage.write(uri, save(tensors, {"format": FORMAT, CONFIG: tokenizer.config.model_dump_json()}))
 
 
-def load_tokenizer(uri: str, *, decoder: bool = True) -> Tokenizer:
-    """Read a tokenizer that `save_tokenizer` wrote; without its decoder on request.
+def load_tokenizer(uri: str) -> Tokenizer:
+    """Read a tokenizer that `save_tokenizer` wrote.
 
     Raises:
         WeightsError: if there is no such file, it is damaged, is no tokenizer of ours, or its weights do not fit.
@@ -229,7 +229,4 @@ def load_tokenizer(uri: str, *, decoder: bool = True) -> Tokenizer:
         config = TokenizerConfig.model_validate_json(metadata.get(CONFIG, ""))
     except ValidationError as error:
         raise WeightsError(f"{uri} was written by another version: {' '.join(str(error).split())[:200]}") from error
-    if not decoder and config.decoder:
-        config = config.model_copy(update={"decoder": False})
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(("decoder.", "post_quant"))}
     return build_tokenizer(config, tensors, uri)

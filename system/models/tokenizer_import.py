@@ -6,19 +6,14 @@ which hands over nothing but tensors.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from system.errors import WeightsError
-from system.models.pickles import unpickle
 from system.models.tokenizer import Tokenizer, TokenizerConfig, build_tokenizer, save_tokenizer
 from system.models.vqgan import factor_of
-from system.models.weight_files import local_copy
+from system.models.weight_files import read_tensors
 
 # What a training checkpoint holds besides: the perceptual loss and the discriminator.
 IGNORED = "loss."
@@ -38,7 +33,7 @@ def import_tokenizer(source: str, out: str) -> Tokenizer:
         WeightsError: if the file is missing, damaged, needs to run code, or holds another network.
         StorageFault: if storage does not answer.
     """
-    tensors = {name: value for name, value in _tensors(source).items() if not name.startswith(IGNORED)}
+    tensors = {name: value for name, value in read_tensors(source)[0].items() if not name.startswith(IGNORED)}
     tokenizer = build_tokenizer(config_of(tensors, source), tensors, source)
     save_tokenizer(tokenizer, out)
     return tokenizer
@@ -74,15 +69,3 @@ def config_of(tensors: Mapping[str, Tensor], where: str) -> TokenizerConfig:
         code_width=book.shape[1],
         decoder=any(name.startswith("decoder.") for name in tensors),
     )
-
-
-def _tensors(source: str) -> dict[str, Tensor]:
-    with local_copy(source) as path, tempfile.TemporaryDirectory() as folder:
-        plain = path
-        if not source.endswith(".safetensors"):
-            plain = Path(folder) / "tensors.safetensors"
-            unpickle(path, plain, source)
-        try:
-            return dict(load_file(plain))
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{source} is damaged, cut off, or no safetensors file: {error}") from error

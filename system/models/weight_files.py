@@ -102,13 +102,7 @@ def _exists(uri: str) -> bool:
 def _read_file(uri: str, config: Mapping[str, Any]) -> Weights:
     if not uri.endswith(ENDINGS):
         raise WeightsError(f"{uri}: a file of weights ends in {', '.join(ENDINGS)}; rename it")
-    with local_copy(uri) as path:
-        if uri.endswith(".safetensors"):
-            tensors, metadata = _read_safetensors(path, uri)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                unpickle(path, Path(folder) / MODEL_FILE, uri)
-                tensors, metadata = _read_safetensors(Path(folder) / MODEL_FILE, uri)
+    tensors, metadata = read_tensors(uri)
     if metadata.get("format") == OURS:
         heads = (_number(metadata.get("heads")), _number(metadata.get("decoder_heads")))
         return Weights(uri, "weights of this system", tensors, heads, _our_classes(metadata, uri))
@@ -140,6 +134,24 @@ def _number(value: Any) -> int | None:
     return int(value) if value is not None and str(value).isdigit() else None
 
 
+def read_tensors(uri: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file, or the pickle that any other one is taken for.
+
+    Returns:
+        Its tensors by the names that they have there, and its metadata; a pickle has none.
+
+    Raises:
+        WeightsError: if it is missing, damaged, could run code, or holds no weights.
+        StorageFault: if storage does not answer.
+    """
+    with _local_copy(uri) as path:
+        if uri.endswith(".safetensors"):
+            return _read_safetensors(path, uri)
+        with tempfile.TemporaryDirectory() as folder:
+            unpickle(path, Path(folder) / MODEL_FILE, uri)
+            return _read_safetensors(Path(folder) / MODEL_FILE, uri)
+
+
 def _read_safetensors(path: Path, uri: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -149,7 +161,7 @@ def _read_safetensors(path: Path, uri: str) -> tuple[dict[str, Tensor], dict[str
 
 
 @contextmanager
-def local_copy(uri: str) -> Iterator[Path]:
+def _local_copy(uri: str) -> Iterator[Path]:
     """Yield a path where an object can be read: the file itself, or a copy that is gone afterwards.
 
     Raises:

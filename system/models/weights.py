@@ -83,8 +83,8 @@ class Sizes:
 
 
 def _depth(names: Collection[str], stack: str) -> int:
-    numbers = [int(name.split(".")[2]) for name in names if name.startswith(f"{stack}.") and name.count(".") > 2]
-    return max(numbers, default=-1) + 1
+    found = (_IN_BLOCK.fullmatch(name) for name in names)
+    return max((int(each[2]) for each in found if each and each[1] == stack), default=-1) + 1
 
 
 def sizes_of(tensors: Tensors, where: str) -> Sizes:

@@ -13,7 +13,6 @@ import torch
 from system import storage
 from system.benchmark.machine import describe
 from system.benchmark.torch_work import cores
-from system.config import most
 from system.core.plan import StepLayout
 from system.data.assemble import layout_for
 from system.data.columns import Batch
@@ -29,6 +28,7 @@ from system.planning.reencode_probe import probe_reencoding, px_of
 from system.planning.step_probe import StepFound, probe_step, state_bytes
 from system.planning.workers import COPY_BYTES_PER_S, Worker, reckoned, worker_of
 from system.recipe import Recipe
+from system.section import most
 
 Say = Callable[[str], None]
 

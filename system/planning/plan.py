@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-from system.config import most
 from system.core.plan import StepLayout
 from system.data.assemble import capped_blocks, clip_bytes, flow_device, lookahead_blocks, masks_beside_decoding
 from system.planning.capacity import (
@@ -27,6 +26,7 @@ from system.planning.interval import DAY_S, daly_s, stretch, young_s
 from system.planning.rates import Rate
 from system.planning.records import Checkpoints, Found, Plan, Reencoded, StageLine, Way, Wishes
 from system.recipe import Recipe
+from system.section import most
 
 AS_IT_STANDS, BALANCED, LAYERED = "as the recipe stands", "balanced", "balanced, videos in layers"
 

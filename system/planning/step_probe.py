@@ -21,7 +21,7 @@ from system.data.columns import Batch
 from system.data.dataset import run_uri
 from system.errors import RecipeError
 from system.methods.base import Networks
-from system.models.tokenizer import Tokenizer, TokenizerConfig, save_tokenizer
+from system.models.tokenizer import Tokenizer, save_tokenizer
 from system.planning.rates import Rate, mean_rate
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches, num_micro_batches
@@ -85,11 +85,7 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
             step.batch = _batch(rows, fewer, device)
             forward, update = _timed(step, device, seconds)
         except torch.OutOfMemoryError as error:
-            raise RecipeError(
-                f"train.micro_batch={recipe.train.micro_batch}: {fewer} clips do not fit into the memory of"
-                f" {torch.cuda.get_device_name(device)}; use {max(1, fewer // 2)}, or"
-                " engine.activation_checkpointing=true"
-            ) from error
+            raise RecipeError(_too_large(recipe, fewer, torch.cuda.get_device_name(device))) from error
         stall, size = _copied(step)
     each, off = mean_rate(forward, fewer)
     turns = num_micro_batches(layout.clips_per_block, layout.blocks_per_rank, recipe.train.micro_batch)
@@ -99,6 +95,16 @@ def probe_step(recipe: Recipe, rows: Batch, layout: StepLayout, device: torch.de
     how = f"{len(forward)} micro-batches of {fewer} clips on {where}; a step has {turns} of up to {clips}"
     most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return StepFound(Rate(share / whole, how, off), stall, size, most)
+
+
+def _too_large(recipe: Recipe, clips: int, device: str) -> str:
+    """Say that so many clips do not fit into a device's memory, and what may."""
+    ways = [f"train.micro_batch={clips // 2}"] if clips > 1 else []
+    ways += [] if recipe.engine.activation_checkpointing else ["engine.activation_checkpointing=true"]
+    return (
+        f"train.micro_batch={recipe.train.micro_batch}: the memory of {device} has no room for {clips} clips at"
+        f" a time; use {', or '.join([*ways, 'a smaller model.size'])}"
+    )
 
 
 def _batch(rows: Batch, clips: int, device: torch.device) -> MicroBatch:
@@ -160,17 +166,7 @@ def frozen_networks(recipe: Recipe, device: torch.device) -> Networks:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = record.to_fit(recipe.method, scratch)
         if wanted is not None:
-            options = options_for(recipe, wanted.num_codes)
-            width = options.width
-            config = TokenizerConfig(
-                kind="small",
-                num_codes=wanted.num_codes,
-                factor=8 if options.factor == 8 else 16,
-                width=width,
-                latent_width=width,
-                code_width=options.code_width,
-            )
-            save_tokenizer(Tokenizer(config), wanted.uri)
+            save_tokenizer(Tokenizer(options_for(recipe, wanted.num_codes).config), wanted.uri)
             folder = scratch
         networks = record.frozen(recipe.method, recipe.grid, folder)
     return {name: module.to(device) for name, module in networks.items()}

@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from system.config import Section
 from system.methods import TASKS
 from system.recipe import Recipe
+from system.section import Section
 
 _SIGNS = ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<"))
 

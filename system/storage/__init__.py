@@ -10,7 +10,6 @@ allows. s3.py, s3_upload.py and local.py do the work.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -188,12 +187,13 @@ def remove_folder(uri: str) -> None:
             local_path(uri).rmdir()
 
 
-def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
+def list_objects(uri: str, *, missing_ok: bool = False, follow_links: bool = False) -> Iterator[ObjectInfo]:
     """Yield every object under a folder or prefix, sorted by URI; hidden local files are left out.
 
     Args:
         uri: of the folder or prefix.
         missing_ok: a local folder that does not exist is empty, as a prefix without objects is.
+        follow_links: look into links to local folders; not where what is found may be deleted.
 
     Raises:
         DataError: if the folder or bucket does not exist or may not be listed.
@@ -206,15 +206,13 @@ def list_objects(uri: str, *, missing_ok: bool = False) -> Iterator[ObjectInfo]:
         if missing_ok:
             return
         raise DataError(f"{uri}: there is no such folder")
-    with local.told(uri):
-        # Sorted as text, as S3 does, and not folder by folder. A folder that goes while it is walked is none.
-        for path in sorted((Path(folder, name) for folder, _, names in os.walk(root) for name in names), key=str):
-            if not any(part.startswith(".") for part in path.relative_to(root).parts):
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:  # deleted while we list
-                    continue
-                yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+    for path in local.files_under(root, follow_links=follow_links):
+        with local.told(str(path)):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # deleted while we list
+                continue
+        yield ObjectInfo(str(path), stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]], gap: int = MERGE_GAP_BYTES) -> list[tuple[int, int]]:

@@ -22,10 +22,13 @@ def local_path(uri: str) -> Path:
     """Return the path of a local URI.
 
     Raises:
-        DataError: for a scheme that is neither file nor s3.
+        DataError: for a scheme that is neither file nor s3, or a file on another machine.
     """
     if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
+        parts = urlsplit(uri)
+        if parts.netloc not in ("", "localhost"):
+            raise DataError(f"{uri}: a file's URI is file:///path, got {parts.netloc} as the machine it lies on")
+        return Path(unquote(parts.path))
     if "://" in uri:
         raise DataError(f"storage is a local path, file:// or s3://, got {uri}")
     return Path(uri).expanduser()
@@ -49,6 +52,39 @@ def told(uri: str) -> Iterator[None]:
             raise DataError(f"{uri}: the file system is read-only") from error
         advice = "; make room" if error.errno == ENOSPC else ""
         raise StorageFault(f"{uri}: {error.strerror or error}{advice}") from error
+
+
+def files_under(root: Path, *, follow_links: bool = False) -> list[Path]:
+    """Return every file under a folder that is not hidden, nor in a hidden folder; sorted as text, as S3 does.
+
+    Args:
+        root: of the folder.
+        follow_links: look into links to folders, but for those that lead back to one that they lie in.
+
+    Raises:
+        DataError: if a folder may not be read; one that goes while it is walked is none.
+    """
+
+    def raised(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            with told(str(error.filename or root)):
+                raise error
+
+    found: list[Path] = []
+    for folder, inside, names in os.walk(root, onerror=raised, followlinks=follow_links):
+        # lost+found lies in a file system's root: nobody's files, for root alone to read.
+        own = (name for name in inside if not name.startswith(".") and name != "lost+found")
+        inside[:] = [name for name in own if not _leads_back(Path(folder, name))]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=str)
+
+
+def _leads_back(folder: Path) -> bool:
+    """Say whether a folder is a link to one that it lies in, by whatever way it was reached."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(above.resolve().is_relative_to(target) for above in folder.parents)
 
 
 def get(uri: str, start: int, stop: int | None) -> bytes:

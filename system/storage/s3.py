@@ -16,6 +16,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -218,7 +219,8 @@ def _is(uri: str, data: bytes) -> bool:
 def delete(uri: str) -> None:
     """Delete an object if it is there."""
     bucket, key = split(uri)
-    asked(uri, lambda _: client().delete_object(Bucket=bucket, Key=key))
+    with suppress(MissingError):  # S3 says nothing of what is not there; Google's answers 404
+        asked(uri, lambda _: client().delete_object(Bucket=bucket, Key=key))
 
 
 def list_objects(uri: str) -> Iterator[ObjectInfo]:

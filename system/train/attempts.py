@@ -16,11 +16,11 @@ from typing import Literal
 import ray
 
 from system import logs
-from system.config import fewest, most
 from system.data.clock import ClockHandle, make_clock
 from system.data.dataset import run_uri
 from system.errors import DivergedFault, SystemFault, TubeletError
 from system.recipe import Recipe
+from system.section import fewest, most
 from system.train import checkpoint, failures
 from system.train.elastic import all_bundles, is_elastic, largest_that_fits, told_workers, worker_bundle
 from system.train.fit import Fit

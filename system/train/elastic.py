@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from system.config import fewest, most
 from system.core.plan import StepLayout
 from system.data.assemble import flow_device, layout_for, masks_beside_decoding
 from system.errors import RecipeError
 from system.recipe import Recipe
+from system.section import fewest, most
 from system.train.packing import ACCELERATOR, ACCELERATOR_SHARE, Ask, fits
 
 # Room for more workers must have been seen for this long before a group is ended for it, seconds: a machine that has

@@ -15,13 +15,13 @@ import ray
 
 from system import storage
 from system.access import check_cluster, is_loopback, make_token
-from system.config import fewest, most
 from system.data.assemble import capped_blocks, clip_bytes, flow_device, masks_beside_decoding
 from system.data.dataset import run_uri
 from system.data.index import Index
 from system.errors import ResumeError, SystemFault
 from system.recipe import Recipe, check_resume, dump_recipe, recipe_from
 from system.recipe_tree import parse_yaml
+from system.section import fewest, most
 from system.train import checkpoint
 from system.train.elastic import layouts
 from system.train.progress import Progress, progress_from

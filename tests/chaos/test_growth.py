@@ -5,9 +5,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from system.chaos.autoscaled import configuration
 from system.chaos.growth import PLACED, TYPES, findings
-from system.config import most
 from system.recipe import load_recipe
 from system.report.machine_counts import Look, Timeline
+from system.section import most
 from system.train.elastic import asks
 from system.train.packing import fits
 from tests.cluster.files import read

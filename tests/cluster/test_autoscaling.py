@@ -11,7 +11,7 @@ from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from system.config import most
+from system.section import most
 from system.train.elastic import asks, worker_bundle
 from tests.cluster.files import RAYCLUSTER, RAYJOB, RUNS, kuberay_types, read, recipe_of
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from system.config import most
 from system.errors import RecipeError
+from system.section import most
 from system.train.elastic import asks
 from system.train.packing import fits
 from tests.cluster.files import MACHINES, RAYJOB, RUNS, Node, kuberay_types, recipe_of, sky_machines

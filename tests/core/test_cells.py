@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from system.core.cells import carried_scores, displacements, fits
 from system.core.clip import token_grid
-from system.core.masks import Visible, largest, smallest
+from system.core.masks import Visible, largest
 from system.core.seeds import Purpose, generator
 from system.core.warp import carry, cube_scores, drawn_places, gaussian_map, on_pixels
 
@@ -98,13 +98,3 @@ def test_several_clips_are_those_alone() -> None:
 def test_a_place_must_be_whole_cells() -> None:
     assert fits(28, GRID)
     assert not fits(28, token_grid(16, 224, 2, 14))
-
-
-def test_the_largest_are_marked_and_equal_ones_from_the_left() -> None:
-    assert largest(np.array([[1, 3, 2, 0]], np.float32), 2).tolist() == [[False, True, True, False]]
-    assert largest(np.array([[1, 0, 1, 1], [5, 1, 2, 0]], np.float32), 2).tolist() == [
-        [True, False, True, False],
-        [True, False, True, False],
-    ]
-    scores = np.random.default_rng(0).integers(0, 9, (8, 196)).astype(np.float32)
-    assert (largest(scores, 20) == smallest(-scores, 20)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from system.core.clip import TokenGrid, slot_visible, token_grid
-from system.core.masks import Noise, random_visible, running_cell, smallest, tube_visible
+from system.core.masks import Noise, largest, random_visible, running_cell, smallest, top_visible, tube_visible
 
 GRID = token_grid(16, 224, 2, 16)
 
@@ -33,6 +33,33 @@ def test_random_masking_shows_equally_many_in_every_slot_in_other_places() -> No
 
 def test_the_smallest_draws_are_shown_and_equal_ones_count_from_the_left() -> None:
     assert smallest(np.array([[0.5, 0.1, 0.1, 0.1]], np.float32), 2).tolist() == [[False, True, True, False]]
+
+
+def test_the_largest_are_marked_and_equal_ones_from_the_left() -> None:
+    assert largest(np.array([[1, 3, 2, 0]], np.float32), 2).tolist() == [[False, True, True, False]]
+    assert largest(np.array([[1, 0, 1, 1], [5, 1, 2, 0]], np.float32), 2).tolist() == [
+        [True, False, True, False],
+        [True, False, True, False],
+    ]
+    scores = np.random.default_rng(0).integers(0, 9, (8, 196)).astype(np.float32)
+    assert (largest(scores, 20) == smallest(-scores, 20)).all()
+
+
+def test_equal_scores_are_shown_from_the_first_token_on() -> None:
+    visible = top_visible(np.ones((1, 2, 5), np.float32), 2)
+    assert visible.reshape(2, 5).tolist() == [[True, True, False, False, False]] * 2
+
+
+def test_the_top_of_a_clip_may_differ_between_slots() -> None:
+    scores = np.zeros((1, 2, 4), np.float32)
+    scores[0, 1] = 4, 3, 2, 1
+    assert top_visible(scores, 2, over_clip=True).reshape(2, 4).sum(1).tolist() == [0, 4]
+
+
+def test_scores_that_are_no_numbers_show_as_many_tokens() -> None:
+    scores = np.random.default_rng(0).random((2, 3, 8)).astype(np.float32)
+    scores[0, 1, :6] = np.nan
+    assert (top_visible(scores, 4).reshape(2, 3, 8).sum(2) == 4).all()
 
 
 def test_draws_that_do_not_fit_the_grid_are_refused() -> None:

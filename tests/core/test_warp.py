@@ -106,17 +106,6 @@ def test_cube_scores_add_up_a_map_over_each_tubelet() -> None:
     assert float(scores[1, 1, 6]) == pytest.approx(float(maps[1, 2:4, 16:32, 32:48].sum()), rel=1e-5)
 
 
-def test_equal_scores_are_shown_from_the_first_token_on() -> None:
-    visible = warp.top_visible(torch.ones(1, 2, 5), 2)
-    assert visible.reshape(2, 5).tolist() == [[True, True, False, False, False]] * 2
-
-
-def test_the_top_of_a_clip_may_differ_between_slots() -> None:
-    scores = torch.zeros(1, 2, 4)
-    scores[0, 1] = torch.tensor([4.0, 3, 2, 1])
-    assert warp.top_visible(scores, 2, over_clip=True).reshape(2, 4).sum(1).tolist() == [0, 4]
-
-
 def test_drawn_places_are_those_of_a_tube_with_the_same_draws() -> None:
     from system.core.masks import tube_visible
 

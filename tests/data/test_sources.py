@@ -94,6 +94,14 @@ def test_a_folder_of_broken_videos_is_refused_with_the_first_reasons(tmp_path: P
         build_index(str(tmp_path), str(tmp_path / "out" / "index.parquet"))
 
 
+def test_videos_in_linked_folders_are_found_under_the_links_name(tmp_path: Path) -> None:
+    (tmp_path / "disk2").mkdir()
+    (tmp_path / "disk2" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk2")
+    assert [found.name for found in candidates(str(tmp_path / "videos"))] == ["walk/a.mp4"]
+
+
 def test_members_of_a_tar_are_byte_ranges_of_it(tmp_path: Path) -> None:
     videos = write_videos(tmp_path / "v")
     (tmp_path / "shards").mkdir()

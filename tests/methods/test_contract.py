@@ -191,7 +191,7 @@ def test_targets_have_the_grids_tokens_and_predictions_cover_the_wanted_ones(
 
 
 @every_case
-def test_a_loss_is_one_number_a_clip_and_ignores_what_the_encoder_saw(
+def test_a_loss_is_one_number_a_clip_whatever_the_other_clips_are(
     method: Method, values: dict[str, Any], folder: str
 ) -> None:
     case, data = Case(method, folder, **values), batch(method, 3, **values)

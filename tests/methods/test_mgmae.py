@@ -85,7 +85,7 @@ def test_a_static_clip_is_a_tube() -> None:
     assert (visible == tube_visible(noise, GRID, 0.9)).all()
 
 
-def test_19_of_20_peaks_flicker_on_a_static_clip_or_not_but_20_never_do() -> None:
+def test_the_releases_19_places_of_a_static_clip_are_among_the_20_that_were_drawn() -> None:
     visible = mask(draws(5), torch.zeros(5, 15, 224, 224, 2), GRID, RELEASE).reshape(5, 8, 196)
     tube = tube_visible(draws(5), GRID, 0.9).reshape(5, 8, 196)
     assert (visible <= tube).all()  # always among the drawn places

@@ -126,8 +126,10 @@ def test_a_written_tokenizer_is_read_back(config: TokenizerConfig, tmp_path: Pat
 
 def test_without_its_decoder_a_tokenizer_gives_the_same_codes_and_no_pixels(tmp_path: Path) -> None:
     uri = str(tmp_path / "t.safetensors")
-    save_tokenizer(made(VQGAN), uri)
-    bare = load_tokenizer(uri, decoder=False)
+    alone = Tokenizer(VQGAN.model_copy(update={"decoder": False}))
+    alone.load_state_dict(made(VQGAN).state_dict(), strict=False)
+    save_tokenizer(alone, uri)
+    bare = load_tokenizer(uri)
     assert torch.equal(bare.codes(images(), 4, 4), made(VQGAN).codes(images(), 4, 4))
     assert not any("decoder" in name or "post_quant" in name for name in bare.state_dict())
     with pytest.raises(WeightsError, match="has no decoder"):

@@ -96,6 +96,7 @@ def test_half_precision_becomes_float32() -> None:
     ("spoiled", "says"),
     [
         ({"layer4.0.conv1.weight": torch.ones(1)}, r"b\.pth: 1 of 50 names belong to no VideoMAE .* layer4\.0\.conv1"),
+        ({"encoder.blocks.last.norm1.weight": torch.ones(1)}, r"1 of 50 names .* encoder\.blocks\.last"),
         ({"module.mask_token": torch.ones(1, 1, 24)}, "mask_token is there twice"),
         ({"mask_token": torch.ones(1, 1, 24, dtype=torch.int64)}, "floating-point numbers, these are not: mask_token"),
         ({"pos_embed": torch.ones(1, 8, 48)}, "pos_embed was learnt"),
@@ -159,6 +160,12 @@ def test_parts_that_one_side_does_not_have_stay_and_are_told() -> None:
 def test_another_model_is_refused_whole_and_by_its_names(theirs: State, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         fit(state(), theirs, "file")
+
+
+def test_an_encoder_that_does_not_fit_is_not_said_to_though_other_names_come_first() -> None:
+    with pytest.raises(WeightsError, match=r"not in the model: decoder\.blocks\.1.* more") as caught:
+        fit(state(), state(depth=3, decoder_depth=2), "file")
+    assert "the encoder fits" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -15,7 +15,7 @@ from system.data.index import Index, VideoRow
 from system.errors import DataError
 from system.planning.data_probe import probe_data, probe_masks
 from system.planning.reencode_probe import affordable, probe_reencoding, px_of
-from system.planning.step_probe import probe_step, state_bytes
+from system.planning.step_probe import _too_large, probe_step, state_bytes
 from system.recipe import Recipe
 from tests.small import index_elsewhere, labelled_recipe, tiny_recipe
 
@@ -119,3 +119,13 @@ def test_decoding_ends_when_time_is_up_though_nothing_was_decoded(generated: Pat
 def test_a_bad_first_video_is_not_the_end_when_there_is_little_time(generated: Path, tmp_path: Path) -> None:
     recipe, uri = cut_videos(generated, tmp_path, list(range(15)))
     assert probe_data(recipe, uri, 0.0)[1].decode_s
+
+
+def test_a_micro_batch_beyond_the_memory_is_told_with_what_is_left_to_change(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "train.micro_batch=4")
+    assert _too_large(recipe, 4, "NVIDIA L4") == (
+        "train.micro_batch=4: the memory of NVIDIA L4 has no room for 4 clips at a time; use train.micro_batch=2, or"
+        " engine.activation_checkpointing=true, or a smaller model.size"
+    )
+    again = tiny_recipe(tmp_path, "train.micro_batch=4", "engine.activation_checkpointing=true")
+    assert _too_large(again, 1, "NVIDIA L4").endswith("1 clips at a time; use a smaller model.size")
