@@ -72,7 +72,7 @@ class MGMAEOptions(CarriedMaskOptions):
         "corrected", description="release: flow before the base frame is used the wrong way round, as in released code."
     )
     visible_count: Literal["shared", "release"] = Field(
-        "shared", description="Tokens of a slot that are visible: as for all methods (20 of 196), or one fewer."
+        "shared", description="Tokens of a slot that are visible: as for all methods (20 of 196), or cut off (19)."
     )
 
 
