@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from system import storage
 from system.data.dataset import ensure_index
 from system.data.index import Index
+from system.data.process import Process
 from system.data.sandbox import Answer, Limits, Sandbox, transcode_job
 from system.data.shards import Layout, ShardOptions, make_shards
 from system.data.sources import build_index, stored_video
@@ -50,6 +52,25 @@ def test_short_gop_is_smaller_and_has_its_key_frames_close_together(source: Inde
         assert (row.height, row.width, row.num_frames) == (32, 32, 16)
         assert row.key_frames == [0, 4, 8, 12]
         assert row.codec == "h264"
+
+
+def test_the_children_of_a_shard_end_with_it(source: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Process] = []
+    living: list[int] = []
+    begin = Process.__init__
+
+    def noted(self: Process, *values: Any) -> None:
+        begin(self, *values)
+        started.append(self)
+
+    def look(done: int, total: int) -> None:
+        living.append(sum(each._process.poll() is None for each in started))
+
+    monkeypatch.setattr(Process, "__init__", noted)
+    make_shards(source, str(tmp_path), ShardOptions("as-is", videos_per_shard=8), workers=1, progress=look)
+    assert len(started) == 2
+    assert max(living) == 1
+    assert living[-1] == 0
 
 
 @pytest.mark.slow
