@@ -175,11 +175,7 @@ def ensure_videos(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> st
             say(f"indexing {uri}: {done} videos, {bad} rejected")
 
     writer = build_index(uri, index_uri, workers=workers, progress=progress)
-    try:
-        check_rejected(recipe, Index(index_uri))
-    except DataError:
-        storage.delete([index_uri])  # or the same command would find it again after the data is mended
-        raise
+    _check_made(recipe, Index(index_uri), index_uri)
     say(f"indexed {writer.num_videos} videos, {len(writer.rejected)} rejected: {index_uri}")
     return index_uri
 
@@ -211,6 +207,27 @@ def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
     say(f"indexing {uri}, which has no index.parquet")
     build_index(place, own, workers=2 * (os.cpu_count() or 1))
     return Index(own)
+
+
+def readable_index(recipe: Recipe, uri: str, own: str, say: Progress = quiet) -> Index:
+    """Return the index of videos as `videos_index` does, if it does not leave out too much.
+
+    Raises:
+        DataError: if there are no videos, or too many of the files are none; an index at `own` is not kept then.
+        ResumeError: if what lies at `own` is of other videos.
+    """
+    index = videos_index(uri, own, say)
+    _check_made(recipe, index, own)
+    return index
+
+
+def _check_made(recipe: Recipe, index: Index, own: str) -> None:
+    try:
+        check_rejected(recipe, index)
+    except DataError:
+        if index.uri == own:
+            storage.delete([own])  # or the same command would find it again after the videos are mended
+        raise
 
 
 def check_rejected(recipe: Recipe, index: Index) -> None:
