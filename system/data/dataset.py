@@ -33,6 +33,8 @@ Progress = Callable[[str], None]
 SYNTHETIC = "synthetic://"
 # What `synthetic://moving` understands, with defaults: number of videos, seed, frames, height and width in px.
 SYNTHETIC_FIELDS = {"videos": 64, "seed": 0, "frames": 64, "height": 128, "width": 160}
+# The least of each; sides are even besides, as 4:2:0 needs.
+_LEAST = {"videos": 1, "seed": 0, "frames": 1, "height": 16, "width": 16}
 
 
 def quiet(_line: str) -> None:
@@ -256,8 +258,13 @@ def synthetic_fields(uri: str) -> dict[str, int]:
         raise RecipeError(f"data.uri={uri}: the only generated set is synthetic://moving")
     fields = dict(SYNTHETIC_FIELDS)
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key not in fields or not value.isdigit():
+        if key not in fields or not value.isdecimal():
             raise RecipeError(f"data.uri={uri}: {key}={value} is not one of {', '.join(fields)} with a whole number")
+        if int(value) < _LEAST[key] or (key in ("height", "width") and int(value) % 2):
+            raise RecipeError(
+                f"data.uri={uri}: videos and frames are from 1, height and width even numbers from 16,"
+                f" got {key}={value}"
+            )
         fields[key] = int(value)
     return fields
 

@@ -91,7 +91,9 @@ def identity(order: Order) -> dict[str, Any]:
     videos = hashlib.sha256(np.ascontiguousarray(order.ids, np.int64).tobytes())
     videos.update("\n".join(label or "" for label in order.labels).encode())
     data = work.recipe.data
+    # Said where they are not what they are as a rule, so that folders from before there were they go on.
     classes = {"classes": f"{len(work.classes)}, sha256 {_sha256(work.classes)}"} if work.classes else {}
+    decoder = {"decoder": data.decoder} if data.decoder != "auto" else {}
     return {
         "weights_sha256": order.weights,
         "index_fingerprint": index.fingerprint,
@@ -104,6 +106,7 @@ def identity(order: Order) -> dict[str, Any]:
         "precision": work.precision,
         "part_videos": plan_parts(order.ids, work).part_videos,
         **classes,
+        **decoder,
     }
 
 

@@ -104,7 +104,8 @@ def open_folder(out: str, manifest: Mapping[str, Any]) -> None:
         storage.write(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
         return
     was, now = old.get("identity", {}), manifest["identity"]
-    differs = [f"{name}: there {was.get(name)!r}, now {now.get(name)!r}" for name in now if was.get(name) != now[name]]
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    differs = [f"{name}: there {was.get(name)!r}, now {now.get(name)!r}" for name in names]
     if differs:
         raise ResumeError(
             f"{out} holds features of something else; name another --out, or delete it:\n  " + "\n  ".join(differs)

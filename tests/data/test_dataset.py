@@ -55,6 +55,12 @@ def test_a_generated_set_that_does_not_exist_is_refused(tmp_path: Path, uri: str
         ensure_index(tiny_recipe(tmp_path, f"data.uri={uri}"))
 
 
+@pytest.mark.parametrize("field", ["videos=0", "frames=0", "height=49", "width=14"])
+def test_a_generated_set_of_nothing_or_of_sides_that_cannot_be_encoded_is_refused(tmp_path: Path, field: str) -> None:
+    with pytest.raises(RecipeError, match=f"height and width even numbers from 16, got {field}"):
+        ensure_index(tiny_recipe(tmp_path, f"data.uri=synthetic://moving?{field}"))
+
+
 def test_an_index_beside_the_videos_is_used_and_else_one_is_made_for_the_run(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "a.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
