@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
 from system.data import process as process_module
 from system.data import sandbox as sandbox_module
+from system.data.decode import decode_pyav
 from system.data.sandbox import Answer, Job, Limits, Sandbox, Video, decode_job
 from system.errors import DataError, DecodeError, StorageFault
 from system.storage import MissingError
@@ -32,14 +35,14 @@ __all__ = ["child", "hurried"]
 
 def test_frames_come_back_through_shared_memory_in_order() -> None:
     child = Sandbox(FRAME_BYTES, Limits())
-    jobs = [good(), decode_job(video(b"no video"), REQUEST), good(), good()]
-    found = [
-        answer.frames.copy() if isinstance(answer, Answer) and answer.frames is not None else None
-        for answer in child.run(jobs)
-    ]
+    data = [GOOD, b"no video", GOOD, GOOD]
+    requests = [replace(REQUEST, frames=(first, 5, 9, 13)) for first in range(4)]
+    jobs = [decode_job(video(each), request) for each, request in zip(data, requests, strict=True)]
+    for number, answer in enumerate(child.run(jobs)):
+        assert isinstance(answer, DecodeError if number == 1 else Answer)
+        if isinstance(answer, Answer):
+            assert (answer.frames == decode_pyav(io.BytesIO(GOOD), requests[number])).all()
     child.close()
-    assert found[1] is None
-    assert all((each == found[0]).all() for each in (found[2], found[3]) if each is not None and found[0] is not None)
 
 
 @pytest.mark.slow
