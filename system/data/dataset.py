@@ -71,13 +71,23 @@ def find_videos(recipe: Recipe) -> str | None:
     if uri.endswith(".parquet"):
         return storage.absolute(uri)
     made = _made_index(recipe)
-    if storage.exists(made):
+    if storage.exists(made) and (_has_begun(recipe) or _is_of(Index(made), uri)):
         return made
     if uri.startswith(SYNTHETIC):
         beside = storage.join(synthetic_folder(recipe), "index.parquet")
     else:
         beside = storage.join(storage.absolute(uri), "index.parquet")
     return beside if storage.exists(beside) else None
+
+
+def _has_begun(recipe: Recipe) -> bool:
+    """Say whether the run keeps a recipe, which is written when it begins: from then on it is of one set of videos."""
+    return storage.exists(storage.join(run_uri(recipe), "recipe.yaml"))
+
+
+def _is_of(index: Index, uri: str) -> bool:
+    """Say whether an index is of the videos under a folder or prefix; one that was made for a name may be of others."""
+    return not uri.startswith(SYNTHETIC) and storage.absolute(index.source) == storage.absolute(uri)
 
 
 def _made_index(recipe: Recipe) -> str:
@@ -141,7 +151,7 @@ def _check_number(options: LabelledOptions, classes: tuple[str, ...]) -> None:
 def _has_begun_so(recipe: Recipe, videos: Index, found: Labelled, classes: tuple[str, ...]) -> bool:
     """Say whether the run has its index and classes already; one that has begun is refused if they are others."""
     folder, run = run_uri(recipe), recipe.run.name
-    if not storage.exists(storage.join(folder, "recipe.yaml")):  # written when a run begins
+    if not _has_begun(recipe):
         return False
     if not has_classes(folder):
         raise ResumeError(f"the run {run} exists and learns no labels; give the new one another run.name")
@@ -202,7 +212,7 @@ def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
         return Index(beside)
     if storage.exists(own):
         made = Index(own)
-        if storage.absolute(made.source) != place:
+        if not _is_of(made, uri):
             raise ResumeError(f"{own} is of {made.source}, not of {uri}; use another folder, or delete it")
         return made
     storage.check_writable(own)

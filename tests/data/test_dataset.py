@@ -10,6 +10,7 @@ from system.data.sources import build_index
 from system.data.synthetic import MOTIONS, moving_video
 from system.errors import DataError, RecipeError
 from tests.small import tiny_recipe
+from tests.train.recorded import keep_recipe
 
 
 def test_generated_videos_are_made_once_and_labelled_by_their_motion(tmp_path: Path) -> None:
@@ -44,6 +45,20 @@ def test_an_index_beside_the_videos_is_used_and_else_one_is_made_for_the_run(tmp
     build_index(str(tmp_path / "v"), str(tmp_path / "v" / "index.parquet"))
     other = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/v", "run.name=b")
     assert ensure_index(other) == str(tmp_path / "v" / "index.parquet")
+
+
+def test_before_a_run_begins_an_index_of_other_videos_that_was_made_under_its_name_is_not_taken(tmp_path: Path) -> None:
+    recipes = []
+    for folder in ("v", "w"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+        recipes.append(tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/{folder}", "run.name=a"))
+    for recipe in recipes:  # as `jobs.preflight` does with one recipe after the other
+        assert [row.name for row in Index(ensure_index(recipe))] == [f"{Path(recipe.data.uri).name}.mp4"]
+    before = Path(ensure_index(recipes[1])).stat().st_mtime_ns
+    assert Path(ensure_index(recipes[1])).stat().st_mtime_ns == before
+    keep_recipe(recipes[1])
+    assert [row.name for row in Index(ensure_index(recipes[0]))] == ["w.mp4"]  # and the run refuses such a recipe
 
 
 def test_too_many_unreadable_files_stop_the_run_and_are_named(tmp_path: Path) -> None:
