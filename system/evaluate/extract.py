@@ -150,10 +150,11 @@ def extract(order: Order, rows: Rows, progress: Progress = lambda done, total: N
     wanted = np.concatenate([np.empty(0, np.int64), *(plan.videos(part) for part in missing)])
     done = len(plan.ids) - len(wanted)
     progress(done, len(plan.ids))
+    left = set(missing)
     for batch in rows(order.work, order.index.uri, wanted) if len(wanted) else ():
-        collector.add(batch)
+        left.difference_update(collector.add(batch))
         done += len(batch["video_id"])
         progress(done, len(plan.ids))
-    if collector.unfinished():
-        raise SystemFault(f"{len(collector.unfinished())} parts of {order.out} miss videos; run the same command again")
+    if left:
+        raise SystemFault(f"{len(left)} parts of {order.out} miss videos; run the same command again")
     return close_folder(order.out, manifest, counts_of(order.out, plan))

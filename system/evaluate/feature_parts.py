@@ -156,10 +156,6 @@ class Collector:
                 written.append(part)
         return written
 
-    def unfinished(self) -> list[int]:
-        """Return the parts that are not whole."""
-        return sorted(self._waiting)
-
     def _write(self, part: int) -> None:
         rows, ids = self._waiting.pop(part), self.plan.videos(part).tolist()
         if len(ids) >= MANY and all(row["error"].startswith("storage:") for row in rows.values()):

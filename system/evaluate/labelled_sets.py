@@ -58,7 +58,8 @@ def check_sets(train: LabelledSet, test: LabelledSet) -> tuple[str, ...]:
     classes = class_names(train.found.labels)
     if len(classes) < 2:
         raise DataError(
-            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}"
+            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}; give"
+            " labels of two classes or more"
         )
     class_numbers(test.found.labels, classes, test.where, train.where)
     return classes

@@ -165,11 +165,14 @@ def test_rows_in_any_order_fill_the_same_parts(work: Extraction, index: Index, r
     assert np.allclose([row["embedding"] for row in a], [row["embedding"] for row in b], atol=1e-5)
 
 
-def test_videos_that_do_not_come_back_are_an_error(work: Extraction, index: Index, rows: Rows, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("come", "parts"), [(15, 1), (12, 1), (7, 2), (0, 3)])
+def test_videos_that_do_not_come_back_are_an_error(
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path, come: int, parts: int
+) -> None:
     def fewer(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
-        return rows(work, index_uri, ids[:-1])
+        return rows(work, index_uri, ids[:come])
 
-    with pytest.raises(SystemFault, match=r"1 parts .* miss videos"):
+    with pytest.raises(SystemFault, match=f"{parts} parts .* miss videos"):
         extract(order(work, index, tmp_path), fewer)
 
 
