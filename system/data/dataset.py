@@ -192,13 +192,14 @@ def ensure_videos(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> st
     return index_uri
 
 
-def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
+def videos_index(uri: str, own: str, say: Progress = quiet, workers: int | None = None) -> Index:
     """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
 
     Args:
         uri: an index.parquet, or a folder or prefix of videos.
         own: where one that has to be made is put.
         say: is told that one is made.
+        workers: videos probed side by side; default: two a core.
 
     Raises:
         DataError: if there are no videos.
@@ -217,7 +218,7 @@ def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
         return made
     storage.check_writable(own)
     say(f"indexing {uri}, which has no index.parquet")
-    build_index(place, own, workers=2 * (os.cpu_count() or 1))
+    build_index(place, own, workers=workers or 2 * (os.cpu_count() or 1))
     return Index(own)
 
 

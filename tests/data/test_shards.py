@@ -13,7 +13,8 @@ from system.data.process import Process
 from system.data.sandbox import Answer, Limits, Sandbox, transcode_job
 from system.data.shards import Layout, ShardOptions, make_shards
 from system.data.sources import build_index, stored_video
-from system.errors import DataError, StorageFault
+from system.data.synthetic import moving_video
+from system.errors import DataError, ResumeError, StorageFault
 from tests.small import tiny_recipe
 
 LAYOUTS: tuple[Layout, ...] = ("as-is", "short-gop")
@@ -85,6 +86,18 @@ def test_a_job_that_was_ended_goes_on_where_it_was(source: Index, tmp_path: Path
     again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     assert [name for name in kept if kept[name] != again[name]] == ["shard-000002.tar"]
     assert list(Index(str(tmp_path / "index.parquet"))) == list(first)
+
+
+def test_the_job_does_not_take_the_index_of_other_videos_that_it_made_in_the_same_place(tmp_path: Path) -> None:
+    from jobs.make_shards import main
+
+    for folder in ("v", "w"):
+        data = moving_video(0, 0, size=(48, 48), num_frames=8)[1]
+        storage.write(str(tmp_path / folder / f"{folder}.mp4"), data)
+    out = str(tmp_path / "out")
+    assert main(["--data", str(tmp_path / "v"), "--out", out, "--workers", "1"]) == 0
+    with pytest.raises(ResumeError, match=r"source\.parquet is of .*/v, not of .*/w"):
+        main(["--data", str(tmp_path / "w"), "--out", out, "--workers", "1"])
 
 
 def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> None:
