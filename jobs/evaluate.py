@@ -135,7 +135,8 @@ def _views(given: Any, source: Source) -> Views:
 
 def _write(test: Task, order: Order, manifest: dict[str, Any], found: Answers) -> dict[str, Any]:
     """Write results, confusion and predictions; return the results."""
-    from system.evaluate.multiview import confusion_values, parquet, score_values  # noqa: PLC0415
+    from system.evaluate.multiview import confusion_values, score_values  # noqa: PLC0415
+    from system.evaluate.part_tables import parquet  # noqa: PLC0415
     from system.evaluate.provenance import commit  # noqa: PLC0415
     from system.report.confusion_picture import confusion_picture  # noqa: PLC0415
 

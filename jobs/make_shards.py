@@ -13,9 +13,8 @@ from typing import get_args
 
 from jobs.cli import ProgressLine, parser, run, say
 from system import storage
-from system.data.index import Index
+from system.data.dataset import videos_index
 from system.data.shards import Layout, ShardOptions, make_shards
-from system.data.sources import build_index
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,17 +31,13 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos worked on side by side")
     given = options.parse_args(arguments)
     out = storage.absolute(given.out)
-    source = given.data if given.data.endswith(".parquet") else storage.join(out, "source.parquet")
-    if not storage.exists(source):
-        storage.check_writable(source)
-        say(f"indexing {given.data}")
-        build_index(given.data, source, workers=given.workers)
+    source = videos_index(given.data, storage.join(out, "source.parquet"), say, given.workers)
     line = ProgressLine()
     layers = given.stride if given.layout == "layered" else 0
     key_every = given.key_every or (8 * layers or 16)
     shape = ShardOptions(given.layout, given.videos_per_shard, given.short_side, key_every, given.crf, layers)
     writer = make_shards(
-        Index(source),
+        source,
         out,
         shape,
         workers=given.workers,

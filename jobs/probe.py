@@ -18,15 +18,14 @@ from jobs.features import (
     check_failed,
     check_work,
     chosen_encoder,
-    open_videos,
     told_errors,
     views_from,
 )
 from system import storage
 from system.core.views import SAMPLINGS, Views
-from system.data.dataset import check_rejected
+from system.data.dataset import readable_index
 from system.data.labels import class_numbers
-from system.errors import DataError, RecipeError
+from system.errors import RecipeError
 from system.evaluate.labelled_sets import LabelledSet, check_sets, labelled_set
 from system.recipe import Recipe
 
@@ -133,14 +132,8 @@ def _probes(text: str) -> list[str]:
 
 
 def _labelled_set(name: str, uri: str, labels: str | None, views: Views, given: Any, recipe: Recipe) -> LabelledSet:
-    out, own = storage.absolute(given.out), f"{name}.index.parquet"
-    index = open_videos(uri, out, own)
-    try:
-        check_rejected(recipe, index)
-    except DataError:
-        if index.uri == storage.join(out, own):
-            storage.delete([index.uri])  # or the same command would find it again after the videos are mended
-        raise
+    own = storage.join(storage.absolute(given.out), f"{name}.index.parquet")
+    index = readable_index(recipe, uri, own, say)
     return labelled_set(name, index, labels, views, only_listed=given.only_listed)
 
 

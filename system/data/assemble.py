@@ -75,8 +75,8 @@ def layout_for(recipe: Recipe, num_ranks: int) -> StepLayout:
         RecipeError: if padding would waste more of a step than the recipe allows.
     """
     views = recipe.data.views
-    most = recipe.data.clips_per_block or max(1, min(MAX_BLOCK_CLIPS, MAX_BLOCK_BYTES // clip_bytes(recipe)))
-    layout = step_layout(recipe.slots_per_step, views, num_ranks, most, recipe.slots_together)
+    most_clips = recipe.data.clips_per_block or max(1, min(MAX_BLOCK_CLIPS, MAX_BLOCK_BYTES // clip_bytes(recipe)))
+    layout = step_layout(recipe.slots_per_step, views, num_ranks, most_clips, recipe.slots_together)
     limit = recipe.resources.max_padding
     if layout.padding > limit:
         fits = ", ".join(map(str, fitting_ranks(recipe.slots_per_step, limit, num_ranks, recipe.slots_together)))

@@ -37,6 +37,8 @@ OFFSETS = (
 )
 # A side that comes this near to the clip's own is taken as it is.
 SNAP_PX = 3
+# Shapes that a resized crop tries before it takes the centre.
+TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,6 @@ class CropDraw:
 
     pair: int
     offset: int
-
-
-# Shapes that a resized crop tries before it takes the centre.
-TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)

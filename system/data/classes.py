@@ -48,10 +48,13 @@ def read_classes(run_uri: str) -> tuple[str, ...]:
         names = json.loads(storage.read(uri))
     except storage.MissingError as error:
         raise DataError(f"{uri} is not there: the run was not fine-tuned, or its folder is incomplete") from error
-    except ValueError as error:
-        raise DataError(f"{uri} is no JSON ({error})") from error
+    except ValueError:
+        names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{uri} is no list of names")
+        raise DataError(
+            f"{uri} is no JSON list of names, as a run writes it; put back the file that was there, or give a new run"
+            " another run.name"
+        )
     return tuple(names)
 
 

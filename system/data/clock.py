@@ -33,17 +33,15 @@ SILENT_S = 30.0
 LOOK_S = 2.0
 # A cell's clock gathers what it hears for so long before it passes it on, seconds.
 GATHER_S = 1.0
+# Longest wait for the clock itself, which answers at once, seconds; a gate's wait is cut into shorter ones.
+CLOCK_S = 600.0
+# A gate says at least so often that it is still shut, so that a clock that is frozen can be told from it, seconds.
+GATE_S = 300.0
 
 # Ray's own annotations lose the type of what comes back.
 untyped_ray: Any = ray
 # A handle of the actor `Clock`; Ray types what an unknown actor's methods return as nothing at all.
 ClockHandle = Any
-
-
-# Longest wait for the clock itself, which answers at once, seconds; a gate's wait is cut into shorter ones.
-CLOCK_S = 600.0
-# A gate says at least so often that it is still shut, so that a clock that is frozen can be told from it, seconds.
-GATE_S = 300.0
 
 
 def wait_for(reference: Any, what: str = "the run's clock", deadline_s: float = CLOCK_S) -> Any:

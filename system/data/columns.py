@@ -38,7 +38,11 @@ class StageSpec:
 
 
 def check_chain(stages: Sequence[StageSpec]) -> None:
-    """Refuse a chain in which a stage needs a column that nothing before it gives."""
+    """Refuse a chain in which a stage needs a column that nothing before it gives.
+
+    Raises:
+        ValueError: names the stage and the columns.
+    """
     have: Mapping[str, Column] = {"block": Column("int64")}
     for stage in stages:
         missing = stage.takes - set(have)

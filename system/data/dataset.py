@@ -33,6 +33,8 @@ Progress = Callable[[str], None]
 SYNTHETIC = "synthetic://"
 # What `synthetic://moving` understands, with defaults: number of videos, seed, frames, height and width in px.
 SYNTHETIC_FIELDS = {"videos": 64, "seed": 0, "frames": 64, "height": 128, "width": 160}
+# The least of each; sides are even besides, as 4:2:0 needs.
+_LEAST = {"videos": 1, "seed": 0, "frames": 1, "height": 16, "width": 16}
 
 
 def quiet(_line: str) -> None:
@@ -69,13 +71,23 @@ def find_videos(recipe: Recipe) -> str | None:
     if uri.endswith(".parquet"):
         return storage.absolute(uri)
     made = _made_index(recipe)
-    if storage.exists(made):
+    if storage.exists(made) and (_has_begun(recipe) or _is_of(Index(made), uri)):
         return made
     if uri.startswith(SYNTHETIC):
         beside = storage.join(synthetic_folder(recipe), "index.parquet")
     else:
         beside = storage.join(storage.absolute(uri), "index.parquet")
     return beside if storage.exists(beside) else None
+
+
+def _has_begun(recipe: Recipe) -> bool:
+    """Say whether the run keeps a recipe, which is written when it begins: from then on it is of one set of videos."""
+    return storage.exists(storage.join(run_uri(recipe), "recipe.yaml"))
+
+
+def _is_of(index: Index, uri: str) -> bool:
+    """Say whether an index is of the videos under a folder or prefix; one that was made for a name may be of others."""
+    return not uri.startswith(SYNTHETIC) and storage.absolute(index.source) == storage.absolute(uri)
 
 
 def _made_index(recipe: Recipe) -> str:
@@ -139,7 +151,7 @@ def _check_number(options: LabelledOptions, classes: tuple[str, ...]) -> None:
 def _has_begun_so(recipe: Recipe, videos: Index, found: Labelled, classes: tuple[str, ...]) -> bool:
     """Say whether the run has its index and classes already; one that has begun is refused if they are others."""
     folder, run = run_uri(recipe), recipe.run.name
-    if not storage.exists(storage.join(folder, "recipe.yaml")):  # written when a run begins
+    if not _has_begun(recipe):
         return False
     if not has_classes(folder):
         raise ResumeError(f"the run {run} exists and learns no labels; give the new one another run.name")
@@ -175,22 +187,19 @@ def ensure_videos(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> st
             say(f"indexing {uri}: {done} videos, {bad} rejected")
 
     writer = build_index(uri, index_uri, workers=workers, progress=progress)
-    try:
-        check_rejected(recipe, Index(index_uri))
-    except DataError:
-        storage.delete([index_uri])  # or the same command would find it again after the data is mended
-        raise
+    _check_made(recipe, Index(index_uri), index_uri)
     say(f"indexed {writer.num_videos} videos, {len(writer.rejected)} rejected: {index_uri}")
     return index_uri
 
 
-def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
+def videos_index(uri: str, own: str, say: Progress = quiet, workers: int | None = None) -> Index:
     """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
 
     Args:
         uri: an index.parquet, or a folder or prefix of videos.
         own: where one that has to be made is put.
         say: is told that one is made.
+        workers: videos probed side by side; default: two a core.
 
     Raises:
         DataError: if there are no videos.
@@ -204,13 +213,34 @@ def videos_index(uri: str, own: str, say: Progress = quiet) -> Index:
         return Index(beside)
     if storage.exists(own):
         made = Index(own)
-        if storage.absolute(made.source) != place:
+        if not _is_of(made, uri):
             raise ResumeError(f"{own} is of {made.source}, not of {uri}; use another folder, or delete it")
         return made
     storage.check_writable(own)
     say(f"indexing {uri}, which has no index.parquet")
-    build_index(place, own, workers=2 * (os.cpu_count() or 1))
+    build_index(place, own, workers=workers or 2 * (os.cpu_count() or 1))
     return Index(own)
+
+
+def readable_index(recipe: Recipe, uri: str, own: str, say: Progress = quiet) -> Index:
+    """Return the index of videos as `videos_index` does, if it does not leave out too much.
+
+    Raises:
+        DataError: if there are no videos, or too many of the files are none; an index at `own` is not kept then.
+        ResumeError: if what lies at `own` is of other videos.
+    """
+    index = videos_index(uri, own, say)
+    _check_made(recipe, index, own)
+    return index
+
+
+def _check_made(recipe: Recipe, index: Index, own: str) -> None:
+    try:
+        check_rejected(recipe, index)
+    except DataError:
+        if index.uri == own:
+            storage.delete([own])  # or the same command would find it again after the videos are mended
+        raise
 
 
 def check_rejected(recipe: Recipe, index: Index) -> None:
@@ -239,8 +269,13 @@ def synthetic_fields(uri: str) -> dict[str, int]:
         raise RecipeError(f"data.uri={uri}: the only generated set is synthetic://moving")
     fields = dict(SYNTHETIC_FIELDS)
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key not in fields or not value.isdigit():
+        if key not in fields or not value.isdecimal():
             raise RecipeError(f"data.uri={uri}: {key}={value} is not one of {', '.join(fields)} with a whole number")
+        if int(value) < _LEAST[key] or (key in ("height", "width") and int(value) % 2):
+            raise RecipeError(
+                f"data.uri={uri}: videos and frames are from 1, height and width even numbers from 16,"
+                f" got {key}={value}"
+            )
         fields[key] = int(value)
     return fields
 

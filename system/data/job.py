@@ -93,7 +93,7 @@ class Job:
 
 @dataclass(slots=True)
 class Answer:
-    """What a child said about one job; `frames` is a view that is valid until the job after the next is sent.
+    """What a child said about one job; of several jobs, `frames` is valid until the one after the next is sent.
 
     `flow` is (V, R, cells, cells, 2) from the stream's motion vectors, in steps of 1/`FLOW_STEPS` px; None where it has
     none.

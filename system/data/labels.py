@@ -86,8 +86,8 @@ def _of_all(index: Index, source: str) -> Labelled:
     names = [str(name) for name in index.texts("name")]
     lost: list[str] = []
     if source == FOLDERS:
-        found: Sequence[str | None] = [_folder(name) for name in names]
-        lost = [label for bad in read_rejected(index.uri) if (label := _folder(bad.name))]
+        found: Sequence[str | None] = [folder_of(name) for name in names]
+        lost = [label for bad in read_rejected(index.uri) if (label := folder_of(bad.name))]
         advice = "they lie in no folder below what was indexed; put each video into a folder named by its class"
     else:
         found = known_labels(index)
@@ -100,7 +100,8 @@ def _of_all(index: Index, source: str) -> Labelled:
     return Labelled(np.arange(len(names)), tuple(str(label) for label in found), lost=tuple(lost))
 
 
-def _folder(name: str) -> str | None:
+def folder_of(name: str) -> str | None:
+    """Return the label that a video's folder is; None if it lies in none below what was indexed."""
     return PurePosixPath(name).parent.name or None
 
 

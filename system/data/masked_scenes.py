@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from system import storage
-from system.data.davis import FRAMES, MASKS, write_list
+from system.data.davis import FRAMES, LISTS, MASKS, write_list
 from system.data.indexed_png import object_colours, write_numbers
 from system.data.synthetic import Scene, moving_scene
 from system.errors import DataError
@@ -47,7 +47,7 @@ def write_davis(root: str, count: int, *, seed: int, size: tuple[int, int], num_
     Raises:
         DataError: if there is such a list already.
     """
-    if storage.exists(storage.join(root, "ImageSets/2017/val.txt")):
+    if storage.exists(storage.join(root, LISTS, "val.txt")):
         raise DataError(f"{root} holds sequences already; name another folder, or delete it")
     colours, names = object_colours(), []
     for index in range(count):

@@ -59,7 +59,7 @@ class Masker:
         maker: ClipMaker,
         slot: int,
         frames: Frames,
-        decoded: NDArray[np.int16] | None = None,
+        coded_flow: NDArray[np.int16] | None = None,
         flow: Tensor | None = None,
     ) -> Batch:
         """Mask the views of one slot.
@@ -68,15 +68,16 @@ class Masker:
             maker: of the run's clips.
             slot: whose draws are taken.
             frames: (V, T, H, W, 3) uint8.
-            decoded: (V, R, cells, cells, 2) px, the flow that came with the frames, if any did.
+            coded_flow: (V, R, cells, cells, 2) steps of 1/`FLOW_STEPS` px, what came with the frames of the stream's
+                motion vectors, if anything did (`Answer.flow`).
             flow: (V, R, H, W, 2) px, if it is known already.
 
         Returns:
             A value of each column for each of V.
         """
         grid, options, method = maker.spec.grid, self._options, self._method
-        if decoded is not None:
-            flow = flow_on_cells(decoded)
+        if coded_flow is not None:
+            flow = flow_on_cells(coded_flow)
         elif flow is None:
             flow = self.flow(frames)
         made: Batch = {"visible": method.mask(maker.noise(slot), flow, grid, options)}
@@ -91,7 +92,7 @@ class Masker:
                 .astype(np.float16)
             )
         if self._from_codec:
-            made["fallback"] = np.full(len(frames), decoded is None)
+            made["fallback"] = np.full(len(frames), coded_flow is None)
         return made
 
     def flow(self, frames: Frames) -> Tensor | None:

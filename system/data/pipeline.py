@@ -44,12 +44,13 @@ from system.data.assemble import (
     stage_specs,
     stream_blocks,
 )
-from system.data.clock import ClockHandle, pass_gate, untyped_ray, wait_for
+from system.data.clock import ClockHandle, pass_gate, wait_for
 from system.data.columns import Batch, check_chain
 from system.data.coordinating import InTurn, coordinator_on
 from system.data.draining import WorkToTheEnd
 from system.data.growing import GrowByActors
-from system.data.placing import Place, Role, device_kind
+from system.data.landing import my_gpus, my_place
+from system.data.placing import device_kind
 from system.data.queues import CELL, CLOCK, TellStages
 from system.data.reports import PhaseReport, Teller, block_name, block_of
 from system.data.sharing import STREAMS, ShareMachines
@@ -69,17 +70,6 @@ CHUNK = 1000
 NO_MEMORY = 0
 # Work on a block is told when it has lasted so long, seconds; far below what makes the clock ask for it (STARVED_S).
 TELL_S = 1.0
-
-
-def my_gpus() -> tuple[str, ...]:
-    """Return the GPUs that Ray gave this process a share of."""
-    return tuple(str(each) for each in ray.get_gpu_ids())
-
-
-def my_place(role: Role, name: str, device: str) -> Place:
-    """Return where this process landed."""
-    node = ray.get_runtime_context().get_node_id()
-    return Place(role, name, untyped_ray.util.get_node_ip_address(), node, my_gpus(), device)
 
 
 class BlockNumbers(Datasource):

@@ -1,4 +1,4 @@
-"""The bytes that slots need, fetched together."""
+"""The bytes that slots need: fetched together, and how they travel in a row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from system import storage
 from system.errors import DecodeError
 
+# (start in the video, bytes) of each piece of it that is at hand.
 Segments = tuple[tuple[int, bytes], ...]
 
 
@@ -82,3 +85,17 @@ def _cut_out(
 
 def _begin(whole: tuple[int, int]) -> int:
     return whole[0]
+
+
+def pack_starts(segments: Segments) -> bytes:
+    """Write start and length of each segment as int64, for the column `starts` of a row; `bytes` has their bytes."""
+    return np.array([(start, len(data)) for start, data in segments], np.int64).tobytes()
+
+
+def unpack_segments(starts: bytes, data: bytes) -> Segments:
+    """Cut the bytes of a row into its segments, by what `pack_starts` wrote."""
+    segments, at = [], 0
+    for start, length in np.frombuffer(starts, np.int64).reshape(-1, 2).tolist():
+        segments.append((start, data[at : at + length]))
+        at += length
+    return tuple(segments)

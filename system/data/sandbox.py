@@ -57,7 +57,7 @@ class Sandbox:
                 self.close()
 
     def one(self, job: Job) -> Answer | DecodeError:
-        """Run one job; it raises what `run` does."""
+        """Run one job; it raises what `run` does. Frames of its answer are valid until the next job is sent."""
         return next(self.run([job]))
 
     def close(self) -> None:

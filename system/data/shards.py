@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -27,6 +29,7 @@ Layout = Literal["as-is", "short-gop", "layered"]
 LARGEST_LAYERS = 17
 # Re-encoding a long video takes minutes.
 DEADLINE_S = 1800.0
+_SIDECAR = re.compile(r"/shard-(\d{6,})\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +82,15 @@ def make_shards(
     _check_options(out, index, options)
     total = -(-index.num_videos // options.videos_per_shard)
     done = _done(out)
-    pool = SandboxPool(limits=Limits(deadline_s=DEADLINE_S))
-    try:
-        for number in range(total):
-            first = number * options.videos_per_shard
-            stop = min(first + options.videos_per_shard, index.num_videos)
-            if number not in done:
-                shard = _Shard(index, out, number, range(first, stop), options)
+    for number in range(total):
+        first = number * options.videos_per_shard
+        stop = min(first + options.videos_per_shard, index.num_videos)
+        if number not in done:
+            shard = _Shard(index, out, number, range(first, stop), options)
+            # Children belong to the threads of a shard: in one pool for all they would gather.
+            with closing(SandboxPool(limits=Limits(deadline_s=DEADLINE_S))) as pool:
                 shard.write(pool, workers, lambda video: progress(video + 1, index.num_videos))
-            progress(stop, index.num_videos)
-    finally:
-        pool.close()
+        progress(stop, index.num_videos)
     writer = IndexWriter(storage.join(out, "index.parquet"), index.uri)
     for number in range(total):
         sidecar = json.loads(storage.read(_sidecar_uri(out, number)))
@@ -110,8 +111,9 @@ def _sidecar_uri(out: str, number: int) -> str:
 
 
 def _done(out: str) -> set[int]:
-    names = (PurePosixPath(item.uri).name for item in storage.list_objects(out, missing_ok=True))
-    return {int(name[6:12]) for name in names if name.startswith("shard-") and name.endswith(".json")}
+    """Return the numbers of the shards that are there, which their sidecars mark as done."""
+    found = (_SIDECAR.search(item.uri) for item in storage.list_objects(out, missing_ok=True))
+    return {int(sidecar[1]) for sidecar in found if sidecar}
 
 
 def _check_layers(options: ShardOptions) -> None:

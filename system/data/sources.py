@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from system import storage
 from system.data.index import IndexWriter, Rejected
+from system.data.labels import folder_of
 from system.data.probe import checked_facts
 from system.data.sandbox import Answer, Job, Limits, Sandbox, Video
 from system.errors import DataError, DecodeError
@@ -128,7 +129,7 @@ def stored_video(uri: str, byte_start: int, num_bytes: int, segments: tuple[tupl
 
 
 class SandboxPool:
-    """One sandbox for each thread that asks.
+    """One sandbox for each thread that asks, kept until the pool is closed even if its thread has ended.
 
     Args:
         frame_bytes: of the largest result of a job.
@@ -141,7 +142,7 @@ class SandboxPool:
         self._all: list[Sandbox] = []
 
     def one(self, job: Job) -> Answer | DecodeError:
-        """Run a job in this thread's sandbox."""
+        """Run a job in this thread's sandbox; what it raises, and how long frames are valid, is said there."""
         if not hasattr(self._mine, "sandbox"):
             self._mine.sandbox = Sandbox(self._frame_bytes, self._limits)
             self._all.append(self._mine.sandbox)
@@ -239,13 +240,12 @@ def build_index(
 
 def index_row(candidate: Candidate, facts: dict[str, Any], labels: Labels) -> dict[str, Any]:
     """Join what the listing and the probe know of a video."""
-    folder = PurePosixPath(candidate.name).parent.name
     return {
         "uri": candidate.uri,
         "name": candidate.name,
         "byte_start": candidate.byte_start,
         "num_bytes": candidate.num_bytes,
         "etag": candidate.etag,
-        "label": folder if labels == "folder" and folder else None,
+        "label": folder_of(candidate.name) if labels == "folder" else None,
         **facts,
     }

@@ -21,7 +21,7 @@ from system.data.columns import Batch, decode_spec, objects, read_spec
 from system.data.labelling import Labeller
 from system.data.masking import Masker
 from system.data.notes import Note, pack_notes, unpack_notes
-from system.data.reading import Reading, Segments, fetch
+from system.data.reading import Reading, Segments, fetch, pack_starts, unpack_segments
 from system.data.sandbox import Answer, Limits, Sandbox
 from system.data.scale import Frames
 from system.errors import DecodeError, StorageFault
@@ -32,20 +32,6 @@ MANY = 4
 KnownBad = Mapping[int, tuple[str, str]]
 # Slot -> the video that is tried first, None for no video, and a note for each one that is passed over.
 Chooser = Callable[[int], tuple[Choice | None, list[Note]]]
-
-
-def pack_starts(segments: Segments) -> bytes:
-    """Write start and length of each segment as int64."""
-    return np.array([(start, len(data)) for start, data in segments], np.int64).tobytes()
-
-
-def unpack_segments(starts: bytes, data: bytes) -> Segments:
-    """Cut the bytes of a row into its segments."""
-    segments, at = [], 0
-    for start, length in np.frombuffer(starts, np.int64).reshape(-1, 2).tolist():
-        segments.append((start, data[at : at + length]))
-        at += length
-    return tuple(segments)
 
 
 def choose_known_good(

@@ -23,6 +23,8 @@ from system.core.seeds import Purpose, generator
 Image = NDArray[np.uint8]
 Poses = NDArray[np.float64]
 
+# Of the videos: frames a second, and frames from one key frame to the next.
+FPS, KEY_EVERY = Fraction(25), 32
 # The labels: what the motion is, in the order of their numbers.
 MOTIONS = ("left", "right", "up", "down", "clockwise", "anticlockwise", "grow", "shrink", "pan", "cross", "still")
 
@@ -191,18 +193,18 @@ def moving_scene(
     return Scene(tuple(layers), height, width, label)
 
 
-def encode(frames: Iterator[Image], height: int, width: int, *, fps: int = 25, key_every: int = 32) -> bytes:
-    """Write frames as an H.264 .mp4 with one reference and no B-frames; return the file's bytes."""
+def encode(frames: Iterator[Image], height: int, width: int) -> bytes:
+    """Write frames as an H.264 .mp4 with one reference and no B-frames, a key frame every 32."""
     import av  # noqa: PLC0415  scenes are drawn on hosts without it
 
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {
             "crf": "20",
             "preset": "veryfast",
-            "x264-params": f"bframes=0:ref=1:keyint={key_every}:scenecut=0:weightp=0:threads=1",
+            "x264-params": f"bframes=0:ref=1:keyint={KEY_EVERY}:scenecut=0:weightp=0:threads=1",
         }
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))

@@ -24,10 +24,9 @@ from system.data.columns import Batch, objects
 from system.data.decode import ClipRequest
 from system.data.index import Index, VideoRow
 from system.data.job import Answer, Job, decode_job
-from system.data.reading import Reading, Segments, fetch
+from system.data.reading import Reading, Segments, fetch, pack_starts, unpack_segments
 from system.data.sandbox import Limits, Sandbox
 from system.data.sources import stored_video
-from system.data.stages import pack_starts, unpack_segments
 from system.errors import DecodeError
 
 # Verdicts that hold for all clips of a video; after any other its clips are tried one by one.

@@ -22,6 +22,9 @@ from system.evaluate.features import batches
 from system.evaluate.probes import LabelledViews, Swept, best_rate, judged, merged_answers, scored, split
 from system.models.blocks import NORM_EPS
 
+# Views of one forward without gradients.
+FORWARD_VIEWS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class AttentiveSettings:
@@ -130,10 +133,10 @@ def _on(tokens: NDArray[np.float16], device: str) -> Tensor:
 
 
 @torch.no_grad()
-def answers(probe: AttentiveProbe, videos: LabelledViews, device: str, batch: int = 64) -> NDArray[np.float64]:
+def answers(probe: AttentiveProbe, videos: LabelledViews, device: str) -> NDArray[np.float64]:
     """Return what a probe says of videos: (n, C) probabilities."""
     flat = videos.tokens.reshape(-1, *videos.tokens.shape[2:])
-    logits = [probe(_on(flat[rows], device)).cpu() for rows in batches(len(flat), batch)]
+    logits = [probe(_on(flat[rows], device)).cpu() for rows in batches(len(flat), FORWARD_VIEWS)]
     return merged_answers(torch.cat(logits), videos)
 
 

@@ -29,7 +29,7 @@ def class_list(uri: str) -> tuple[str, ...]:
     except storage.MissingError as error:
         raise DataError(f"{uri}: there is no such list of classes") from error
     except ValueError as error:
-        raise DataError(f"{uri} is not JSON: {error}") from error
+        raise DataError(f"{uri} is not JSON ({error}); classes are a JSON list of names") from error
     if not isinstance(found, list) or not found:
         raise DataError(f"{uri}: classes are a JSON list of names, in the order of their numbers")
     names = tuple(str(name) for name in found)
@@ -58,10 +58,16 @@ def classes_of(source: Source, listed: tuple[str, ...] | None = None) -> tuple[s
     weights = read_any(source.weights)
     count, said = _head_size(weights), source.recipe.method.classes
     if said not in (None, count):
-        raise WeightsError(f"{weights.uri} has a head of {count} classes, the recipe says method.classes={said}")
+        raise WeightsError(
+            f"{weights.uri} has a head of {count} classes, the recipe says method.classes={said}; leave that out, or"
+            " name the recipe that the weights were trained with"
+        )
     names = listed or weights.classes or tuple(str(number) for number in range(count))
     if len(names) != count:
-        raise WeightsError(f"{weights.uri} has a head of {count} classes, and {len(names)} are named")
+        raise WeightsError(
+            f"{weights.uri} has a head of {count} classes, and {len(names)} are named; give the list that it was"
+            " trained with"
+        )
     if listed and weights.classes and tuple(weights.classes) != listed:
         number = next(place for place, name in enumerate(weights.classes) if name != listed[place])
         raise WeightsError(

@@ -91,7 +91,9 @@ def identity(order: Order) -> dict[str, Any]:
     videos = hashlib.sha256(np.ascontiguousarray(order.ids, np.int64).tobytes())
     videos.update("\n".join(label or "" for label in order.labels).encode())
     data = work.recipe.data
+    # Said where they are not what they are as a rule, so that folders from before there were they go on.
     classes = {"classes": f"{len(work.classes)}, sha256 {_sha256(work.classes)}"} if work.classes else {}
+    decoder = {"decoder": data.decoder} if data.decoder != "auto" else {}
     return {
         "weights_sha256": order.weights,
         "index_fingerprint": index.fingerprint,
@@ -104,6 +106,7 @@ def identity(order: Order) -> dict[str, Any]:
         "precision": work.precision,
         "part_videos": plan_parts(order.ids, work).part_videos,
         **classes,
+        **decoder,
     }
 
 
@@ -147,10 +150,11 @@ def extract(order: Order, rows: Rows, progress: Progress = lambda done, total: N
     wanted = np.concatenate([np.empty(0, np.int64), *(plan.videos(part) for part in missing)])
     done = len(plan.ids) - len(wanted)
     progress(done, len(plan.ids))
+    left = set(missing)
     for batch in rows(order.work, order.index.uri, wanted) if len(wanted) else ():
-        collector.add(batch)
+        left.difference_update(collector.add(batch))
         done += len(batch["video_id"])
         progress(done, len(plan.ids))
-    if collector.unfinished():
-        raise SystemFault(f"{len(collector.unfinished())} parts of {order.out} miss videos; run the same command again")
+    if left:
+        raise SystemFault(f"{len(left)} parts of {order.out} miss videos; run the same command again")
     return close_folder(order.out, manifest, counts_of(order.out, plan))

@@ -28,6 +28,7 @@ from system.data.index import Index
 from system.data.stages import MANY
 from system.errors import DataError, ResumeError, StorageFault
 from system.evaluate.frozen import Extraction
+from system.evaluate.part_tables import flat, parquet, part_table
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
@@ -103,7 +104,8 @@ def open_folder(out: str, manifest: Mapping[str, Any]) -> None:
         storage.write(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
         return
     was, now = old.get("identity", {}), manifest["identity"]
-    differs = [f"{name}: there {was.get(name)!r}, now {now.get(name)!r}" for name in now if was.get(name) != now[name]]
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    differs = [f"{name}: there {was.get(name)!r}, now {now.get(name)!r}" for name in names]
     if differs:
         raise ResumeError(
             f"{out} holds features of something else; name another --out, or delete it:\n  " + "\n  ".join(differs)
@@ -154,10 +156,6 @@ class Collector:
                 written.append(part)
         return written
 
-    def unfinished(self) -> list[int]:
-        """Return the parts that are not whole."""
-        return sorted(self._waiting)
-
     def _write(self, part: int) -> None:
         rows, ids = self._waiting.pop(part), self.plan.videos(part).tolist()
         if len(ids) >= MANY and all(row["error"].startswith("storage:") for row in rows.values()):
@@ -171,47 +169,7 @@ class Collector:
             self.labels[first : first + len(ids)],
             self.work,
         )
-        told = io.BytesIO()
-        pq.write_table(table, told, compression="zstd")
-        storage.write(part_uri(self.out, part), told.getvalue())
-
-
-def part_table(
-    rows: Sequence[Mapping[str, Any]], videos: Sequence[Any], labels: Sequence[str | None], work: Extraction
-) -> pa.Table:
-    """Make the table of a part: one row a video, whatever became of it.
-
-    Args:
-        rows: of each video what `Featurizer` gives.
-        videos: their rows of the index.
-        labels: of each.
-        work: what the rows are.
-    """
-    seen = np.stack([row["seen"] for row in rows])
-    features = np.stack([row["features"] for row in rows])
-    views = seen.sum(1)
-    of_video, of_view = work.names
-    columns: dict[str, Any] = {
-        "video_id": pa.array([video.video_id for video in videos], pa.int64()),
-        "uri": pa.array([video.uri for video in videos], pa.string()),
-        "name": pa.array([video.name for video in videos], pa.string()),
-        "label": pa.array(labels, pa.string()),
-        "views": pa.array(views, pa.int32()),
-        of_video: _lists(work.together(features, seen).astype(np.float32), views == 0),
-        "error": pa.array([row["error"] or None for row in rows], pa.string()),
-    }
-    if work.keep_views:
-        columns["seen"] = _lists(seen)
-        columns[of_view] = _lists(features.reshape(len(rows), -1))
-        if work.tokens_side:
-            columns["tokens"] = _lists(np.stack([row["tokens"] for row in rows]).reshape(len(rows), -1))
-    return pa.table(columns)
-
-
-def _lists(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> pa.FixedSizeListArray:
-    """Return a column of lists of one length: (n, m)."""
-    mask = None if absent is None else pa.array(absent)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1], mask=mask)
+        storage.write(part_uri(self.out, part), parquet(table))
 
 
 def part_columns(out: str, plan: PartPlan, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -226,6 +184,16 @@ def part_columns(out: str, plan: PartPlan, names: Sequence[str]) -> Iterator[pa.
             yield pq.read_table(io.BytesIO(storage.read(uri)), columns=list(names))
         except (storage.MissingError, pa.ArrowInvalid, KeyError) as error:
             raise DataError(f"{uri} is not there or no part of features; delete it and run the same again") from error
+
+
+def check_once(out: str, plan: PartPlan, ids: Sequence[int]) -> None:
+    """Refuse parts that hold other videos than they should.
+
+    Raises:
+        DataError: if the parts do not hold each video once.
+    """
+    if ids != plan.ids.tolist():
+        raise DataError(f"{out}: the parts hold {len(ids)} videos, not each of {len(plan.ids)} once; delete {PARTS}")
 
 
 def counts_of(out: str, plan: PartPlan) -> dict[str, Any]:
@@ -247,8 +215,7 @@ def counts_of(out: str, plan: PartPlan) -> dict[str, Any]:
                 word = row["error"].partition(":")[0]
                 reasons[word] = reasons.get(word, 0) + 1
                 examples += [{"name": row["name"], "error": row["error"]}] if len(examples) < NAMED else []
-    if ids != plan.ids.tolist():
-        raise DataError(f"{out}: the parts hold {len(ids)} videos, not each of {len(plan.ids)} once; delete {PARTS}")
+    check_once(out, plan, ids)
     return {"videos": len(ids), "failed": failed, "partly_read": partly, "reasons": reasons, "examples": examples}
 
 
@@ -283,7 +250,6 @@ def read_views(out: str, plan: PartPlan, work: Extraction) -> KeptViews:
     at = 0
     for table in part_columns(out, plan, list(columns)):
         for name, into in columns.items():
-            values = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            into[at : at + len(table)] = values.reshape(len(table), *into.shape[1:])
+            into[at : at + len(table)] = flat(table, name).reshape(len(table), *into.shape[1:])
         at += len(table)
     return kept

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from system import storage
 from system.config import ProbeSection
 from system.core.views import Views
-from system.data.dataset import check_rejected, run_uri, videos_index
+from system.data.dataset import readable_index, run_uri
 from system.data.index import Index
 from system.data.labels import FOLDERS, IN_INDEX, Labelled, class_names, class_numbers, examples, labelled, labels_uri
 from system.errors import DataError, RecipeError
@@ -58,7 +58,8 @@ def check_sets(train: LabelledSet, test: LabelledSet) -> tuple[str, ...]:
     classes = class_names(train.found.labels)
     if len(classes) < 2:
         raise DataError(
-            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}"
+            f"{train.where}: a probe tells classes apart, and all {len(train.found.labels)} are {classes[0]}; give"
+            " labels of two classes or more"
         )
     class_numbers(test.found.labels, classes, test.where, train.where)
     return classes
@@ -142,13 +143,13 @@ def online_sides(recipe: Recipe, say: Say) -> Sides:
     section, folder = recipe.probe, run_uri(recipe)
     assert section.uri is not None
     first, second = (views_of(text, section.sampling) for text in (section.views, section.test_views))
-    index = _readable_index(recipe, section.uri, storage.join(folder, OWN_INDEX.format(name="train")), say)
+    index = readable_index(recipe, section.uri, storage.join(folder, OWN_INDEX.format(name="train")), say)
     train = labelled_set("train", index, section.labels, first, only_listed=section.only_listed)
     if section.test_uri is None:
         learnt, tested = held_out(train, section.test_share)
         train, test = replace(train, found=learnt), replace(train, name="test", found=tested, views=second)
     else:
-        index = _readable_index(recipe, section.test_uri, storage.join(folder, OWN_INDEX.format(name="test")), say)
+        index = readable_index(recipe, section.test_uri, storage.join(folder, OWN_INDEX.format(name="test")), say)
         source = section.test_labels or section.labels
         test = labelled_set("test", index, source, second, only_listed=section.only_listed)
     classes = check_sets(train, test)
@@ -157,17 +158,6 @@ def online_sides(recipe: Recipe, say: Say) -> Sides:
     if section.test_uri is not None and len(other.ids) == len(test.found.ids):
         other = replace(other, lost=class_numbers(test.found.lost, classes, test.where, train.where))
     return Sides(_side(train, classes, section.videos), other, classes)
-
-
-def _readable_index(recipe: Recipe, uri: str, own: str, say: Say) -> Index:
-    index = videos_index(uri, own, say)
-    try:
-        check_rejected(recipe, index)
-    except DataError:
-        if index.uri == own:
-            storage.delete([own])  # or the same command would find it again after the videos are mended
-        raise
-    return index
 
 
 def _check_count(section: ProbeSection, classes: int, where: str) -> None:

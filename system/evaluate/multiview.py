@@ -8,21 +8,19 @@ n videos, V views of each, C classes.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from system.core.views import Views, merged
 from system.data.labels import class_numbers
-from system.errors import DataError
-from system.evaluate.feature_parts import PARTS, PartPlan, part_columns
+from system.evaluate.feature_parts import PartPlan, check_once, part_columns
 from system.evaluate.frozen import Extraction
+from system.evaluate.part_tables import flat
 from system.evaluate.tally import Tally, ranked
 
 TIES = "of equal probabilities the class with the lower number stands first"
@@ -66,10 +64,7 @@ def counted(out: str, plan: PartPlan, work: Extraction, lost: NDArray[np.int64] 
     alone = tuple(Tally(len(work.classes)) for _ in range(work.views.count))
     rows = [_of_part(table, work, together, alone) for table in part_columns(out, plan, _COLUMNS)]
     predictions = pa.concat_tables(rows)
-    if predictions.column("video_id").to_pylist() != plan.ids.tolist():
-        raise DataError(
-            f"{out}: the parts hold {len(predictions)} videos, not each of {len(plan.ids)} once; delete {PARTS}"
-        )
+    check_once(out, plan, predictions.column("video_id").to_pylist())
     for tally in (together, *alone):
         tally.take(lost, np.zeros((len(lost), len(work.classes))), np.zeros(len(lost), np.bool_))
     return Answers(together, alone, predictions)
@@ -78,8 +73,8 @@ def counted(out: str, plan: PartPlan, work: Extraction, lost: NDArray[np.int64] 
 def _of_part(table: pa.Table, work: Extraction, together: Tally, alone: Sequence[Tally]) -> pa.Table:
     views, classes = work.views.count, work.classes
     labels = class_numbers(table.column("label").to_pylist(), classes, "the parts", "the model")
-    seen = _flat(table, "seen").reshape(-1, views)
-    logits = _flat(table, "logits").reshape(-1, views, len(classes))
+    seen = flat(table, "seen").reshape(-1, views)
+    logits = flat(table, "logits").reshape(-1, views, len(classes))
     shares = merged(logits, seen)
     there: NDArray[np.bool_] = np.asarray(seen.any(1) & np.isfinite(shares).all(1))
     together.take(labels, shares, there)
@@ -87,10 +82,6 @@ def _of_part(table: pa.Table, work: Extraction, together: Tally, alone: Sequence
         # Shares, as of all views: a tally takes a class below 0 for no guess.
         tally.take(labels, merged(logits[:, [view]], seen[:, [view]]), seen[:, view])
     return _predictions(table, shares, there, labels, classes)
-
-
-def _flat(table: pa.Table, name: str) -> NDArray[Any]:
-    return np.asarray(table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False))
 
 
 def _predictions(
@@ -122,13 +113,6 @@ def _predictions(
             "error": table.column("error").combine_chunks(),
         }
     )
-
-
-def parquet(table: pa.Table) -> bytes:
-    """Return a table as a Parquet file's bytes."""
-    told = io.BytesIO()
-    pq.write_table(table, told, compression="zstd")
-    return told.getvalue()
 
 
 def scores(tally: Tally) -> dict[str, float]:

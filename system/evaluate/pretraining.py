@@ -104,7 +104,7 @@ def mask_columns(recipe: Recipe, places: Sequence[tuple[int, int]], flow: Tensor
     return made
 
 
-def label_columns(recipe: Recipe, places: Sequence[tuple[int, int]], scenes: SceneSet) -> Batch:
+def unmixed_labels(recipe: Recipe, places: Sequence[tuple[int, int]], scenes: SceneSet) -> Batch:
     """Return the columns of B labelled clips that are mixed with none (`data/labelling.py`).
 
     Args:
@@ -135,7 +135,7 @@ def scene_blocks(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Iterator[
         if offsets:
             made["extra"] = clips.extra_at(offsets)
         if recipe.record.labelled:
-            made |= label_columns(recipe, places, clips)
+            made |= unmixed_labels(recipe, places, clips)
         yield {
             "step": np.full(size, step, np.int64),
             "slot": slots,
@@ -163,16 +163,13 @@ def fit_own_tokenizer(recipe: Recipe, scenes: SceneSet) -> None:
     save_tokenizer(fitted.tokenizer, wanted.uri)
 
 
-def pretrain(
-    recipe: Recipe, scenes: SceneSet, flow_of: FlowOf, told: Callable[[str], None] = lambda line: None
-) -> Pretrained:
+def pretrain(recipe: Recipe, scenes: SceneSet, flow_of: FlowOf) -> Pretrained:
     """Pre-train on clips in memory.
 
     Args:
         recipe: of the run; one view a video. Nothing is checkpointed: the encoder is copied after each of `SHARES`.
         scenes: all clips; their extra frames hold those that the method wants.
         flow_of: where motion comes from, for methods that want it.
-        told: takes a line at every copy.
 
     Raises:
         DivergedFault: if the loss or the gradient of several steps in a row is not finite.
@@ -190,7 +187,6 @@ def pretrain(
             encoder = model.encoder
             assert isinstance(encoder, nn.Module)
             out.encoders[progress.step] = copy.deepcopy(encoder)
-            told(f"step {progress.step}: loss {values['loss']:.4f}")
 
     train_on(recipe, model, scenes, flow_of, on_step)
     out.cpu_s = time.process_time() - began

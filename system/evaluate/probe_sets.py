@@ -45,9 +45,8 @@ def set_features(
     manifest = extract(Order(work, each.index, each.found.ids, each.found.labels, folder, digest), rows, progress)
     kept = read_views(folder, plan_parts(each.found.ids, work), work)
     numbers = class_numbers(each.found.labels, classes, each.where, "the training videos")
-    lost = [
-        label for label in each.found.lost if label in classes
-    ]  # of training videos, which are not scored, also others
+    # Labels of lost training videos, which nobody scores, may be none of the classes.
+    lost = [label for label in each.found.lost if label in classes]
     lost_numbers = class_numbers(lost, classes, each.where, "the training videos")
     return LabelledViews(kept.features, kept.seen, numbers, kept.tokens, lost_numbers), manifest
 

@@ -215,7 +215,7 @@ class Prober:
             reasons = [str(error) for batch in blocks for error in batch["error"] if error]
             raise DataError(
                 f"{failed} of the {len(side.ids)} {side.name} videos of the probe cannot be read, more than"
-                f" data.max_bad_ratio={most:g}; the first: {reasons[0]}"
+                f" data.max_bad_ratio={most:g}; mend them or raise it. The first: {reasons[0]}"
             )
 
 

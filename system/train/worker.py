@@ -22,7 +22,7 @@ from system.data.assemble import cells_for, layout_for
 from system.data.clock import ClockHandle, Wish, clock_of, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
-from system.data.pipeline import my_gpus, my_place
+from system.data.landing import my_gpus, my_place
 from system.data.placing import device_kind
 from system.errors import StreamFault
 from system.monitoring.export import Exporter

@@ -51,6 +51,7 @@ def test_starts_spread_over_all_that_fit(maker: ClipMaker) -> None:
 def test_another_attempt_is_another_video_with_its_own_start(maker: ClipMaker) -> None:
     videos = {maker.choose(slot, attempt).video.video_id for slot in range(20) for attempt in (1, 2, 3)}
     assert len(videos) > 10
+    assert len({maker.start_at(0, attempt, 1_000_000, 0) for attempt in range(4)}) == 4
 
 
 def long_row(num_bytes: int = 40 << 20, keys: int = 100) -> VideoRow:

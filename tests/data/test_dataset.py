@@ -7,9 +7,10 @@ import pytest
 from system.data.dataset import check_rejected, ensure_index
 from system.data.index import Index
 from system.data.sources import build_index
-from system.data.synthetic import MOTIONS, moving_scene, moving_video
+from system.data.synthetic import MOTIONS, moving_video
 from system.errors import DataError, RecipeError
 from tests.small import tiny_recipe
+from tests.train.recorded import keep_recipe
 
 
 def test_generated_videos_are_made_once_and_labelled_by_their_motion(tmp_path: Path) -> None:
@@ -24,35 +25,16 @@ def test_generated_videos_are_made_once_and_labelled_by_their_motion(tmp_path: P
     assert {row.label for row in index} == set(MOTIONS)
 
 
-def test_the_same_seed_makes_the_same_bytes() -> None:
-    assert moving_video(1, 2, size=(48, 48), num_frames=8) == moving_video(1, 2, size=(48, 48), num_frames=8)
-    assert moving_video(1, 2, size=(48, 48), num_frames=8) != moving_video(2, 2, size=(48, 48), num_frames=8)
-
-
-def test_the_true_flow_takes_a_pixel_to_where_it_is_seen_again() -> None:
-    for label in MOTIONS:
-        scene = moving_scene(0, 4, size=(96, 96), num_frames=16, label=label)
-        forward, first, second = scene.flow(4, 8), scene.frame(4).astype(float), scene.frame(8).astype(float)
-        errors = []
-        for y in range(8, 88, 4):
-            for x in range(8, 88, 4):
-                to = (forward[y, x] + [x, y]).round().astype(int)
-                if (to >= 0).all() and (to < 96).all():
-                    errors.append(abs(second[to[1], to[0]] - first[y, x]).mean())
-        assert sorted(errors)[len(errors) // 2] < 6, label
-
-
-def test_flow_there_and_back_cancels_out_where_nothing_covers() -> None:
-    scene = moving_scene(0, 1, size=(64, 64), num_frames=16, label="pan")
-    there, back = scene.flow(3, 9), scene.flow(9, 3)
-    to = (there[32, 32] + 32).round().astype(int)
-    assert abs(there[32, 32] + back[to[1], to[0]]).max() < 0.1
-
-
 @pytest.mark.parametrize("uri", ["synthetic://cars", "synthetic://moving?video=3", "synthetic://moving?videos=x"])
 def test_a_generated_set_that_does_not_exist_is_refused(tmp_path: Path, uri: str) -> None:
     with pytest.raises(RecipeError, match=r"data.uri=synthetic://"):
         ensure_index(tiny_recipe(tmp_path, f"data.uri={uri}"))
+
+
+@pytest.mark.parametrize("field", ["videos=0", "frames=0", "height=49", "width=14"])
+def test_a_generated_set_of_nothing_or_of_sides_that_cannot_be_encoded_is_refused(tmp_path: Path, field: str) -> None:
+    with pytest.raises(RecipeError, match=f"height and width even numbers from 16, got {field}"):
+        ensure_index(tiny_recipe(tmp_path, f"data.uri=synthetic://moving?{field}"))
 
 
 def test_an_index_beside_the_videos_is_used_and_else_one_is_made_for_the_run(tmp_path: Path) -> None:
@@ -63,6 +45,20 @@ def test_an_index_beside_the_videos_is_used_and_else_one_is_made_for_the_run(tmp
     build_index(str(tmp_path / "v"), str(tmp_path / "v" / "index.parquet"))
     other = tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/v", "run.name=b")
     assert ensure_index(other) == str(tmp_path / "v" / "index.parquet")
+
+
+def test_before_a_run_begins_an_index_of_other_videos_that_was_made_under_its_name_is_not_taken(tmp_path: Path) -> None:
+    recipes = []
+    for folder in ("v", "w"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+        recipes.append(tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/{folder}", "run.name=a"))
+    for recipe in recipes:  # as `jobs.preflight` does with one recipe after the other
+        assert [row.name for row in Index(ensure_index(recipe))] == [f"{Path(recipe.data.uri).name}.mp4"]
+    before = Path(ensure_index(recipes[1])).stat().st_mtime_ns
+    assert Path(ensure_index(recipes[1])).stat().st_mtime_ns == before
+    keep_recipe(recipes[1])
+    assert [row.name for row in Index(ensure_index(recipes[0]))] == ["w.mp4"]  # and the run refuses such a recipe
 
 
 def test_too_many_unreadable_files_stop_the_run_and_are_named(tmp_path: Path) -> None:

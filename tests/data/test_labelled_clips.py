@@ -30,7 +30,8 @@ from system.data.dataset import ensure_index, run_uri
 from system.data.decoders import decode_clip
 from system.data.index import Index, IndexWriter
 from system.data.labelling import labeller
-from system.data.stages import DecodeStage, pack_starts
+from system.data.reading import pack_starts
+from system.data.stages import DecodeStage
 from system.errors import DataError, RecipeError
 from system.recipe import Recipe
 from tests.data.test_decode import whole

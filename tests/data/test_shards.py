@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from system import storage
 from system.data.dataset import ensure_index
 from system.data.index import Index
+from system.data.process import Process
 from system.data.sandbox import Answer, Limits, Sandbox, transcode_job
 from system.data.shards import Layout, ShardOptions, make_shards
 from system.data.sources import build_index, stored_video
-from system.errors import DataError, StorageFault
+from system.data.synthetic import moving_video
+from system.errors import DataError, ResumeError, StorageFault
 from tests.small import tiny_recipe
 
 LAYOUTS: tuple[Layout, ...] = ("as-is", "short-gop")
@@ -52,6 +55,25 @@ def test_short_gop_is_smaller_and_has_its_key_frames_close_together(source: Inde
         assert row.codec == "h264"
 
 
+def test_the_children_of_a_shard_end_with_it(source: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Process] = []
+    living: list[int] = []
+    begin = Process.__init__
+
+    def noted(self: Process, *values: Any) -> None:
+        begin(self, *values)
+        started.append(self)
+
+    def look(done: int, total: int) -> None:
+        living.append(sum(each._process.poll() is None for each in started))
+
+    monkeypatch.setattr(Process, "__init__", noted)
+    make_shards(source, str(tmp_path), ShardOptions("as-is", videos_per_shard=8), workers=1, progress=look)
+    assert len(started) == 2
+    assert max(living) == 1
+    assert living[-1] == 0
+
+
 @pytest.mark.slow
 def test_a_job_that_was_ended_goes_on_where_it_was(source: Index, tmp_path: Path) -> None:
     options = ShardOptions("as-is", videos_per_shard=4)
@@ -64,6 +86,18 @@ def test_a_job_that_was_ended_goes_on_where_it_was(source: Index, tmp_path: Path
     again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     assert [name for name in kept if kept[name] != again[name]] == ["shard-000002.tar"]
     assert list(Index(str(tmp_path / "index.parquet"))) == list(first)
+
+
+def test_the_job_does_not_take_the_index_of_other_videos_that_it_made_in_the_same_place(tmp_path: Path) -> None:
+    from jobs.make_shards import main
+
+    for folder in ("v", "w"):
+        data = moving_video(0, 0, size=(48, 48), num_frames=8)[1]
+        storage.write(str(tmp_path / folder / f"{folder}.mp4"), data)
+    out = str(tmp_path / "out")
+    assert main(["--data", str(tmp_path / "v"), "--out", out, "--workers", "1"]) == 0
+    with pytest.raises(ResumeError, match=r"source\.parquet is of .*/v, not of .*/w"):
+        main(["--data", str(tmp_path / "w"), "--out", out, "--workers", "1"])
 
 
 def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from system.data.clips import ATTEMPTS
 from system.data.columns import Batch, StageSpec, check_chain
 from system.data.masking import Masker, MaskStage
 from system.data.notes import Note, pack_notes, unpack_notes
+from system.data.reading import pack_starts, unpack_segments
 from system.data.scale import Frames
-from system.data.stages import DecodeStage, pack_starts, unpack_segments
+from system.data.stages import DecodeStage
 from system.motion.dis import DIS
 from tests.small import stream_spec, tiny_recipe
 

@@ -165,27 +165,36 @@ def test_rows_in_any_order_fill_the_same_parts(work: Extraction, index: Index, r
     assert np.allclose([row["embedding"] for row in a], [row["embedding"] for row in b], atol=1e-5)
 
 
-def test_videos_that_do_not_come_back_are_an_error(work: Extraction, index: Index, rows: Rows, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("come", "parts"), [(15, 1), (12, 1), (7, 2), (0, 3)])
+def test_videos_that_do_not_come_back_are_an_error(
+    work: Extraction, index: Index, rows: Rows, tmp_path: Path, come: int, parts: int
+) -> None:
     def fewer(work: Extraction, index_uri: str, ids: NDArray[np.int64]) -> Iterator[Batch]:
-        return rows(work, index_uri, ids[:-1])
+        return rows(work, index_uri, ids[:come])
 
-    with pytest.raises(SystemFault, match=r"1 parts .* miss videos"):
+    with pytest.raises(SystemFault, match=f"{parts} parts .* miss videos"):
         extract(order(work, index, tmp_path), fewer)
 
 
-@pytest.mark.parametrize("change", ["views", "weights", "labels"])
+@pytest.mark.parametrize("change", ["views", "weights", "labels", "decoder"])
 def test_a_folder_of_other_features_is_refused_with_both_values(
     work: Extraction, index: Index, tmp_path: Path, change: str
 ) -> None:
     wanted = order(work, index, tmp_path)
     open_folder(wanted.out, manifest_of(wanted))
+    with_decord = work.recipe.model_copy(update={"data": work.recipe.data.model_copy(update={"decoder": "decord"})})
     other = {
         "views": replace(wanted, work=replace(work, views=Views("segments", 2, 1))),
         "weights": replace(wanted, weights="others"),
         "labels": replace(wanted, labels=["y"] * 16),
+        "decoder": replace(wanted, work=replace(work, recipe=with_decord)),
     }[change]
     with pytest.raises(ResumeError, match="holds features of something else") as refused:
         extract(other, lambda *_: iter(()))
+    away = replace(other, out=str(tmp_path / "away"))
+    open_folder(away.out, manifest_of(away))
+    with pytest.raises(ResumeError, match="holds features of something else"):
+        open_folder(away.out, manifest_of(wanted))
     if change == "views":
         assert "views: there 'dense 2x1', now 'segments 2x1'" in str(refused.value)
 
