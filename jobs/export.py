@@ -24,8 +24,9 @@ from system.recipe import Recipe
 from system.report.model_card import Facts, Format, model_card
 from system.train.checkpoint import Checkpoint, chosen
 from system.train.folders import run_folder
+from system.train.kept_recipe import run_recipe
 from system.train.telemetry import read_metrics
-from system.train.warm_start import checkpoint_tensors, heads_of, run_recipe
+from system.train.warm_start import checkpoint_tensors, heads_of
 
 FORMATS: tuple[Format, ...] = ("tubelet", "hf-pretraining", "hf-classification")
 # Logged steps whose mean is called the loss.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import duration, parser, run, say
+from system.data.hardware import processor
 from system.errors import RecipeError
 from system.methods import METHODS
 from system.recipe import Recipe, load_recipe
@@ -161,10 +161,7 @@ def machine() -> str:
     """Describe the machine in a few words."""
     import torch  # noqa: PLC0415
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} CPU cores ({models[0] if models else platform.machine()}), torch {torch.__version__}"
+    return f"{os.cpu_count()} CPU cores ({processor()}), torch {torch.__version__}"
 
 
 def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ray
 
 from system.data.clock import untyped_ray
+from system.data.hardware import Hardware
 from system.data.placing import Place, Role
 
 
@@ -13,7 +14,7 @@ def my_gpus() -> tuple[str, ...]:
     return tuple(str(each) for each in ray.get_gpu_ids())
 
 
-def my_place(role: Role, name: str, device: str) -> Place:
+def my_place(role: Role, name: str, device: str, hardware: Hardware | None = None) -> Place:
     """Return where this process landed.
 
     Args:
@@ -22,4 +23,4 @@ def my_place(role: Role, name: str, device: str) -> Place:
         device: the kind of torch device that it computes on.
     """
     node = ray.get_runtime_context().get_node_id()
-    return Place(role, name, untyped_ray.util.get_node_ip_address(), node, my_gpus(), device)
+    return Place(role, name, untyped_ray.util.get_node_ip_address(), node, my_gpus(), device, hardware)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,7 +23,7 @@ from system.report.verdict import Check
 from system.train.claims import HELD, Claim, Process
 from system.train.holder import this_process
 from system.train.lease import Times
-from tests.conftest import RECIPES
+from tests.conftest import RECIPES, REPOSITORY
 from tests.report.runs import BEGAN, lines, write, write_bad_videos, write_run
 from tests.train.moments import TRAINING
 
@@ -126,6 +128,16 @@ def test_a_run_of_the_smoke_recipe_is_held_against_its_band(tmp_path: Path, smok
     assert "Not healthy" in made(bad)
 
 
+def test_a_run_without_a_reference_is_told_so_and_how_one_is_made(tmp_path: Path, smoke: Recipe) -> None:
+    told = "The band of the loss is missing"
+    assert told not in made(write_run(tmp_path / "smoke", smoke, list(lines(20))))
+    other = load_recipe(RECIPES / "smoke.yaml", [f"run.storage={tmp_path}", "train.base_lr=0.5"])
+    folder = write_run(tmp_path / "other", other, list(lines(20)))
+    assert told in made(folder)
+    assert "the nearest, smoke, differs in train.base_lr=0.5" in checks_of(folder)["Loss"].rule
+    assert "<code>python -m jobs.reference --recipe FILE</code>" in made(folder)
+
+
 def _like_the_reference(step: int) -> float:
     points = json.loads(REFERENCES.read_text())["smoke"]["points"]
     return next(((low + high) / 2 for at, low, high in points if step < at), 0.0)
@@ -136,6 +148,21 @@ def test_a_restart_is_marked_with_its_reason_on_both_axes(tmp_path: Path, smoke:
     assert html.count("restart at step 10: a worker died") >= 4
     assert "2 starts, 1 restart; 10 steps done again." in html
     assert "lost and done again" in html
+
+
+def test_the_environment_names_what_the_ranks_ran_on_and_of_an_older_run_that_it_is_not_known(
+    tmp_path: Path, smoke: Recipe
+) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(40)))
+    assert "<dt>ranks ran on</dt><dd>not recorded</dd>" in made(folder)
+    told = json.loads((folder / "starts" / "00000001.json").read_text())
+    hardware = {"device": "NVIDIA H200", "driver": "570.86.10", "torch": "2.11.0+cu128"}
+    told["starts"][1]["ran_on"] = [{"hardware": hardware, "ranks": {"10.0.0.1": 1}}]
+    write(folder / "starts" / "00000001.json", told)
+    html = made(folder)
+    line = "NVIDIA H200, GPU driver 570.86.10, torch 2.11.0+cu128: 1 machine (10.0.0.1), 1 rank, in 1 of 2 starts"
+    assert f"<dt>ranks ran on</dt><dd>{line}</dd>" in html
+    assert "<dt>driver&#x27;s torch</dt><dd>2.0</dd>" in html
 
 
 def test_probes_of_checkpoints_have_a_curve_and_those_that_failed_are_left_out(tmp_path: Path, smoke: Recipe) -> None:
@@ -240,6 +267,17 @@ def test_the_job_writes_the_page_into_the_folder(
     told = capsys.readouterr().out
     assert f"report: {folder}/report.html" in told
     assert "no checkpoint" in (folder / "report.html").read_text()
+
+
+def test_a_report_without_a_gallery_waits_for_neither_torch_nor_ray(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(3)))
+    script = (
+        "import sys; from jobs.report import main; code = main(sys.argv[1:]);"
+        "print(code, *[name for name in ('torch', 'timm', 'ray') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, "--run", str(folder), "--clips", "0"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_runs_are_compared_on_one_page(tmp_path: Path, smoke: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
