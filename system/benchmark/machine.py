@@ -18,7 +18,7 @@ def describe(*, device: bool = True) -> dict[str, Any]:
     """Return the machine, its packages and the commit, as plain values; with its GPU if wanted, which imports torch."""
     return {
         "cpu": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(_memory_gib(), 1),
         "load": [round(value, 2) for value in os.getloadavg()],
         "device": device_name() if device else None,
@@ -36,6 +36,11 @@ def told(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB{device}; load"
         f" {machine['load'][0]:g}; Python {machine['python']}, {versions}; commit {machine['commit']}"
     )
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_name() -> str | None:

@@ -264,7 +264,7 @@ def clips_of_run(recipe: Recipe, index_uri: str, module: nn.Module, step: int, c
     """Show clips of a run's plan at a step: the ones that its trainers saw, or would see next.
 
     Returns:
-        None of a method without masks, and none if not one decodes.
+        The clips; an empty list of a method without masks, and where not one decodes.
     """
     if recipe.record.labelled or not clips:
         return []
