@@ -102,6 +102,8 @@ def gallery_of_run(run: RunFiles, clips: int) -> Gallery | str:
     """
     if not clips:
         return "no clips were asked for"
+    if run.recipe is not None and run.recipe.record.labelled:
+        return "a classifier hides nothing that could be shown"
     if run.recipe is None or run.past is None or run.index is None:
         return f"there is no checkpoint: {run.missing.get('the ledger', 'the recipe cannot be read')}"
     # Only here: a report without a gallery builds no model.

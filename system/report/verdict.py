@@ -88,8 +88,8 @@ class Videos:
     """What became of a run's videos.
 
     Attributes:
-        known: videos of the index; 0: not known.
-        bad: of these and of the files that the index leaves out, those that could not be read.
+        known: videos of the index, and files that it leaves out as unreadable; 0: not known.
+        bad: of these, the ones that could not be read.
         slots: of the plan that are done.
         replaced: of these, the ones without their own video.
         limit: data.max_bad_ratio.

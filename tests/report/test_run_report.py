@@ -14,19 +14,24 @@ import pytest
 from jobs.cli import REFERENCES
 from jobs.cli import run as run_job
 from jobs.report import main
+from system.data.index import Index
+from system.data.sources import build_index
+from system.data.synthetic import moving_video
 from system.errors import WeightsError
 from system.recipe import Recipe, load_recipe
 from system.report.markup import escape
-from system.report.run_files import read_run
-from system.report.run_report import duration, make_report
+from system.report.run_files import BadVideo, RunFiles, read_run
+from system.report.run_report import duration, gallery_of_run, make_report
+from system.report.run_verdict import judge
 from system.report.verdict import Check
 from system.train.claims import HELD, Claim, Process
 from system.train.holder import this_process
 from system.train.lease import Times
-from tests.conftest import RECIPES, REPOSITORY
+from tests.conftest import RECIPES, REPOSITORY, TINY
 from tests.report.runs import BEGAN, lines, write, write_bad_videos, write_run
 from tests.train.moments import TRAINING
 
+PLAIN = [each for each in TINY if not each.startswith("method.")]
 QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
 HOSTILE = [
     ("<script>window.ran = 1</script>\"'.mp4", "<img src=x onerror='window.ran = 2'>"),
@@ -163,6 +168,23 @@ def test_the_environment_names_what_the_ranks_ran_on_and_of_an_older_run_that_it
     line = "NVIDIA H200, GPU driver 570.86.10, torch 2.11.0+cu128: 1 machine (10.0.0.1), 1 rank, in 1 of 2 starts"
     assert f"<dt>ranks ran on</dt><dd>{line}</dd>" in html
     assert "<dt>driver&#x27;s torch</dt><dd>2.0</dd>" in html
+
+
+def test_files_that_the_index_leaves_out_are_a_share_of_all_files(tmp_path: Path) -> None:
+    for name, data in (("a.mp4", moving_video(0, 1, size=(48, 48), num_frames=4)[1]), ("b.mp4", b"none")):
+        (tmp_path / name).write_bytes(data)
+    index = Index(build_index(str(tmp_path), str(tmp_path / "index.parquet"), workers=1).uri)
+    run = RunFiles(str(tmp_path), "run", index=index, bad_videos=(BadVideo("b.mp4", "open", "no container"),))
+    (found,) = [check for check in judge(run, "no band").checks if check.name == "Bad videos"]
+    assert found.value.startswith("1 of 2 videos (50.0%)")
+
+
+def test_a_classifier_has_no_gallery_and_says_why_without_its_model(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / "smoke.yaml", [*PLAIN, "method.name=classify"])
+    assert (
+        gallery_of_run(RunFiles(str(tmp_path), "run", recipe=recipe), 2)
+        == "a classifier hides nothing that could be shown"
+    )
 
 
 def test_probes_of_checkpoints_have_a_curve_and_those_that_failed_are_left_out(tmp_path: Path, smoke: Recipe) -> None:
