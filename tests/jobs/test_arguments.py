@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import index, learning_check, make_shards, make_videos, preflight, pretrain
+from jobs import index, learning_check, make_shards, make_videos, monitoring, preflight, pretrain
 from jobs.cli import duration, run
 from jobs.running import STOP_WAIT, short_stop, stop_grace_s
 from jobs.settled import SUBMITTED, settled
@@ -180,10 +180,11 @@ def test_shards_of_one_folder_are_not_gone_on_with_for_another(tmp_path: Path, c
             "argument --videos-per-shard: a number",
         ),
         (learning_check.main, ["--out", "x", "--seeds", "0"], "argument --seeds: a number from 1 is wanted, got 0"),
+        (monitoring.main, ["--folder", "/none"], "--folder is a checkout of this project, got /none: there is no docs"),
         (preflight.main, ["--recipe", SMOKE, "--rate", "-4"], "argument --rate: needs a number of 0 or more, got -4"),
     ],
 )
-def test_a_number_that_means_nothing_is_refused_by_its_option(
+def test_a_value_that_means_nothing_is_refused_by_its_option(
     main: object, given: list[str], says: str, capsys: Output
 ) -> None:
     assert code_of(main, *given) == 2
