@@ -21,6 +21,7 @@ def my_place(role: Role, name: str, device: str, hardware: Hardware | None = Non
         role: what the process is.
         name: which of them it is.
         device: the kind of torch device that it computes on.
+        hardware: what that is, where somebody wants to know it later.
     """
     node = ray.get_runtime_context().get_node_id()
     return Place(role, name, untyped_ray.util.get_node_ip_address(), node, my_gpus(), device, hardware)

@@ -14,7 +14,6 @@ from jobs import index, learning_check, make_shards, make_videos, monitoring, pr
 from jobs.cli import duration, run
 from jobs.running import STOP_WAIT, short_stop, stop_grace_s
 from jobs.settled import SUBMITTED, settled
-from system.data.synthetic import moving_video
 from system.recipe import recipe_from
 from system.recipe_tree import parse_yaml
 from tests.conftest import RECIPES, REPOSITORY, TINY
@@ -158,16 +157,6 @@ def test_the_jobs_that_prepare_data_work_one_after_the_other(tmp_path: Path, cap
     from tests.small import stream_spec
 
     assert next(iter(local_blocks(stream_spec(recipe, 1), 0, 0)))["weight"].all()
-
-
-def test_shards_of_one_folder_are_not_gone_on_with_for_another(tmp_path: Path, capsys: Output) -> None:
-    for name, seed in (("one", 1), ("other", 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.mp4").write_bytes(moving_video(0, seed, size=(48, 48), num_frames=4)[1])
-    out = ["--out", str(tmp_path / "shards"), "--workers", "1"]
-    assert code_of(make_shards.main, "--data", str(tmp_path / "one"), *out) == 0
-    assert code_of(make_shards.main, "--data", str(tmp_path / "other"), *out) == 2
-    assert f"is of {tmp_path}/one, not of {tmp_path}/other; use another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
