@@ -84,7 +84,7 @@ def _report(recipe: Recipe, state: RunState, clips: Sequence[ShownClip] | str) -
     if not recipe.telemetry.report:
         return {}
     try:
-        from system.report.run_files import read_run  # noqa: PLC0415  torch
+        from system.report.run_files import read_run  # noqa: PLC0415  at a run's end, not while it starts
         from system.report.run_report import write_report  # noqa: PLC0415
 
         run = read_run(run_uri(recipe), held=True)
@@ -101,7 +101,7 @@ def _gallery(recipe: Recipe, state: RunState, clips: Sequence[ShownClip] | str) 
     if isinstance(clips, str):
         return clips
     try:
-        from system.report.run_report import gallery_of  # noqa: PLC0415  torch
+        from system.report.run_report import gallery_of  # noqa: PLC0415
 
         return gallery_of(clips, recipe.grid, state.index)
     except Exception as error:  # noqa: BLE001  a page without a gallery is still a page

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jobs.cli import parser, run, say
+from jobs.cli import count, parser, run, say
 from system import storage
 from system.report.motion_comparison import Asked, compare_sources, comparison_recipe
 from system.report.motion_sources import ALL, Weights
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--sources", default=",".join(ALL), help="names with commas between them; default: all")
     options.add_argument("--weights", help="URI of RAFT-small's weights; raft is left out without them")
     options.add_argument("--random-weights", action="store_true", help="raft with random weights, for its cost alone")
-    options.add_argument("--clips", type=int, default=11)
+    options.add_argument("--clips", type=count, default=11)
     options.add_argument("--frames", type=int, default=16, help="frames of a clip")
     options.add_argument("--size", type=int, default=224, help="side of a clip, px")
     options.add_argument("--stride", type=int, default=4, help="original frames from one sampled frame to the next")

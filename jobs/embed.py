@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jobs.cli import parser, run, say
 from jobs.features import (
     Counter,
@@ -72,8 +74,6 @@ def embed(given: Any) -> dict[str, Any]:
 def _wanted(index: Index, given: Any) -> tuple[Any, Sequence[str | None]]:
     """Return numbers and labels of the videos; of the index's own labels some may be missing."""
     if given.labels in (None, IN_INDEX):
-        import numpy as np  # noqa: PLC0415
-
         return np.arange(index.num_videos), known_labels(index)
     found = labelled(index, labels_uri(given.labels), only_listed=given.only_listed)
     return found.ids, found.labels

@@ -24,8 +24,9 @@ from system.recipe import Recipe
 from system.report.model_card import Facts, Format, model_card
 from system.train.checkpoint import Checkpoint, chosen
 from system.train.folders import run_folder
+from system.train.kept_recipe import run_recipe
 from system.train.telemetry import read_metrics
-from system.train.warm_start import checkpoint_tensors, heads_of, run_recipe
+from system.train.warm_start import checkpoint_tensors, heads_of
 
 FORMATS: tuple[Format, ...] = ("tubelet", "hf-pretraining", "hf-classification")
 # Logged steps whose mean is called the loss.
@@ -102,24 +103,25 @@ def _facts(
         step=checkpoint.step,
         clips=clips,
         fingerprint=str(checkpoint.state["fingerprint"]),
-        metrics=_metrics(folder, checkpoint.step),
+        metrics=last_losses(folder, checkpoint.step),
         left=left,
         old_biases=old_biases,
         started_from=_started_from(folder),
     )
 
 
-def _metrics(folder: str, step: int) -> dict[str, float]:
-    """Return the mean losses of the last logged steps before a checkpoint, as far as they are there."""
+def last_losses(folder: str, step: int) -> dict[str, float]:
+    """Return the mean losses of the last logged steps before a checkpoint, as far as they are there and finite."""
     try:
         rows = [row for row in read_metrics(folder) if row["step"] < step][-LAST:]
     except storage.MissingError:
         return {}
-    names = [name for name in (rows[-1] if rows else {}) if name.startswith("loss")]
-    return {
-        f"{name}, mean of the last {len(rows)} logged steps": sum(row[name] for row in rows) / len(rows)
-        for name in names
-    }
+    found = {}
+    for name in [name for name in (rows[-1] if rows else {}) if name.startswith("loss")]:
+        values = [row[name] for row in rows if row.get(name) is not None]  # what was not finite is logged as null
+        if values:
+            found[f"{name}, mean of the last {len(values)} logged steps"] = sum(values) / len(values)
+    return found
 
 
 def _started_from(folder: str) -> dict[str, Any] | None:

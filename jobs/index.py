@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from jobs.cli import ProgressLine, parser, run, say
+from jobs.cli import ProgressLine, count, parser, run, say
 from system import storage
 from system.data.index import rejected_uri
 from system.data.sources import build_index
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--data", required=True, help="folder or s3:// prefix of videos and tar shards")
     options.add_argument("--out", help="where the index goes; default DATA/index.parquet, which every run finds")
     options.add_argument("--labels", choices=("none", "folder"), default="none", help="label videos by their folder")
-    options.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), help="videos probed side by side")
+    options.add_argument("--workers", type=count, default=2 * (os.cpu_count() or 1), help="videos probed side by side")
     given = options.parse_args(arguments)
     out = storage.absolute(given.out or storage.join(given.data, "index.parquet"))
     storage.check_writable(out)

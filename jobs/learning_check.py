@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,7 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from jobs.cli import duration, parser, run, say
+from jobs.cli import count, duration, parser, run, say
+from system.data.hardware import processor
 from system.errors import RecipeError
 from system.methods import METHODS
 from system.recipe import Recipe, load_recipe
@@ -161,10 +161,7 @@ def machine() -> str:
     """Describe the machine in a few words."""
     import torch  # noqa: PLC0415
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} CPU cores ({models[0] if models else platform.machine()}), torch {torch.__version__}"
+    return f"{os.cpu_count()} CPU cores ({processor()}), torch {torch.__version__}"
 
 
 def check(given: Any, methods: Sequence[str]) -> dict[str, Any]:
@@ -202,9 +199,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser("learning_check", "Pre-train a tiny model with every method on generated clips, and compare.")
     options.add_argument("--out", required=True, help="folder for clips, results.json and results.md")
     options.add_argument("--methods", nargs="+", default=list(METHODS), help="default: all")
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=count, default=3)
     options.add_argument("--motion", default="dis", help="truth, codec, dis (default) or frame_difference")
-    options.add_argument("--processes", type=int, default=2, help="trials side by side, one core each; default 2")
+    options.add_argument("--processes", type=count, default=2, help="trials side by side, one core each; default 2")
     options.add_argument(
         "--quick", action="store_true", help="one seed and a few steps: that it runs, not what it says"
     )

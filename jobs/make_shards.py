@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import get_args
 
-from jobs.cli import ProgressLine, parser, run, say
+from jobs.cli import ProgressLine, count, parser, run, say
 from system import storage
 from system.data.dataset import videos_index
 from system.data.shards import Layout, ShardOptions, make_shards
@@ -23,12 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--data", required=True, help="folder, s3:// prefix or index.parquet of the source videos")
     options.add_argument("--out", required=True, help="folder or s3:// prefix for the shards and their index")
     options.add_argument("--layout", choices=get_args(Layout), default="as-is")
-    options.add_argument("--videos-per-shard", type=int, default=256)
-    options.add_argument("--short-side", type=int, default=256, help="re-encoded: largest shorter side, px")
-    options.add_argument("--stride", type=int, default=4, help="layered: data.stride of the runs that will read it")
-    options.add_argument("--key-every", type=int, help="frames between key frames; short-gop: 16, layered: 8 x stride")
+    options.add_argument("--videos-per-shard", type=count, default=256)
+    options.add_argument("--short-side", type=count, default=256, help="re-encoded: largest shorter side, px")
+    options.add_argument("--stride", type=count, default=4, help="layered: data.stride of the runs that will read it")
+    options.add_argument("--key-every", type=count, help="frames between key frames; short-gop 16, layered 8 x stride")
     options.add_argument("--crf", type=int, default=23, help="re-encoded: x264 quality, smaller is better")
-    options.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos worked on side by side")
+    options.add_argument("--workers", type=count, default=os.cpu_count() or 1, help="videos worked on side by side")
     given = options.parse_args(arguments)
     out = storage.absolute(given.out)
     source = videos_index(given.data, storage.join(out, "source.parquet"), say, given.workers)

@@ -15,6 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--folder", default=".", help="a checkout of this project")
     folder = Path(options.parse_args(arguments).folder)
     document = folder / DOCS
+    if not document.is_file():
+        options.error(f"--folder is a checkout of this project, got {folder}: there is no {DOCS}")
     for name, text in {**made(), DOCS: with_tables(document.read_text())}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs import checks
-from jobs.cli import duration, parser, recipe_arguments, run, say
+from jobs.cli import duration, parser, positive, recipe_arguments, run, say
 from jobs.settled import settled
 from system.data.classes import read_classes
 from system.data.dataset import check_rejected, ensure_index, ensure_labels, run_uri
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     recipe_arguments(options)
     options.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
     options.add_argument("--no-cluster", action="store_true", help="do not look at a cluster")
-    options.add_argument("--rate", type=float, metavar="CLIPS_PER_S", help="say how long the run takes at this rate")
+    options.add_argument("--rate", type=positive, metavar="CLIPS_PER_S", help="say how long the run takes at this rate")
     given = options.parse_intermixed_args(arguments)
     told: list[str] = []
     recipe = settled(load_recipe(given.recipe, given.overrides, told=told), say)

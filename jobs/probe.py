@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--seed", type=int, default=0, help="of the held-out part and the order of examples")
     add_work(options)
     given = options.parse_intermixed_args(arguments)
-    check_work(given)
+    check_work(given, "tokens_side")
     given.probes = _probes(given.probes)
     result = probe(given)
     place = storage.join(storage.absolute(given.out), RESULT)

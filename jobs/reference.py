@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jobs.cli import REFERENCES, parser, recipe_arguments, run, say
 from system.benchmark.machine import describe
@@ -21,7 +22,6 @@ from system.recipe import Recipe, load_recipe
 from system.report.metric_lines import Values, read_lines
 from system.report.reference import band_of
 from system.train.schedule import schedule_of
-from system.train.session import train_rank
 
 # Where a band has its points, shares of the run.
 AT = (1 / 12, 2 / 12, 4 / 12, 6 / 12, 8 / 12, 10 / 12, 1)
@@ -40,8 +40,11 @@ def main(arguments: Sequence[str]) -> int:
     path, out = Path(given.recipe), Path(given.out)
     seeds = seeds_of(given.seeds)
     if path.resolve().parent != out.resolve().parent:
-        options.error(f"--out is beside the recipe, in {path.parent}; got {out}")
-    known = json.loads(out.read_text()) if out.exists() else {}
+        options.error(
+            f"--out lies beside the recipe, in {path.parent}, and reports read {REFERENCES} alone: copy the recipe"
+            f" there; got {out}"
+        )
+    bands_in(out)  # one that cannot be read is told before the hours of training
     curves = []
     with tempfile.TemporaryDirectory(prefix="tubelet-reference-") as folder:
         for seed in seeds:
@@ -54,10 +57,25 @@ def main(arguments: Sequence[str]) -> int:
     machine = describe(device=False)
     about = f"seeds {', '.join(map(str, seeds))} of {path.name}, torch {machine['packages']['torch']}"
     band = {"recipe": path.stem, "overrides": list(given.overrides), "about": about, "points": band_of(curves, at)}
-    known[given.name or path.stem] = band
+    known = {**bands_in(out), given.name or path.stem: band}
     out.write_text(json.dumps(known, indent=1) + "\n")
     say(f"{len(at)} points of {given.name or path.stem}: {out}")
     return 0
+
+
+def bands_in(place: Path) -> dict[str, Any]:
+    """Return the bands that a file holds, by their names; none of one that is not there.
+
+    Raises:
+        RecipeError: if it holds something else.
+    """
+    try:
+        known = json.loads(place.read_text()) if place.exists() else {}
+    except ValueError as error:
+        raise RecipeError(f"{place} is no JSON: {error}; mend it, or name another --out") from error
+    if not isinstance(known, dict):
+        raise RecipeError(f"{place} holds bands by their names, got a {type(known).__name__}; name another --out")
+    return known
 
 
 def seeds_of(text: str) -> list[int]:
@@ -77,6 +95,8 @@ def seeds_of(text: str) -> list[int]:
 
 def trained(recipe: Recipe) -> tuple[Values, Values]:
     """Train a recipe to its end and return its steps and losses."""
+    from system.train.session import train_rank  # noqa: PLC0415  torch, when the arguments are right
+
     index_uri = ensure_index(recipe)
     spec = StreamSpec(recipe, index_uri, layout_for(recipe, 1), schedule_of(recipe, Index(index_uri).num_videos).total)
     train_rank(recipe, index_uri, 0, lambda: local_blocks(spec, 0, 0))

@@ -44,11 +44,8 @@ RESULTS = "results.json"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job."""
-    options = _options()
-    given = options.parse_intermixed_args(arguments)
+    given = _options().parse_intermixed_args(arguments)
     check_encoder(given)
-    if given.overrides and not given.recipe:
-        options.error(f"{given.overrides[0]} changes a recipe, and no --recipe is given")
     switches, out = _switches(given), storage.absolute(given.out)
     if storage.exists(storage.join(out, RESULTS)):
         raise RunError(f"{out} holds a {RESULTS} already; name another --out, or delete it")

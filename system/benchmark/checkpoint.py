@@ -17,6 +17,7 @@ from system.benchmark.children import REPOSITORY
 from system.benchmark.line import Line, Target
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured
+from system.benchmark.torch_work import threads
 from system.config import CheckpointSection
 from system.core.masks import Visible
 from system.data.columns import Batch
@@ -101,9 +102,7 @@ class Found:
 
 def measure(asked: Asked) -> Sequence[Line]:
     """Measure checkpoints of the smoke recipe's model, and how fast those of ViT-B are written."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         smoke = load_recipe(RECIPES / "smoke.yaml", ["engine.name=torch", *(TINY if asked.short else ())])
         rank = Rank(smoke)
         found = _repeated(rank, Path(asked.scratch) / "smoke", asked.repeats)
@@ -115,8 +114,6 @@ def measure(asked: Asked) -> Sequence[Line]:
             for number in range(3):
                 _write(large.fragments, large.shapes, Path(asked.scratch) / f"base-{number}", found)
             made += [large_line(found), *writing_lines("ViT-B", found, num_bytes(large.fragments()))]
-    finally:
-        torch.set_num_threads(threads)
     return made
 
 

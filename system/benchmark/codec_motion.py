@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from system.benchmark.clip_sources import FRAMES, LARGE_PX, STRIDE, clips_of, copied, file_of, generated, layered
 from system.benchmark.line import Line, Target, rate_line
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured, interleaved, one_core
+from system.benchmark.torch_work import threads
 from system.config import MotionSection
 from system.core.masks import Visible
 from system.data.clips import Choice, ClipMaker
@@ -56,17 +55,12 @@ def measure(asked: Asked) -> Sequence[Line]:
         asked.say("no H.264 video of 720 lines is there to make layered shards of: nothing is measured of vectors")
         return ()
     work = work_of(index, 2 if asked.short else max(1, 16 // index.num_videos))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with one_core():
-            contenders: dict[str, Callable[[], int]] = {
-                "alone": partial(decoded_all, work),
-                "masked": partial(masked_all, work),
-            }
-            found = interleaved(contenders, 2 * asked.repeats)
-    finally:
-        torch.set_num_threads(threads)
+    contenders: dict[str, Callable[[], int]] = {
+        "alone": partial(decoded_all, work),
+        "masked": partial(masked_all, work),
+    }
+    with one_core(), threads(1):
+        found = interleaved(contenders, 2 * asked.repeats)
     fell = sum(masked(work, choice)[2] for choice in work.choices)
     what = f"{index.num_videos} videos in layers of {STRIDE}, {len(work.choices)} clips"
     return lines(found, f"{what}, {fell} of them without vectors enough" if fell else what)

@@ -15,13 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from system.core.targets import IMAGENET_MEAN, IMAGENET_STD
 from system.data.augment import Crop, box_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# Mean and deviation of ImageNet's pictures, R, G, B.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def missing_packages() -> list[str]:
@@ -59,5 +57,5 @@ def _view(pictures: Sequence[Image], crop: Crop, size: int) -> Tensor:
     scaled = [picture.crop(edges).resize((size, size), Resampling.BILINEAR) for picture in pictures]
     stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in scaled]))  # (T, size, size, 3)
     clip = stacked.permute(3, 0, 1, 2).contiguous().float().div(255)
-    mean, std = (torch.tensor(values)[:, None, None, None] for values in (MEAN, STD))
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return clip.sub_(mean).div_(std)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -23,6 +22,7 @@ from system.benchmark.conventional_decode import conventional_clips, missing_pac
 from system.benchmark.line import Line, Target, rate_line
 from system.benchmark.stages import Asked
 from system.benchmark.timing import Measured, interleaved, one_core
+from system.benchmark.torch_work import threads
 from system.data.clips import Choice, ClipMaker
 from system.data.containers import open_from_header
 from system.data.decode import gathered_packets
@@ -53,13 +53,8 @@ def lines_of(asked: Asked, found: Sources) -> list[Line]:
     missing = missing_packages()
     if missing:
         asked.say(f"  no conventional decoding: {' and '.join(missing)} not installed")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with one_core():
-            return _originals(asked, found, not missing) + _layered(asked, found, not missing)
-    finally:
-        torch.set_num_threads(before)
+    with one_core(), threads(1):
+        return _originals(asked, found, not missing) + _layered(asked, found, not missing)
 
 
 def _originals(asked: Asked, found: Sources, has_peer: bool) -> list[Line]:

@@ -17,6 +17,7 @@ from system.benchmark.recipes import LITTLE, small_recipe, stream_of
 from system.benchmark.stages import Asked
 from system.benchmark.streaming import Stream, opened, session
 from system.benchmark.timing import Stopwatch
+from system.benchmark.torch_work import threads
 from system.data.assemble import StreamSpec, lookahead
 from system.data.dataset import run_uri
 from system.recipe import Recipe
@@ -73,9 +74,6 @@ def _share(name: str, percent: float, most: float, says: str) -> Line:
 
 def _train(recipe: Recipe, spec: StreamSpec, stream: Stream) -> tuple[dict[str, float], float]:
     """Train, and return where the loop's seconds went and those in which it told of itself."""
-    import torch  # noqa: PLC0415
-
-    torch.set_num_threads(1)
     parts: dict[str, float] = {}
     watch, clock = Stopwatch(), stream.clock
 
@@ -89,6 +87,7 @@ def _train(recipe: Recipe, spec: StreamSpec, stream: Stream) -> tuple[dict[str, 
             clock.advance.remote(spec.layout.first_block(int(values["step"]) + 1), values)
 
     with ExitStack() as stack:
+        stack.enter_context(threads(1))
         for owner, name in TOLD:
             stack.enter_context(timed(owner, name, watch))
         edges = Edges(clock.report.remote, partial(keep_stacks, run_uri(recipe)))

@@ -9,14 +9,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from system.data.hardware import processor
+
 PACKAGES = ("torch", "torchvision", "ray", "deepspeed", "av", "decord", "opencv-python-headless", "transformers")
 
 
 def describe(*, device: bool = True) -> dict[str, Any]:
     """Return the machine, its packages and the commit, as plain values; with its GPU if wanted, which imports torch."""
     return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": processor(),
+        "cores": cores(),
         "memory_gib": round(_memory_gib(), 1),
         "load": [round(value, 2) for value in os.getloadavg()],
         "device": device_name() if device else None,
@@ -36,21 +38,16 @@ def told(machine: dict[str, Any]) -> str:
     )
 
 
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device_name() -> str | None:
     """Return the name of the first CUDA device, where there is one."""
     import torch  # noqa: PLC0415  a second, and a machine is also described by what has no use for it
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float:

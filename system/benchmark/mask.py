@@ -6,7 +6,6 @@ Everything counts from uint8 frames to `visible`, with MGMAE's default mask. Run
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ DIS_CLIPS = 8
 GPU_CLIPS = 48
 DIS_CLIPS_PER_S = 45.0
 RAFT_RATIO = {"cpu": 1.3, "cuda": 4.0}
-CODEC_LINES = "system.benchmark.codec_motion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +166,9 @@ def flow_gap(work: Work, source: RAFT, ordinary: ConventionalMask) -> tuple[floa
 
 def _codec_lines(asked: Asked) -> Sequence[Line]:
     """Measure the motion of compressed streams, where they can be read."""
-    if importlib.util.find_spec(CODEC_LINES) is None:
-        return ()
     if importlib.util.find_spec("av") is None:
         asked.say("PyAV is not installed, so nothing is measured of motion from compressed streams")
         return ()
-    lines: Sequence[Line] = importlib.import_module(CODEC_LINES).measure(asked)
-    return lines
+    from system.benchmark import codec_motion  # noqa: PLC0415  PyAV
+
+    return codec_motion.measure(asked)

@@ -14,8 +14,9 @@ import torch
 
 from system.benchmark.large_index import write_repeated
 from system.benchmark.line import Line, Target
+from system.benchmark.machine import cores
 from system.benchmark.plain import plain
-from system.benchmark.recipes import cores, small_recipe, stream_of
+from system.benchmark.recipes import small_recipe, stream_of
 from system.benchmark.stages import Asked
 from system.benchmark.stand_in import Pace, stand_ins
 from system.benchmark.streaming import Stream, opened, session, spilled_bytes

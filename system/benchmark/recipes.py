@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from system.benchmark.machine import cores
 from system.benchmark.stages import Asked
 from system.data.assemble import StreamSpec, layout_for
 from system.data.dataset import ensure_index
@@ -18,11 +18,6 @@ LITTLE = "synthetic://moving?videos=16&frames=16&height=64&width=64"
 BLOCK_CLIPS = 32
 # Longer than any measurement takes blocks from: a stream must not end while it is measured.
 STEPS = 1_000_000
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def small_recipe(asked: Asked, **sections: Mapping[str, Any]) -> Recipe:

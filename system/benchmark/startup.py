@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from system.benchmark.children import REPOSITORY
 from system.benchmark.line import Line, Target
 from system.benchmark.stages import Asked
 from system.benchmark.start_imports import measure_imports
@@ -71,7 +72,9 @@ def start(scratch: str, name: str) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", "system.benchmark.start_of_run", RECIPE, scratch, name]
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = subprocess.run(
+        command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     result = Path(scratch) / f"{name}.json"
     if done.returncode or not result.exists():
         raise SystemFault(f"the start of a run ended with {done.returncode}: {done.stderr.strip()[-2000:]}")

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from system.benchmark.clips import clips, noise
 from system.benchmark.conventional_step import ConventionalStep, conventional_model, installed
 from system.benchmark.line import Line, Target
+from system.benchmark.machine import cores
 from system.benchmark.matrix_rate import matrix_rate
 from system.benchmark.stages import Asked
 from system.benchmark.timing import interleaved
-from system.benchmark.torch_work import cores, finished, threads
+from system.benchmark.torch_work import finished, threads
 from system.core.accelerators import peak_flops
 from system.data.columns import Batch
 from system.methods.base import Networks

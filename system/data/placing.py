@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from system.data.hardware import Hardware
 from system.errors import SystemFault
 
 Role = Literal["trainers", "flow"]
@@ -26,6 +27,7 @@ class Place:
         node_id: Ray's id of its machine.
         gpus: the GPUs that it has a share of, as Ray numbers them on that machine.
         device: the kind of torch device that it computes on.
+        hardware: what that is; None: nobody asked, as of actors.
     """
 
     role: Role
@@ -34,6 +36,7 @@ class Place:
     node_id: str
     gpus: tuple[str, ...]
     device: str
+    hardware: Hardware | None = None
 
 
 def device_kind(gpus: tuple[str, ...], *, sees_cuda: bool, insists: str | None) -> Literal["cuda", "cpu"]:

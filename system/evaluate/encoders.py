@@ -26,8 +26,9 @@ from system.recipe import Recipe, dump_recipe, recipe_from
 from system.recipe_tree import lay_overrides
 from system.train.checkpoint import chosen
 from system.train.judging import build_model
+from system.train.kept_recipe import run_recipe
 from system.train.manifest import FOLDER
-from system.train.warm_start import fit_recipe, heads_of, place_of, read_any, run_recipe
+from system.train.warm_start import fit_recipe, heads_of, place_of, read_any
 
 Say = Callable[[str], None]
 

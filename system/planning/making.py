@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from system import storage
-from system.benchmark.machine import describe
-from system.benchmark.torch_work import cores
+from system.benchmark.machine import cores, describe
 from system.core.plan import StepLayout
 from system.data.assemble import layout_for
 from system.data.columns import Batch

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from system.benchmark.machine import cores
 from system.benchmark.step import OurStep
-from system.benchmark.torch_work import cores, finished, threads
+from system.benchmark.torch_work import finished, threads
 from system.core.plan import StepLayout
 from system.data.columns import Batch
 from system.data.dataset import run_uri

@@ -26,7 +26,7 @@ from system.core.targets import patchify, token_statistics, unpatchify
 from system.data.assemble import StreamSpec, local_blocks
 from system.data.columns import Batch
 from system.methods.base import Clips, Networks
-from system.motion.base import motion_source
+from system.motion.base import MotionSource, motion_source
 from system.recipe import Recipe
 from system.train.batch import MicroBatch, micro_batches
 from system.train.session import frozen_networks
@@ -144,12 +144,11 @@ def _frames_of(clip: Tensor) -> Image:
 
 
 def _clip_rows(
-    recipe: Recipe, frames: Image, visible: NDArray[np.bool_], made: list[Shown]
+    recipe: Recipe, source: MotionSource, frames: Image, visible: NDArray[np.bool_], made: list[Shown]
 ) -> Iterator[tuple[str, str, list[Image]]]:
     """Yield name, note and images of each row of one clip, one image per slot."""
     grid, step = recipe.grid, recipe.grid.tubelet_frames
     starts = range(0, grid.num_frames, step)
-    source = motion_source(_shown_motion(recipe))
     pairs = [FramePair(start, min(start + 1, grid.num_frames - 1)) for start in starts]
     flow = source(frames[None], pairs)[0].cpu().numpy()
     largest = max(STILL_PX, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.995)))
@@ -229,23 +228,24 @@ def shown_clips(
         clips: how many, of different videos if there are as many.
         frozen: the method's frozen networks.
     """
+    source = motion_source(_shown_motion(recipe))
     usable = np.flatnonzero((block["weight"] > 0) & (block["view"] == 0))[:clips]
     chosen = {name: values[usable] for name, values in block.items()}
     found = []
     for batch, place in zip(micro_batches(chosen, 1, torch.device("cpu")), range(len(usable)), strict=True):
         frames, visible = chosen["frames"][place], chosen["visible"][place]
         made = reconstructions(recipe, module, batch, frozen)
-        rows = [Row(*each) for each in _clip_rows(recipe, frames, visible, made)]
+        rows = [Row(*each) for each in _clip_rows(recipe, source, frames, visible, made)]
         video, start = int(chosen["video_id"][place]), int(chosen["start"][place])
-        found.append(ShownClip(video, start, visible, rows, _flow_of_slots(recipe, frames)))
+        found.append(ShownClip(video, start, visible, rows, _flow_of_slots(recipe, source, frames)))
     return found
 
 
-def _flow_of_slots(recipe: Recipe, frames: Image) -> NDArray[np.float32]:
+def _flow_of_slots(recipe: Recipe, source: MotionSource, frames: Image) -> NDArray[np.float32]:
     """Return the flow from each slot's first frame to the next one's."""
     step = recipe.grid.tubelet_frames
     pairs = [FramePair(start, start + step) for start in range(0, recipe.grid.num_frames - step, step)]
-    flow: NDArray[np.float32] = motion_source(_shown_motion(recipe))(frames[None], pairs)[0].cpu().numpy()
+    flow: NDArray[np.float32] = source(frames[None], pairs)[0].cpu().numpy()
     return flow
 
 
@@ -264,7 +264,7 @@ def clips_of_run(recipe: Recipe, index_uri: str, module: nn.Module, step: int, c
     """Show clips of a run's plan at a step: the ones that its trainers saw, or would see next.
 
     Returns:
-        None of a method without masks, and none if not one decodes.
+        The clips; an empty list of a method without masks, and where not one decodes.
     """
     if recipe.record.labelled or not clips:
         return []

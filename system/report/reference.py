@@ -30,6 +30,7 @@ MARGIN = 0.15
 FREE = ("run.",)
 # Fields that a reason names.
 NAMED = 3
+MEASURE = "`python -m jobs.reference --recipe FILE`, with the recipe of this run, measures one (docs/report.md)"
 
 Values = NDArray[np.float64]
 
@@ -110,7 +111,7 @@ def find_reference(recipe: Recipe, place: Path) -> Reference | str:
         return f"{place.name} cannot be read: {error}"
     if not isinstance(known, dict):
         return f"{place.name} has no bands by their names"
-    own, nearest = identity_of(recipe), "none was measured"
+    own, nearest = identity_of(recipe), ""
     fewest = len(own)
     for name, values in known.items():
         try:
@@ -122,8 +123,8 @@ def find_reference(recipe: Recipe, place: Path) -> Reference | str:
             return Reference(name, values["about"], tuple(Point(int(p[0]), p[1], p[2]) for p in values["points"]))
         if len(differing) < fewest:
             fewest = len(differing)
-            nearest = f"the nearest, {name}, differs in {_told(differing, own)}"
-    return nearest
+            nearest = f"; the nearest, {name}, differs in {_told(differing, own)}"
+    return f"none was measured for this recipe{nearest}; {MEASURE}"
 
 
 def _told(names: Sequence[str], own: Mapping[str, Any]) -> str:

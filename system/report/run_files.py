@@ -24,6 +24,7 @@ from system.train.afar import renews
 from system.train.audit import Audit, audit
 from system.train.claims import HELD
 from system.train.goodput import Account, Record, read_records, summed
+from system.train.kept_recipe import recipe_there, run_recipe
 from system.train.lease import TIMES, Times, newest_claim
 from system.train.live import Live
 from system.train.past import Past, open_past
@@ -31,7 +32,6 @@ from system.train.probed import good, read_probes
 from system.train.progress import Progress, progress_from
 from system.train.skips import read_skips
 from system.train.starts import JobStarts, Start, read_starts
-from system.train.warm_start import run_recipe
 
 T = TypeVar("T")
 # What a file raises that is missing, damaged, or of another version.
@@ -153,7 +153,7 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Ti
     if not storage.exists(storage.join(uri, "recipe.yaml")):
         run_recipe(uri)  # says what is wrong
     run.values = run._try("recipe.yaml", lambda: parse_yaml(_text(uri, "recipe.yaml"), "recipe.yaml"), {})
-    run.recipe = run._try("the recipe", lambda: _recipe(uri), None)
+    run.recipe = run._try("the recipe", lambda: recipe_there(uri), None)
     run.metrics = run._try("metrics.jsonl", lambda: read_lines(_lines(uri, "metrics.jsonl")), run.metrics)
     if run.metrics.unreadable:
         run.missing["metrics.jsonl"] = f"it has {counted(run.metrics.unreadable, 'line')} that cannot be read"
@@ -177,13 +177,6 @@ def read_run(uri: str, *, with_audit: bool = True, held: bool = False, times: Ti
         run.index = run._try("the index", lambda: _index(recipe), None)
     run.bad_videos = run._try("quarantine.jsonl", lambda: _bad_videos(run), ())
     return run
-
-
-def _recipe(uri: str) -> Recipe:
-    """Return the run's recipe with its place made that of the folder, which may have been copied."""
-    recipe = run_recipe(uri)
-    folder, _, name = uri.rpartition("/")
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update={"storage": folder, "name": name})})
 
 
 def _text(uri: str, name: str) -> str:

@@ -18,6 +18,7 @@ from system.report import page
 from system.report.charts import probe_charts, restarts, run_charts, why_ended
 from system.report.gallery import Gallery, gallery
 from system.report.markup import counted, element, escape, facts, folded, section, table
+from system.report.ran_on import ran_on
 from system.report.reference import Reference, find_reference
 from system.report.run_files import RunFiles
 from system.report.run_verdict import judge
@@ -54,11 +55,12 @@ def make_report(run: RunFiles, shown: Gallery | str, references: Path) -> Made:
     verdict = judge(run, reference)
     starts = run.starts
     curves = [*run_charts(run.metrics, starts, run.skips, reference), *probe_charts(run.probes)]
+    band = "is the recipe's reference" if isinstance(reference, Reference) else "is missing: its check above says why"
     lead = "Dashed: restarts; tinted: steps that were done again, or time between two starts."
-    band = " The band of the loss is the recipe's reference." if isinstance(reference, Reference) else ""
+    lead += f" The band of the loss {band}."
     parts = [
         section("verdict", "Verdict", [page.checks(verdict.checks)]),
-        section("curves", "Curves", [page.charts(curves)] if len(run.metrics) else [_nothing()], lead + band),
+        section("curves", "Curves", [page.charts(curves)] if len(run.metrics) else [_nothing()], lead),
         section("time", "Where the time went", _time(run)),
         section("restarts", "Restarts", _restarts(run)),
         section("gallery", "What the model sees", *_gallery(shown)),
@@ -100,6 +102,8 @@ def gallery_of_run(run: RunFiles, clips: int) -> Gallery | str:
     """
     if not clips:
         return "no clips were asked for"
+    if run.recipe is not None and run.recipe.record.labelled:
+        return "a classifier hides nothing that could be shown"
     if run.recipe is None or run.past is None or run.index is None:
         return f"there is no checkpoint: {run.missing.get('the ledger', 'the recipe cannot be read')}"
     # Only here: a report without a gallery builds no model.
@@ -219,15 +223,16 @@ def _recipe(run: RunFiles) -> list[str]:
 
 def _environment(run: RunFiles) -> Iterator[tuple[str, str]]:
     yield "run", run.uri
+    yield from ran_on(run.starts)
     machine = dict(run.jobs[-1].machine) if run.jobs else {}
     packages = machine.pop("packages", {})
     for name, value in machine.items():
         if value is not None and name != "load":
             yield f"driver's {name.replace('_', ' ')}", str(value)
     if isinstance(packages, dict):
-        yield from ((str(name), str(version)) for name, version in packages.items())
+        yield from ((f"driver's {name}", str(version)) for name, version in packages.items())
     if not machine:
-        yield "machine and versions", "not recorded"
+        yield "driver's machine and versions", "not recorded"
     for name, build in dict(run.state.get("decoders", {})).items():
         yield f"decoder {name}", str(build)
     if run.state:

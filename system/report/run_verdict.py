@@ -88,8 +88,9 @@ def _check_audit(run: RunFiles) -> Check:
 
 def _videos(run: RunFiles) -> Videos:
     limit = run.recipe.data.max_bad_ratio if run.recipe is not None else MAX_BAD_RATIO
-    progress, known = run.progress, run.index.num_videos if run.index is not None else 0
-    known = known or int(run.summary.get("videos", 0))
+    progress, known = run.progress, int(run.summary.get("videos", 0))
+    if run.index is not None:
+        known = run.index.num_videos + run.index.num_rejected
     if progress is None:
         return Videos(known, len(run.bad_videos), 0, 0, limit)
     return Videos(known, len(run.bad_videos), progress.slots, progress.substituted + progress.skipped, limit)

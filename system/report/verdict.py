@@ -75,12 +75,12 @@ class Verdict:
     @property
     def reason(self) -> str:
         """A sentence: what makes it so."""
-        counted = [check for check in self.checks if check.status == self.status]
+        deciding = [check for check in self.checks if check.status == self.status]
         if self.status in ("bad", "look"):
-            return "; ".join(f"{check.name.lower()}: {check.value}" for check in counted)
+            return "; ".join(f"{check.name.lower()}: {check.value}" for check in deciding)
         unknown = [check.name.lower() for check in self.checks if check.status == "open"]
         left = f"; not judged: {', '.join(unknown)}" if unknown else ""
-        return f"{len(counted)} of {len(self.checks)} checks are good{left}" if self.status == "good" else left[2:]
+        return f"{len(deciding)} of {len(self.checks)} checks are good{left}" if self.status == "good" else left[2:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Videos:
     """What became of a run's videos.
 
     Attributes:
-        known: videos of the index; 0: not known.
-        bad: of these and of the files that the index leaves out, those that could not be read.
+        known: videos of the index, and files that it leaves out as unreadable; 0: not known.
+        bad: of these, the ones that could not be read.
         slots: of the plan that are done.
         replaced: of these, the ones without their own video.
         limit: data.max_bad_ratio.
@@ -106,7 +106,8 @@ def check_loss(metrics: Metrics, reference: Reference | str) -> Check:
     """Judge the loss: against the recipe's band where there is one, else by whether it is finite and falls."""
     name = "Loss"
     if not len(metrics):
-        return Check(name, "open", "not a step was logged", "inside of the recipe's reference band")
+        rule = _band_rule(reference) if isinstance(reference, Reference) else _fall_rule(reference)
+        return Check(name, "open", "not a step was logged", rule)
     values = metrics.finite("loss")
     if not len(values) or not np.isfinite(metrics["loss"][-1]):
         return Check(
@@ -121,13 +122,21 @@ def check_loss(metrics: Metrics, reference: Reference | str) -> Check:
     return _check_fall(values, reference)
 
 
+def _band_rule(reference: Reference) -> str:
+    return f"inside of the band of {reference.about}"
+
+
+def _fall_rule(why: str) -> str:
+    return f"lower at the end than at the start, and near its lowest; no reference: {why}"
+
+
 def _check_fall(values: Values, why: str) -> Check:
     """Judge a loss without a reference, and say why there is none."""
     name = "Loss"
     count = max(1, int(ENDS * len(values)))
     first, last = float(values[:count].mean()), float(values[-count:].mean())
     lowest = float(_means(values, count).min())
-    rule = f"lower at the end than at the start, and near its lowest; no reference: {why}"
+    rule = _fall_rule(why)
     told = f"{first:.4g} -> {last:.4g}"
     if len(values) < 2 * count or len(values) < 10:
         return Check(name, "open", f"{told}, {len(values)} logged steps", rule)
@@ -149,7 +158,7 @@ def _means(values: Values, count: int) -> Values:
 
 def _check_band(metrics: Metrics, reference: Reference) -> Check:
     points = compare_loss(reference, metrics["step"], metrics["loss"])
-    rule = f"inside of the band of {reference.about}"
+    rule = _band_rule(reference)
     if not points:
         told = f"no point of the band is reached yet, its first is step {reference.first}"
         if metrics["step"][-1] >= reference.first:
@@ -227,11 +236,11 @@ def check_data_wait(metrics: Metrics, first_steps: Sequence[int]) -> Check:
     name, rule = "Data wait", f"at most {WAIT_LOOK:.0%} of the steps' time"
     waits, seconds = metrics["data_wait"], metrics["step_s"]
     place = np.searchsorted(metrics["step"], np.array([0, *first_steps], np.float64))
-    counted = np.isfinite(waits) & np.isfinite(seconds)
-    counted[place[place < len(waits)]] = False
-    if not counted.any():
+    judged = np.isfinite(waits) & np.isfinite(seconds)
+    judged[place[place < len(waits)]] = False
+    if not judged.any():
         return Check(name, "open", "too few steps", rule)
-    share = float((waits[counted] * seconds[counted]).sum() / max(seconds[counted].sum(), 1e-12))
+    share = float((waits[judged] * seconds[judged]).sum() / max(seconds[judged].sum(), 1e-12))
     told = f"{share:.1%} of the steps' time"
     if share <= WAIT_LOOK:
         return Check(name, "good", told, rule)

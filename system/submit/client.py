@@ -145,7 +145,7 @@ class Dashboard:
                 f"{self._address} refuses this user: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
                 " to the cluster's token"
             ) from error
-        except (TimeoutError, ConnectionError, OSError) as error:
+        except OSError as error:  # a timeout and a broken connection are such
             raise UnreachableError(f"{self._address}: {_first_line(error)}") from error
         except RuntimeError as error:
             raise _judged(self._address, error) from error

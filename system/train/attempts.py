@@ -198,6 +198,7 @@ class _Attempts:
             self._look(seen, ranks)
         seen.look()
         book.told(seen.values)
+        self._shift.starts.landed(seen.places)
         # Where a watchdog has ended a rank, Ray knows no more than that it is dead.
         return (seen.hang() or fit.error) if fit.error is not None else None
 
@@ -206,6 +207,7 @@ class _Attempts:
         seen.look()
         seen.say_who_waits()
         shift.book.told(seen.values)
+        shift.starts.landed(seen.places)
         shift.check()
         if shift.stop.is_set():
             seen.ask_to_end("the job is told to stop")

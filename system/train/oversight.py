@@ -73,6 +73,7 @@ class Oversight:
         drained: machines of theirs that are or were to be taken back.
         asked_to_end: the trainers were asked to end.
         asked_why: the reason of that; "" if they were not.
+        places: of the processes that have said where they are.
     """
 
     def __init__(self, recipe: Recipe, clock: ClockHandle, schedule: Schedule, say: Say, show: Show) -> None:
@@ -80,7 +81,7 @@ class Oversight:
         self._say, self._show = say, show
         self.values: dict[str, Any] = {}
         self.drained: set[str] = set()
-        self._places: list[Place] = []
+        self.places: list[Place] = []
         self._answered = Answered()
         self.asked_to_end, self.asked_why = False, ""
         self._ending_since = 0.0
@@ -96,7 +97,7 @@ class Oversight:
     @property
     def trainers_on(self) -> set[str]:
         """Machines that the trainers are on."""
-        return {place.node_id for place in self._places if place.role == "trainers"}
+        return {place.node_id for place in self.places if place.role == "trainers"}
 
     def asked_for_s(self) -> float:
         """Return for how long the trainers have been asked to end, seconds."""
@@ -106,12 +107,12 @@ class Oversight:
         """Take in what the trainers say, and pass it on."""
         try:
             values = wait_for(self._clock.progress.remote(), deadline_s=ANSWER_S)
-            self._places = wait_for(self._clock.places.remote(), deadline_s=ANSWER_S)
+            self.places = wait_for(self._clock.places.remote(), deadline_s=ANSWER_S)
         except (ray.exceptions.RayError, StreamFault):
             return
         if values:
             if not self.values:
-                for line in placing_lines(self._places, all_roles=flow_device(self._recipe) == "cuda"):
+                for line in placing_lines(self.places, all_roles=flow_device(self._recipe) == "cuda"):
                     self._say(line)
             self.values = values
             self._show({**values, "stages": self._stages}, self._schedule)

@@ -13,9 +13,9 @@ from system.data.notes import Note
 from system.errors import CheckpointFault, RunError
 from system.recipe import Recipe
 from system.train.checkpoint import Checkpoint, complete_steps, latest
+from system.train.kept_recipe import recipe_there
 from system.train.ledger import Segment, SegmentRef, notes_by_slot, read_segment, ref_from
 from system.train.manifest import MANIFEST, step_uri
-from system.train.warm_start import run_recipe
 
 # Slot -> why videos did not stand in it, in the order of the attempts.
 Notes = dict[int, list[Note]]
@@ -114,9 +114,7 @@ def open_past(run_uri: str, say: Callable[[str], None] = lambda line: None, newe
         DataError: if its index is gone.
         CheckpointFault: if none of its checkpoints is whole.
     """
-    recipe = run_recipe(run_uri)
-    folder, _, name = run_uri.rpartition("/")  # the run may have been copied since its recipe was written
-    recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"storage": folder, "name": name})})
+    recipe = recipe_there(run_uri)
     checkpoint = latest(run_uri, say)
     if checkpoint is None:
         raise RunError(f"{run_uri} has no checkpoint yet; what was trained is recorded with the first one")

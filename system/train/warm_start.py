@@ -23,11 +23,11 @@ from system.models.fit import Fit, fit, take
 from system.models.heads import HEAD, Head, head_for, without_head
 from system.models.sizes import shapes
 from system.models.weight_files import Weights, is_file, read_weights
-from system.recipe import Recipe, recipe_from
-from system.recipe_tree import parse_yaml
+from system.recipe import Recipe
 from system.train.checkpoint import Checkpoint, chosen, open_checkpoint
 from system.train.fragments import WEIGHTS, Fragment
 from system.train.judging import build_model
+from system.train.kept_recipe import run_recipe
 from system.train.manifest import FOLDER, MANIFEST
 from system.train.torch_engine import rank_and_size
 
@@ -47,19 +47,6 @@ def heads_of(model: ModelSection) -> tuple[int, int]:
     """Return the numbers of heads of encoder and decoder."""
     encoder, decoder = shapes(model)
     return encoder.heads, decoder.heads
-
-
-def run_recipe(run: str) -> Recipe:
-    """Return the recipe that a run's folder keeps.
-
-    Raises:
-        WeightsError: if there is none.
-    """
-    uri = storage.join(run, "recipe.yaml")
-    try:
-        return recipe_from(parse_yaml(storage.read(uri).decode(), uri), uri)
-    except storage.MissingError as error:
-        raise WeightsError(f"{run} is no run's folder: there is no recipe.yaml in it") from error
 
 
 def classes_of(run: str) -> tuple[str, ...] | None:

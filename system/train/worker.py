@@ -22,6 +22,7 @@ from system.data.assemble import cells_for, layout_for
 from system.data.clock import ClockHandle, Wish, clock_of, wait_for
 from system.data.columns import Batch
 from system.data.dataset import run_uri
+from system.data.hardware import hardware_of
 from system.data.landing import my_gpus, my_place
 from system.data.placing import device_kind
 from system.errors import StreamFault
@@ -170,7 +171,9 @@ def train_worker(job: Job) -> None:
 
     wishes = _Wishes(job.clock) if rank == 0 else None
     device = _device(job.recipe)
-    job.clock.landed.remote(my_place("trainers", str(rank), device.type))
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    hardware = hardware_of(gpu, torch.__version__)
+    job.clock.landed.remote(my_place("trainers", str(rank), device.type, hardware))
     logs.at(step=from_step)
     logs.log(f"rank {rank} of {size} starts at step {from_step} on {device}", ranks=size, device=str(device))
     tell = lambda report: clock.report.remote(replace(report, cell=steps.cell.index))  # noqa: E731

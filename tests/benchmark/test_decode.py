@@ -7,9 +7,10 @@ import pytest
 
 from system.benchmark import decode
 from system.benchmark.clip_sources import Sources, clips_of, sources
-from system.benchmark.conventional_decode import MEAN, STD, conventional_clips, missing_packages
+from system.benchmark.conventional_decode import conventional_clips, missing_packages
 from system.benchmark.line import Line
 from system.benchmark.stages import Asked
+from system.core.targets import IMAGENET_MEAN, IMAGENET_STD
 from system.data.sandbox import Limits, Sandbox
 
 has_peer = pytest.mark.skipif(bool(missing_packages()), reason="decord and Pillow are not installed")
@@ -43,7 +44,7 @@ def test_the_conventional_way_shows_the_same_crops(found: Sources, views: int) -
     assert ours.shape == (views, 16, 224, 224, 3)
     for tensor, view in zip(tensors, ours, strict=True):
         assert tensor.shape == (3, 16, 224, 224)
-        pixels = (tensor.numpy().transpose(1, 2, 3, 0) * np.array(STD) + np.array(MEAN)) * 255
+        pixels = (tensor.numpy().transpose(1, 2, 3, 0) * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)) * 255
         assert np.abs(pixels - view).mean() < 4
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import index, make_shards, make_videos, preflight, pretrain
+from jobs import index, learning_check, make_shards, make_videos, monitoring, preflight, pretrain
 from jobs.cli import duration, run
 from jobs.running import STOP_WAIT, short_stop, stop_grace_s
 from jobs.settled import SUBMITTED, settled
@@ -157,6 +157,27 @@ def test_the_jobs_that_prepare_data_work_one_after_the_other(tmp_path: Path, cap
     from tests.small import stream_spec
 
     assert next(iter(local_blocks(stream_spec(recipe, 1), 0, 0)))["weight"].all()
+
+
+@pytest.mark.parametrize(
+    ("main", "given", "says"),
+    [
+        (index.main, ["--data", "x", "--workers", "0"], "argument --workers: a number from 1 is wanted, got 0"),
+        (
+            make_shards.main,
+            ["--data", "x", "--out", "y", "--videos-per-shard", "0"],
+            "argument --videos-per-shard: a number",
+        ),
+        (learning_check.main, ["--out", "x", "--seeds", "0"], "argument --seeds: a number from 1 is wanted, got 0"),
+        (monitoring.main, ["--folder", "/none"], "--folder is a checkout of this project, got /none: there is no docs"),
+        (preflight.main, ["--recipe", SMOKE, "--rate", "-4"], "argument --rate: needs a number of 0 or more, got -4"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_by_its_option(
+    main: object, given: list[str], says: str, capsys: Output
+) -> None:
+    assert code_of(main, *given) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_local_paths_of_a_submitted_job_do_not_lie_in_its_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:

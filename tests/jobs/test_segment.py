@@ -174,6 +174,7 @@ def test_a_folder_with_missing_parts_is_refused_before_anything_is_read(
         (("--run", "a", "--temperature", "0"), "--temperature is above 0"),
         (("--run", "a", "--batch", "0"), "a number from 1"),
         (("--run", "no/such/run"), "no run's folder"),
+        (("--run", "no/such/run", "data.stride=2"), "no run's folder"),  # which a recipe's field may be laid over
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from jobs import pretrain, status
 from system import storage
@@ -130,6 +132,11 @@ def check_report(run: str, page: str, bad: set[str]) -> None:
     assert (first.ended_s, first.from_step, first.ranks) == (None, 0, 2)
     assert (second.reached, second.why) == (16, "")
     assert second.from_step > 0
+    for start in (first, second):
+        (machines,) = start.ran_on
+        assert list(machines.ranks.values()) == [2]
+        assert machines.hardware.torch == str(torch.__version__)
+    assert f", torch {machines.hardware.torch}: 1 machine (" in html.unescape(page)
     assert f"restart at step {second.from_step}: it did not say: its job was killed" in page
     assert all(name in page for name in bad)
 

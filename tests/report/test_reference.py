@@ -47,7 +47,9 @@ def test_name_place_seed_and_resources_do_not_matter_to_a_reference() -> None:
 def test_a_run_of_another_recipe_has_no_reference_and_is_told_what_differs(override: str) -> None:
     found = find_reference(load_recipe(SMOKE, [override]), PLACE)
     assert isinstance(found, str)
-    assert found.startswith("the nearest, smoke, differs in " + override.partition("=")[0])
+    field = override.partition("=")[0]
+    assert found.startswith(f"none was measured for this recipe; the nearest, smoke, differs in {field}")
+    assert "`python -m jobs.reference --recipe FILE`" in found
 
 
 def test_every_reference_is_of_a_recipe_that_is_there_with_points_in_order() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,19 +14,24 @@ import pytest
 from jobs.cli import REFERENCES
 from jobs.cli import run as run_job
 from jobs.report import main
+from system.data.index import Index
+from system.data.sources import build_index
+from system.data.synthetic import moving_video
 from system.errors import WeightsError
 from system.recipe import Recipe, load_recipe
 from system.report.markup import escape
-from system.report.run_files import read_run
-from system.report.run_report import duration, make_report
+from system.report.run_files import BadVideo, RunFiles, read_run
+from system.report.run_report import duration, gallery_of_run, make_report
+from system.report.run_verdict import judge
 from system.report.verdict import Check
 from system.train.claims import HELD, Claim, Process
 from system.train.holder import this_process
 from system.train.lease import Times
-from tests.conftest import RECIPES
+from tests.conftest import RECIPES, REPOSITORY, TINY
 from tests.report.runs import BEGAN, lines, write, write_bad_videos, write_run
 from tests.train.moments import TRAINING
 
+PLAIN = [each for each in TINY if not each.startswith("method.")]
 QUICK = Times(renew_s=0.02, expires_s=30.0, poll_s=0.01, settle_s=0.02)
 HOSTILE = [
     ("<script>window.ran = 1</script>\"'.mp4", "<img src=x onerror='window.ran = 2'>"),
@@ -126,6 +133,16 @@ def test_a_run_of_the_smoke_recipe_is_held_against_its_band(tmp_path: Path, smok
     assert "Not healthy" in made(bad)
 
 
+def test_a_run_without_a_reference_is_told_so_and_how_one_is_made(tmp_path: Path, smoke: Recipe) -> None:
+    told = "The band of the loss is missing"
+    assert told not in made(write_run(tmp_path / "smoke", smoke, list(lines(20))))
+    other = load_recipe(RECIPES / "smoke.yaml", [f"run.storage={tmp_path}", "train.base_lr=0.5"])
+    folder = write_run(tmp_path / "other", other, list(lines(20)))
+    assert told in made(folder)
+    assert "the nearest, smoke, differs in train.base_lr=0.5" in checks_of(folder)["Loss"].rule
+    assert "<code>python -m jobs.reference --recipe FILE</code>" in made(folder)
+
+
 def _like_the_reference(step: int) -> float:
     points = json.loads(REFERENCES.read_text())["smoke"]["points"]
     return next(((low + high) / 2 for at, low, high in points if step < at), 0.0)
@@ -136,6 +153,38 @@ def test_a_restart_is_marked_with_its_reason_on_both_axes(tmp_path: Path, smoke:
     assert html.count("restart at step 10: a worker died") >= 4
     assert "2 starts, 1 restart; 10 steps done again." in html
     assert "lost and done again" in html
+
+
+def test_the_environment_names_what_the_ranks_ran_on_and_of_an_older_run_that_it_is_not_known(
+    tmp_path: Path, smoke: Recipe
+) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(40)))
+    assert "<dt>ranks ran on</dt><dd>not recorded</dd>" in made(folder)
+    told = json.loads((folder / "starts" / "00000001.json").read_text())
+    hardware = {"device": "NVIDIA H200", "driver": "570.86.10", "torch": "2.11.0+cu128"}
+    told["starts"][1]["ran_on"] = [{"hardware": hardware, "ranks": {"10.0.0.1": 1}}]
+    write(folder / "starts" / "00000001.json", told)
+    html = made(folder)
+    line = "NVIDIA H200, GPU driver 570.86.10, torch 2.11.0+cu128: 1 machine (10.0.0.1), 1 rank, in 1 of 2 starts"
+    assert f"<dt>ranks ran on</dt><dd>{line}</dd>" in html
+    assert "<dt>driver&#x27;s torch</dt><dd>2.0</dd>" in html
+
+
+def test_files_that_the_index_leaves_out_are_a_share_of_all_files(tmp_path: Path) -> None:
+    for name, data in (("a.mp4", moving_video(0, 1, size=(48, 48), num_frames=4)[1]), ("b.mp4", b"none")):
+        (tmp_path / name).write_bytes(data)
+    index = Index(build_index(str(tmp_path), str(tmp_path / "index.parquet"), workers=1).uri)
+    run = RunFiles(str(tmp_path), "run", index=index, bad_videos=(BadVideo("b.mp4", "open", "no container"),))
+    (found,) = [check for check in judge(run, "no band").checks if check.name == "Bad videos"]
+    assert found.value.startswith("1 of 2 videos (50.0%)")
+
+
+def test_a_classifier_has_no_gallery_and_says_why_without_its_model(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / "smoke.yaml", [*PLAIN, "method.name=classify"])
+    assert (
+        gallery_of_run(RunFiles(str(tmp_path), "run", recipe=recipe), 2)
+        == "a classifier hides nothing that could be shown"
+    )
 
 
 def test_probes_of_checkpoints_have_a_curve_and_those_that_failed_are_left_out(tmp_path: Path, smoke: Recipe) -> None:
@@ -240,6 +289,17 @@ def test_the_job_writes_the_page_into_the_folder(
     told = capsys.readouterr().out
     assert f"report: {folder}/report.html" in told
     assert "no checkpoint" in (folder / "report.html").read_text()
+
+
+def test_a_report_without_a_gallery_waits_for_neither_torch_nor_ray(tmp_path: Path, smoke: Recipe) -> None:
+    folder = write_run(tmp_path / "run", smoke, list(lines(3)))
+    script = (
+        "import sys; from jobs.report import main; code = main(sys.argv[1:]);"
+        "print(code, *[name for name in ('torch', 'timm', 'ray') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, "--run", str(folder), "--clips", "0"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_runs_are_compared_on_one_page(tmp_path: Path, smoke: Recipe, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,8 @@ def test_a_loss_that_ends_without_a_number_is_bad() -> None:
 
 def test_of_one_step_no_fall_is_judged() -> None:
     assert check_loss(logged(loss=[1.0]), "none").status == "open"
-    assert check_loss(read_lines([]), "none").status == "open"
+    nothing = check_loss(read_lines([]), "none was measured")
+    assert (nothing.status, "no reference: none was measured" in nothing.rule) == ("open", True)
 
 
 def test_a_spike_is_ten_times_the_median_of_the_steps_before_it() -> None:
