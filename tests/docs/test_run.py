@@ -1,0 +1,73 @@
+"""Every command of README and docs that can run here is run, as its page has it; of every other one a reason stands in
+tests/docs/ways.py."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.docs.commands import Command, all_commands
+from tests.docs.test_walk import walk
+from tests.docs.ways import NOT_HERE, NOT_OURS, OWN_WAYS, WAYS, reason, way
+from tests.jobs.test_arguments import code_of
+
+WALKED = {str(command) for command in walk()}
+COMMANDS = [command for command in all_commands() if str(command) not in WALKED]
+# What several pages say in the same words is run once.
+RUN = list({command.words: command for command in COMMANDS if reason(command) is None and way(command)}.values())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_is_run_or_it_is_said_why_not(command: Command) -> None:
+    assert reason(command) or way(command)
+
+
+def test_no_way_and_no_reason_stands_for_a_command_that_no_page_has() -> None:
+    told = [str(command) for command in COMMANDS]
+    assert not [pattern for pattern in (*OWN_WAYS, *NOT_HERE) if not any(re.search(pattern, each) for each in told)]
+    assert set(WAYS) <= {command.job for command in COMMANDS}
+    assert set(NOT_OURS) <= {command.words[0] for command in COMMANDS}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.docs.world import make_world
+
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder)
+    return folder
+
+
+def out_of(arguments: list[str]) -> Path | None:
+    return Path(arguments[arguments.index("--out") + 1]) if "--out" in arguments else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUN, ids=str)
+def test_a_command_ends_well_and_leaves_what_its_page_says(
+    command: Command,
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(shutil.copytree(world, tmp_path / "here"))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    how = way(command)
+    assert how is not None
+    arguments = how.arguments(command)
+    out = out_of(arguments)
+    if how.afresh and out is not None:
+        shutil.rmtree(out, ignore_errors=True)
+    code = code_of(importlib.import_module(f"jobs.{command.job}").main, *arguments)
+    told = capsys.readouterr()
+    assert code == 0, told.err + told.out
+    assert not [each for each in how.says if not re.search(each, told.out, re.MULTILINE)], told.out
+    assert out is None or out.exists()
+    folder = out if out is not None and out.is_dir() else Path()
+    assert not [each for each in how.leaves if not list(folder.glob(each))]
