@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.conftest import TINY
 from tests.docs.commands import Command
+from tests.docs.pictures import checks_of_doctor
 
 # Names on a page for what is the reader's own, wherever they stand, and what they are here (world.py).
 PLACES = {
@@ -70,6 +71,7 @@ class Way:
 
 
 _LOCAL = ("--local",)
+_CHECKS = tuple(rf"^  \w+ +{name} " for name in checks_of_doctor())
 _FOLLOWED = ("results.json", "masks/*/*.png", "pictures/*.png")
 _GENERATED = ("--videos", "11", "--frames", "24", "--height", "48", "--width", "64")
 _SHOWN = Way(("--show",), says=(r"^method:", r"^# learning rate: ", r"^# videos of a step: "))
@@ -84,7 +86,7 @@ WAYS: Mapping[str, Way] = {
         says=(r"^\| dis ", r"^\| raft ", r"^\| codec "),
         leaves=("motion/motion_sources.png",),
     ),
-    "doctor": Way(("--seconds", "0"), says=(r"^environment$", r"^ *ok +python")),
+    "doctor": Way(("--seconds", "1"), says=_CHECKS),
     "embed": Way(_LOCAL, says=(r"^22 videos, |^11 videos, ",), leaves=("manifest.json", "parts/part-00000.parquet")),
     "evaluate": Way(
         _LOCAL,
@@ -102,9 +104,7 @@ WAYS: Mapping[str, Way] = {
     "index": Way(says=(r"^22 videos: ",), leaves=("bucket/videos/index.parquet",)),
     "make_shards": Way(says=(r"^22 videos, 0 left out",), leaves=("shard-*.tar", "shard-*.json", "index.parquet")),
     "make_videos": Way(_GENERATED, afresh=True, says=(r"^11 ",)),
-    "plan": Way(
-        ("--seconds", "1", *SMALL), says=(r" limits the run: ", r"^as the recipe stands", r"^decode +core")
-    ),
+    "plan": Way(("--seconds", "1", *SMALL), says=(r" limits the run: ", r"^as the recipe stands", r"^decode +core")),
     "preflight": Way(("--no-cluster", "run.name=checked"), says=(r"^ready to train$",)),
     "pretrain": _SHOWN,
     "probe": Way(_LOCAL, says=(r"^linear +top-1", r"^knn, k=1 +top-1"), leaves=("probe.json", "train", "test")),
@@ -125,7 +125,7 @@ WAYS: Mapping[str, Way] = {
 }
 # Commands, as regular expressions of `page: words`, whose way is not that of their job.
 OWN_WAYS: Mapping[str, Way] = {
-    r"jobs\.doctor \[": Way(("--data", "videos/train", "--seconds", "0"), says=(r"^environment$", r"^data$|^videos$")),
+    r"jobs\.doctor \[": Way(("--data", "videos/train", "--seconds", "0"), says=(r"^environment$", r"^data$")),
     r"jobs\.evaluate .* --data videos ": Way(swaps={"videos": "videos/val"}, says=(r"^merged     top-1",)),
     r"jobs\.embed .*videomae-vitb-k400": Way(
         (*_LOCAL, *SMALL), {"videos/index.parquet": "videos/train/index.parquet"}, says=(r"dense 5x3 views each",)

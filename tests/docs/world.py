@@ -102,8 +102,6 @@ def _write_weights(folder: Path, pretrained: Recipe, tuned: Recipe) -> None:
     _ran(export.main, "--run", run_uri(tuned), "--format", "hf-classification", "--out", hub)
     (folder / "tuned.yaml").write_text(dump_recipe(tuned))
     torch.save({"model": read_weights(f"{folder}/vitb.safetensors").tensors}, folder / "checkpoint.pth")
-    torch.save(
-        optical_flow.raft_small(weights=None).state_dict(), folder / "bucket/raft_small_C_T_V1-ad48884c.pth"
-    )
+    torch.save(optical_flow.raft_small(weights=None).state_dict(), folder / "bucket/raft_small_C_T_V1-ad48884c.pth")
     vqgan = TokenizerConfig(kind="vqgan", num_codes=40, factor=16, width=32, latent_width=32, code_width=24)
     torch.save({"state_dict": Tokenizer(vqgan).state_dict()}, folder / "last.ckpt")
