@@ -26,9 +26,14 @@ PLACES = {
     r"^runs/demo-\.\.\.$": "runs/demo",
     r"^\.\.\.$|^FILE$": "jobs/recipes/smoke.yaml",
     r"^1234$|^K$": "1",
+    r"^method\.name=\.\.\.$": "method.name=videomae",
 }
 # The sizes of the small runs, for recipes whose own are large.
-SMALL = tuple(each for each in TINY if each.startswith(("model.", "data.num_frames", "data.size", "data.views")))
+SMALL = tuple(
+    each
+    for each in TINY
+    if each.startswith(("model.", "method.mask_ratio", "data.num_frames", "data.size", "data.views"))
+)
 TRAINED = (*(each for each in TINY if not each.startswith(("data.uri", "model.size"))), "train.steps=4")
 
 
@@ -100,7 +105,7 @@ WAYS: Mapping[str, Way] = {
     "fields": Way(says=(r"^  train\.",)),
     "finetune": _SHOWN,
     "import_tokenizer": Way(says=(r"^vqgan: 40 codes of 16 px",)),
-    "import_weights": Way(SMALL, says=(r"^fits ", r"^written: ")),
+    "import_weights": Way((*SMALL, "motion.source=dis"), afresh=True, says=(r"^fits ", r"^written: ")),
     "index": Way(says=(r"^22 videos: ",), leaves=("bucket/videos/index.parquet",)),
     "make_shards": Way(says=(r"^22 videos, 0 left out",), leaves=("shard-*.tar", "shard-*.json", "index.parquet")),
     "make_videos": Way(_GENERATED, afresh=True, says=(r"^11 ",)),
@@ -127,7 +132,7 @@ WAYS: Mapping[str, Way] = {
 OWN_WAYS: Mapping[str, Way] = {
     r"jobs\.doctor \[": Way(("--data", "videos/train", "--seconds", "0"), says=(r"^environment$", r"^data$")),
     r"jobs\.evaluate .* --data videos ": Way(swaps={"videos": "videos/val"}, says=(r"^merged     top-1",)),
-    r"jobs\.embed .*videomae-vitb-k400": Way(
+    r"jobs\.embed --recipe .*videomae-vitb-k400": Way(
         (*_LOCAL, *SMALL), {"videos/index.parquet": "videos/train/index.parquet"}, says=(r"dense 5x3 views each",)
     ),
     r"jobs\.export --help": Way(says=(r"--format",)),
