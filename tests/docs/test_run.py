@@ -21,8 +21,16 @@ WALKED = {str(command) for command in walk()}
 COMMANDS = [command for command in all_commands() if str(command) not in WALKED]
 # Those that put the reader's own names into the files of cluster/.
 EDITS = [command for command in COMMANDS if command.words[0] == "perl"]
-# What several pages say in the same words is run once.
-RUN = list({command.words: command for command in COMMANDS if reason(command) is None and way(command)}.values())
+
+
+def run_once() -> list[Command]:
+    """Return the commands that are run: one of those that come to the same, on whatever pages."""
+    found = {}
+    for command in COMMANDS:
+        how = way(command)
+        if how is not None and reason(command) is None:
+            found.setdefault((command.job, *how.arguments(command)), command)
+    return list(found.values())
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
@@ -51,7 +59,7 @@ def out_of(arguments: list[str]) -> Path | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", RUN, ids=str)
+@pytest.mark.parametrize("command", run_once(), ids=str)
 def test_a_command_ends_well_and_leaves_what_its_page_says(
     command: Command,
     world: Path,

@@ -17,8 +17,8 @@ from tests.docs.pictures import checks_of_doctor
 
 # Names on a page for what is the reader's own, wherever they stand, and what they are here (world.py).
 PLACES = {
+    r"^/path/to/videos$|^/path/or/s3://bucket/prefix$": "videos/train",
     r"s3://(your-)?bucket\b": "bucket",
-    r"^/path/to/videos$": "videos/train",
     r"^/data/DAVIS$": "davis",
     r"^/videos/index.parquet$": "videos/train/index.parquet",
     r"\brun\.storage=/runs$": "run.storage=runs",
@@ -130,7 +130,7 @@ WAYS: Mapping[str, Way] = {
 }
 # Commands, as regular expressions of `page: words`, whose way is not that of their job.
 OWN_WAYS: Mapping[str, Way] = {
-    r"jobs\.doctor \[": Way(("--data", "videos/train", "--seconds", "0"), says=(r"^environment$", r"^data$")),
+    r"jobs\.doctor \[": Way(("--data", "videos/train", "--seconds", "1"), says=_CHECKS),
     r"jobs\.evaluate .* --data videos ": Way(swaps={"videos": "videos/val"}, says=(r"^merged     top-1",)),
     r"jobs\.embed --recipe .*videomae-vitb-k400": Way(
         (*_LOCAL, *SMALL), {"videos/index.parquet": "videos/train/index.parquet"}, says=(r"dense 5x3 views each",)
