@@ -25,7 +25,7 @@ EDITS = [command for command in COMMANDS if command.words[0] == "perl"]
 
 def run_once() -> list[Command]:
     """Return the commands that are run: one of those that come to the same, on whatever pages."""
-    found = {}
+    found: dict[tuple[str | None, ...], Command] = {}
     for command in COMMANDS:
         how = way(command)
         if how is not None and reason(command) is None:
