@@ -35,6 +35,13 @@ def code() -> str:
     return "\n".join(path.read_text() for folder in ("system", "jobs") for path in (REPOSITORY / folder).rglob("*.py"))
 
 
+@cache
+def options() -> set[str]:
+    """Return the options of all jobs; jobs.probe and jobs.make_videos put some together of names."""
+    made = [*SYNTHETIC_FIELDS, "train", "test", "train-labels", "test-labels"]
+    return set(re.findall(r"--[a-z][a-z0-9-]*", code())) | {f"--{name}" for name in made}
+
+
 @PAGES
 def test_a_field_that_a_page_names_is_one_of_the_recipe(page: Path) -> None:
     first = "|".join({name.partition(".")[0] for name in FIELDS})
@@ -54,10 +61,8 @@ def test_a_file_that_a_page_names_is_there(page: Path) -> None:
 
 @PAGES
 def test_an_option_that_a_page_names_is_one_of_a_job(page: Path) -> None:
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", code())) | {f"--{name}" for name in SYNTHETIC_FIELDS} | OTHERS
-    known |= {"--train", "--test", "--train-labels", "--test-labels"}  # of jobs.probe, which puts them together
     named = {option for span in spans(page) for option in re.findall(r"^(--[a-z][a-z0-9-]*)", span)}
-    assert named <= known
+    assert named <= options() | OTHERS
 
 
 @PAGES

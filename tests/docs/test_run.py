@@ -38,6 +38,13 @@ def test_a_command_is_run_or_it_is_said_why_not(command: Command) -> None:
     assert reason(command) or way(command) or command in EDITS
 
 
+def test_a_new_command_is_neither_run_nor_excused_by_chance() -> None:
+    for words in (("frobnicate", "--all"), ("python", "-m", "jobs.unheard_of", "--out", "x")):
+        command = Command("docs/new.md", words)
+        assert reason(command) is None
+        assert way(command) is None
+
+
 def test_no_way_and_no_reason_stands_for_a_command_that_no_page_has() -> None:
     told = [str(command) for command in COMMANDS]
     assert not [pattern for pattern in (*OWN_WAYS, *NOT_HERE) if not any(re.search(pattern, each) for each in told)]
