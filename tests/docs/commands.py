@@ -1,4 +1,5 @@
-"""The commands of README and docs: lines of their shell blocks, joined where they go on and cut as a shell would."""
+"""The commands of README and docs: those of their blocks, joined where they go on and cut as a shell would, and those
+that a text names with what they are given."""
 
 from __future__ import annotations
 
@@ -10,9 +11,15 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# What a command is followed by where several stand in a line.
-_NEXT = ("&&", "||", "|", ";", ">", "2>", "<")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Of a block that shows a terminal, what was typed.
+_TYPED = re.compile(r"^\$ ((?:.*\\\n)*.*)", re.MULTILINE)
+_IN_TEXT = re.compile(r"`(python -m jobs\.\w+\s[^`]+)`")
+_HEREDOC = re.compile(r"<<'?(\w+)'?\n.*?^\1$", re.MULTILINE | re.DOTALL)
+# What a command is followed by where several stand in a line, and what the name of a file follows.
+_NEXT, _FILE_NEXT = ("&&", "||", "|", ";"), (">", "2>", "<")
+# Words of a shell that stand before a command.
+_BEFORE = ("do", "then", "(")
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,13 @@ class Command:
 
 def pages() -> list[Path]:
     """Return all pages with commands for users."""
-    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    return [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 
 def _lines(block: str) -> Iterator[list[str]]:
     """Yield the words of each line; a quotation may go over several."""
     begun = ""
-    for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+    for line in re.sub(r"\\\n\s*", " ", _HEREDOC.sub("", block)).splitlines():
         begun += line
         try:
             words = shlex.split(begun, comments=True)
@@ -63,22 +70,45 @@ def _lines(block: str) -> Iterator[list[str]]:
         yield words
 
 
+def _commands(words: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the commands of a line."""
+    found: list[str] = []
+    ahead = iter([part for word in words for part in _cut(word)])
+    for word in ahead:
+        if word in _FILE_NEXT:
+            next(ahead, None)
+        elif word in _NEXT:
+            yield tuple(found)
+            found = []
+        elif found or word not in _BEFORE:
+            found.append(word)
+    yield tuple(found)
+
+
+def _cut(word: str) -> list[str]:
+    """Take off what a shell does without a space before or after it; a text in quotation marks has spaces."""
+    if " " in word:
+        return [word]
+    head = ["("] if word.startswith("(") else []
+    tail = [";"] if word.endswith(";") else []
+    return [*head, *filter(None, [word[len(head) : len(word) - len(tail)]]), *tail]
+
+
 def commands_of(page: Path) -> list[Command]:
-    """Return the commands of a page's shell blocks, in order."""
+    """Return the commands of a page's blocks, in order."""
     found = []
-    for block in _BLOCK.findall(page.read_text()):
-        for line in _lines(block):
-            words: list[str] = []
-            for word in [*line, ";"]:
-                if word not in _NEXT:
-                    words.append(word)
-                    continue
-                if words:
-                    found.append(Command(str(page.relative_to(REPOSITORY)), tuple(words)))
-                words = []
-    return found
+    for language, block in _FENCE.findall(page.read_text()):
+        typed = [block] if language == "sh" else _TYPED.findall(block)
+        found += [words for text in typed for line in _lines(text) for words in _commands(line) if words]
+    return [Command(str(page.relative_to(REPOSITORY)), words) for words in found]
+
+
+def named_by(page: Path) -> list[Command]:
+    """Return the jobs that a page's text names with what they are given."""
+    named = _IN_TEXT.findall(_FENCE.sub("", page.read_text()))
+    return [Command(str(page.relative_to(REPOSITORY)), tuple(text.split())) for text in named]
 
 
 def all_commands() -> list[Command]:
     """Return the commands of all pages."""
-    return [command for page in pages() for command in commands_of(page)]
+    return [command for page in pages() for command in [*commands_of(page), *named_by(page)]]

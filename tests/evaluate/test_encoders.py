@@ -48,6 +48,16 @@ def test_without_a_recipe_the_grid_is_that_of_released_weights(tmp_path: Path) -
     assert found.said["trained_on"] == {"frames": 16, "size_px": 224, "tubelet": 2, "patch_px": 16}
 
 
+def test_without_a_recipe_a_head_makes_weights_those_of_a_classifier(tmp_path: Path) -> None:
+    uri = str(tmp_path / "tuned.safetensors")
+    tensors = {f"encoder.{name}": value for name, value in tiny_encoder(tmp_path).state_dict().items()}
+    write_weights(
+        uri, {**tensors, "head.weight": torch.zeros(5, 48), "head.bias": torch.zeros(5)}, our_metadata((3, None))
+    )
+    recipe = weights_source(uri, None, print).recipe
+    assert (recipe.method.name, recipe.grid.num_frames, recipe.grid.height) == ("classify", 16, 224)
+
+
 def test_weights_without_their_last_norm_say_so(tmp_path: Path) -> None:
     model = tiny_encoder(tmp_path)
     assert from_weights(weights_file(tmp_path, model, 3)).has_norm
