@@ -45,7 +45,9 @@ def _clips(recipe: Recipe, state: RunState) -> list[ShownClip] | str:
     if not recipe.telemetry.picture_clips:
         return "telemetry.picture_clips is 0"
     if recipe.record.labelled:
-        return "a classifier hides nothing that could be shown"
+        from system.report.gallery import OF_A_CLASSIFIER  # noqa: PLC0415  OpenCV, which the driver does without
+
+        return OF_A_CLASSIFIER
     try:
         # After the run: the driver does without torch, which takes seconds to import, until here.
         from system.report.picture import clips_of_run  # noqa: PLC0415

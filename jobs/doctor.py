@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs import terminal
-from jobs.cli import parser, run, say
+from jobs.cli import amount, count, parser, run, say
 from system import logs, storage
 from system.doctor.findings import Finding, exit_code, told
 from system.errors import TubeletError
@@ -61,20 +61,14 @@ def options_from(arguments: Sequence[str]) -> Namespace:
     options.add_argument("overrides", nargs="*", metavar="section.field=value", help="laid over the recipe")
     options.add_argument("--cluster", metavar="ADDRESS", help="look at this Ray cluster; `local` starts one here")
     many = options.add_mutually_exclusive_group()
-    many.add_argument("--sample", type=int, default=SAMPLE, metavar="N", help=f"videos looked at; default {SAMPLE}")
+    many.add_argument("--sample", type=count, default=SAMPLE, metavar="N", help=f"videos looked at; default {SAMPLE}")
     many.add_argument("--whole", action="store_true", help="look at all videos")
     options.add_argument(
-        "--seconds", type=float, default=20.0, help="for trying re-encoding; 0 leaves it out; default 20"
+        "--seconds", type=amount, default=20.0, help="for trying re-encoding; 0 leaves it out; default 20"
     )
-    options.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos looked at side by side")
+    options.add_argument("--workers", type=count, default=os.cpu_count() or 1, help="videos looked at side by side")
     options.add_argument("--json", metavar="FILE", help="write all findings there, a file or s3:// object")
-    given = options.parse_intermixed_args(arguments)
-    for name in ("sample", "workers"):
-        if getattr(given, name) < 1:
-            options.error(f"--{name} is a whole number from 1, got {getattr(given, name)}")
-    if given.seconds < 0:
-        options.error(f"--seconds is 0 or more, got {given.seconds:g}")
-    return given
+    return options.parse_intermixed_args(arguments)
 
 
 def _tell(findings: Sequence[Finding]) -> None:

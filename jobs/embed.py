@@ -16,15 +16,14 @@ from jobs.features import (
     Site,
     add_encoder,
     add_work,
-    check_work,
     chosen_encoder,
-    open_videos,
     told_errors,
     unread_lines,
     views_from,
 )
 from system import storage
 from system.core.views import SAMPLINGS
+from system.data.dataset import videos_index
 from system.data.index import Index
 from system.data.labels import IN_INDEX, known_labels, labelled, labels_uri
 
@@ -42,7 +41,6 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--only-listed", action="store_true", help="leave out videos that the list does not name")
     add_work(options)
     given = options.parse_intermixed_args(arguments)
-    check_work(given)
     manifest = embed(given)
     for line in closing(manifest, storage.absolute(given.out)):
         say(line)
@@ -55,7 +53,7 @@ def embed(given: Any) -> dict[str, Any]:
     source = chosen_encoder(given)
     recipe, weights = source.recipe, source.weights
     out = storage.absolute(given.out)
-    index = open_videos(given.videos, out)
+    index = videos_index(given.videos, storage.join(out, "index.parquet"), say)
     ids, labels = _wanted(index, given)
     storage.check_writable(storage.join(out, "manifest.json"))
 

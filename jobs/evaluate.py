@@ -10,20 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import parser, run, say
+from jobs.cli import count, parser, run, say
 from jobs.features import (
     Counter,
     Site,
     add_encoder,
     add_work,
-    check_work,
     chosen_encoder,
-    open_videos,
     told_errors,
     unread_lines,
 )
 from system import storage
 from system.core.views import SAMPLINGS, Views
+from system.data.dataset import videos_index
 from system.data.labels import class_numbers, examples
 from system.evaluate.labelled_sets import LabelledSet, labelled_set
 
@@ -60,12 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--labels", help="`index` (default), `folder`, or a list of `path label`")
     options.add_argument("--only-listed", action="store_true", help="leave out videos that the list does not name")
     options.add_argument("--sampling", choices=SAMPLINGS, help="how clips are taken; default method.sampling")
-    options.add_argument("--clips", type=int, help="of each video; default 5 of dense, 2 of segments")
-    options.add_argument("--crops", type=int, help="of each clip; default 3")
+    options.add_argument("--clips", type=count, help="of each video; default 5 of dense, 2 of segments")
+    options.add_argument("--crops", type=count, help="of each clip; default 3")
     options.add_argument("--out", required=True, help="folder or s3:// prefix for logits and results.json")
     add_work(options)
     given = options.parse_intermixed_args(arguments)
-    check_work(given, "clips", "crops")
     out = storage.absolute(given.out)
     for line in result_lines(evaluate(given, out)):
         say(line)
@@ -116,7 +114,7 @@ def _test(given: Any, out: str) -> Task:
     from system.evaluate.classifiers import class_list, classes_of  # noqa: PLC0415  torch
 
     classes = classes_of(source, class_list(storage.absolute(given.classes)) if given.classes else None)
-    index = open_videos(given.data, out)
+    index = videos_index(given.data, storage.join(out, "index.parquet"), say)
     views = _views(given, source)
     videos = labelled_set("test", index, given.labels, views, only_listed=given.only_listed)
     class_numbers((*videos.found.labels, *videos.found.lost), classes, videos.where, source.weights)

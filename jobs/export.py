@@ -120,7 +120,8 @@ def last_losses(folder: str, step: int) -> dict[str, float]:
     for name in [name for name in (rows[-1] if rows else {}) if name.startswith("loss")]:
         values = [row[name] for row in rows if row.get(name) is not None]  # what was not finite is logged as null
         if values:
-            found[f"{name}, mean of the last {len(values)} logged steps"] = sum(values) / len(values)
+            which = "" if len(values) == len(rows) else f"{len(values)} finite ones of "
+            found[f"{name}, mean of {which}the last {len(rows)} logged steps"] = sum(values) / len(values)
     return found
 
 

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import ProgressLine, duration, say
+from jobs.cli import ProgressLine, count, duration, say
 from system import storage
 from system.core.views import SAMPLINGS, Views
-from system.data.dataset import videos_index
-from system.data.index import Index
 from system.errors import DataError, RecipeError
 from system.recipe import Recipe, load_recipe
 
@@ -41,23 +39,11 @@ def add_work(options: argparse.ArgumentParser) -> None:
     how = options.add_argument_group("where")
     how.add_argument("--local", action="store_true", help="in this process and one decode child, without Ray")
     how.add_argument("--address", help="Ray cluster; `local` starts one here; default RAY_ADDRESS, then local")
-    how.add_argument("--actors", type=int, help="actors with a network; default one a GPU, or one")
-    how.add_argument("--cpus", type=int, default=1, help="cores of such an actor where there is no GPU; default 1")
-    how.add_argument("--batch", type=int, default=16, help="views of one forward; default 16")
+    how.add_argument("--actors", type=count, help="actors with a network; default one a GPU, or one")
+    how.add_argument("--cpus", type=count, default=1, help="cores of such an actor where there is no GPU; default 1")
+    how.add_argument("--batch", type=count, default=16, help="views of one forward; default 16")
     how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU")
     how.add_argument("--verbose", action="store_true", help="show what the cluster's processes print")
-
-
-def check_work(given: Any, *more: str) -> None:
-    """Refuse numbers that mean nothing: those of `add_work`, and more options that are counts.
-
-    Raises:
-        RecipeError: names the option.
-    """
-    for name in ("batch", "cpus", "actors", *more):
-        value = getattr(given, name)
-        if value is not None and value < 1:
-            raise RecipeError(f"--{name} is a whole number from 1, got {value}")
 
 
 def views_from(text: str, sampling: str) -> Views:
@@ -110,21 +96,6 @@ def chosen_encoder(given: Any) -> Source:
     for line in told:
         say(line)
     return weights_source(place, recipe, say)
-
-
-def open_videos(uri: str, beside: str, name: str = "index.parquet") -> Index:
-    """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
-
-    Args:
-        uri: an index.parquet, or a folder or prefix of videos.
-        beside: folder in which one that has to be made is put.
-        name: it has there.
-
-    Raises:
-        DataError: if there are no videos.
-        ResumeError: if the one that was made there before is of others.
-    """
-    return videos_index(uri, storage.join(beside, name), say)
 
 
 def unread_lines(manifest: dict[str, Any], what: str) -> list[str]:

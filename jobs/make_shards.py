@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     given = options.parse_args(arguments)
     out = storage.absolute(given.out)
     source = videos_index(given.data, storage.join(out, "source.parquet"), say, given.workers)
+    say(f"{source.num_videos} videos of {source.uri}")
     line = ProgressLine()
     layers = given.stride if given.layout == "layered" else 0
     key_every = given.key_every or (8 * layers or 16)

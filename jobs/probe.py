@@ -9,14 +9,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import parser, run, say
+from jobs.cli import count, parser, run, say
 from jobs.features import (
     Counter,
     Site,
     add_encoder,
     add_work,
     check_failed,
-    check_work,
     chosen_encoder,
     told_errors,
     views_from,
@@ -50,12 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     options.add_argument("--test-views", default="1x1", help="CLIPSxCROPS, whose softmaxes are averaged; default 1x1")
     options.add_argument("--sampling", choices=SAMPLINGS, default="dense", help="how clips are taken; default dense")
     options.add_argument("--pool", choices=("mean", "slots"), default="mean", help="slots: one mean a slot of time")
-    options.add_argument("--tokens-side", type=int, help="attentive: average a slot's tokens to SIDE x SIDE")
+    options.add_argument("--tokens-side", type=count, help="attentive: average a slot's tokens to SIDE x SIDE")
     options.add_argument("--tokens-gb", type=float, default=8.0, help="attentive: most memory for tokens; default 8")
     options.add_argument("--seed", type=int, default=0, help="of the held-out part and the order of examples")
     add_work(options)
     given = options.parse_intermixed_args(arguments)
-    check_work(given, "tokens_side")
     given.probes = _probes(given.probes)
     result = probe(given)
     place = storage.join(storage.absolute(given.out), RESULT)

@@ -23,15 +23,16 @@ class _Loader(yaml.SafeLoader):
     Of those it takes the last one, so a section that is there twice would lose what the first one says.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping whose keys are all different."""
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node] | None) -> yaml.MappingNode | None:
+        """Return a mapping as it is written, whose keys are all different; what `<<` brings is not among them yet."""
+        node = super().compose_mapping_node(anchor)
         seen = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
+        for key, _ in node.value if node else ():
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 _Loader.add_implicit_resolver(

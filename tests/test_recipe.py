@@ -173,6 +173,14 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, sentence
         load_recipe(tmp_path / "a.yaml")
 
 
+def test_what_another_section_brings_is_not_there_twice(tmp_path: Path) -> None:
+    text = "train: {<<: &b {steps: 7, base_lr: 1}, base_lr: 2}\nrun: {x: &a {<<: *b, steps: 8}, <<: *a}\n"
+    assert parse_yaml(text, "here") == {
+        "train": {"steps": 7, "base_lr": 2},
+        "run": {"x": {"steps": 8, "base_lr": 1}, "steps": 8, "base_lr": 1},
+    }
+
+
 def test_a_recipe_is_read_as_utf_8_or_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes("run: {name: h\u00e4}".encode("latin-1"))
     with pytest.raises(RecipeError, match=r"a\.yaml cannot be read as a text in UTF-8"):

@@ -33,7 +33,7 @@ def largest(scores: NDArray[np.float32], count: int) -> Visible:
     """Mark the `count` largest numbers along the last axis; equal numbers count from the left."""
     least = np.partition(scores, -count, -1)[..., -count, None]
     marked: Visible = scores >= least
-    if marked.sum() != count * (marked.size // marked.shape[-1]):  # some are equal to the least, or it is no number
+    if (marked.sum(-1) != count).any():  # some are equal to the least, or it is no number
         marked = smallest(-scores, count)
     return marked
 

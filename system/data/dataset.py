@@ -71,13 +71,15 @@ def find_videos(recipe: Recipe) -> str | None:
     if uri.endswith(".parquet"):
         return storage.absolute(uri)
     made = _made_index(recipe)
-    if storage.exists(made) and (_has_begun(recipe) or _is_of(Index(made), uri)):
+    is_made = storage.exists(made)
+    if is_made and _is_of(Index(made), uri):
         return made
-    if uri.startswith(SYNTHETIC):
-        beside = storage.join(synthetic_folder(recipe), "index.parquet")
-    else:
-        beside = storage.join(storage.absolute(uri), "index.parquet")
-    return beside if storage.exists(beside) else None
+    folder = synthetic_folder(recipe) if uri.startswith(SYNTHETIC) else storage.absolute(uri)
+    beside = storage.join(folder, "index.parquet")
+    if storage.exists(beside):
+        return beside
+    # Of other videos: a run that has begun with them refuses these; one that has not gets an index of its own.
+    return made if is_made and _has_begun(recipe) else None
 
 
 def _has_begun(recipe: Recipe) -> bool:
@@ -186,18 +188,18 @@ def ensure_videos(recipe: Recipe, workers: int = 2, say: Progress = quiet) -> st
         if (done + bad) % 500 == 0:
             say(f"indexing {uri}: {done} videos, {bad} rejected")
 
-    writer = build_index(uri, index_uri, workers=workers, progress=progress)
+    writer = build_index(storage.absolute(uri), index_uri, workers=workers, progress=progress)
     _check_made(recipe, Index(index_uri), index_uri)
     say(f"indexed {writer.num_videos} videos, {len(writer.rejected)} rejected: {index_uri}")
     return index_uri
 
 
 def videos_index(uri: str, own: str, say: Progress = quiet, workers: int | None = None) -> Index:
-    """Return the index of videos: one that is named, one that lies beside them, or one that is made now.
+    """Return the index of videos: one that is named, made before, lies beside them, or is made now.
 
     Args:
         uri: an index.parquet, or a folder or prefix of videos.
-        own: where one that has to be made is put.
+        own: where one that has to be made is put; once it is there it is the one, whatever comes to lie beside them.
         say: is told that one is made.
         workers: videos probed side by side; default: two a core.
 
@@ -208,14 +210,14 @@ def videos_index(uri: str, own: str, say: Progress = quiet, workers: int | None 
     place = storage.absolute(uri)
     if uri.endswith(".parquet"):
         return Index(place)
-    beside = storage.join(place, "index.parquet")
-    if storage.exists(beside):
-        return Index(beside)
     if storage.exists(own):
         made = Index(own)
         if not _is_of(made, uri):
             raise ResumeError(f"{own} is of {made.source}, not of {uri}; use another folder, or delete it")
         return made
+    beside = storage.join(place, "index.parquet")
+    if storage.exists(beside):
+        return Index(beside)
     storage.check_writable(own)
     say(f"indexing {uri}, which has no index.parquet")
     build_index(place, own, workers=workers or 2 * (os.cpu_count() or 1))

@@ -130,7 +130,7 @@ def _files(folder: str, endings: tuple[str, ...], problems: _Problems) -> dict[s
     """Return the files of each sequence: name -> stem -> URI, in order of the stems."""
     found: dict[str, dict[str, str]] = {}
     try:
-        for listed in storage.list_objects(folder):
+        for listed in storage.list_objects(folder, follow_links=True):
             path = PurePosixPath(listed.uri)
             if path.suffix.lower() in endings:
                 found.setdefault(path.parent.name, {})[path.stem] = listed.uri

@@ -103,13 +103,19 @@ def open_folder(out: str, manifest: Mapping[str, Any]) -> None:
     if old is None:
         storage.write(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
         return
-    was, now = old.get("identity", {}), manifest["identity"]
+    was, now = _identity(old), manifest["identity"]
     names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     differs = [f"{name}: there {was.get(name)!r}, now {now.get(name)!r}" for name in names]
     if differs:
         raise ResumeError(
             f"{out} holds features of something else; name another --out, or delete it:\n  " + "\n  ".join(differs)
         )
+
+
+def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a folder's features are of; those of before the decoder was said there have it in their recipe."""
+    decoder = manifest.get("recipe", {}).get("data", {}).get("decoder", "auto")
+    return {**({"decoder": decoder} if decoder != "auto" else {}), **manifest.get("identity", {})}
 
 
 def close_folder(out: str, manifest: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:

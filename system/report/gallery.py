@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
+# Why a run of a classifier has none.
+OF_A_CLASSIFIER = "a classifier hides nothing that could be shown"
 # Clips of a report; a run's picture may have more.
 MOST = 4
 # Frames of a row at most, evenly over the clip's slots, and their side, px.

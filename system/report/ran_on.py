@@ -34,7 +34,7 @@ def kinds(starts: Sequence[Start]) -> list[Kind]:
     machines: dict[Hardware, dict[str, None]] = {}
     ranks: dict[Hardware, list[int]] = {}
     for start in starts:
-        for each in start.ran_on:
+        for each in start.ran_on or ():
             machines.setdefault(each.hardware, {}).update(dict.fromkeys(each.ranks))
             ranks.setdefault(each.hardware, []).append(sum(each.ranks.values()))
     return [Kind(each, tuple(machines[each]), tuple(ranks[each])) for each in machines]
@@ -42,12 +42,16 @@ def kinds(starts: Sequence[Start]) -> list[Kind]:
 
 def ran_on(starts: Sequence[Start]) -> Iterator[tuple[str, str]]:
     """Yield what the ranks of a run computed with, as names and values; or that it is not recorded."""
-    recorded = sum(bool(start.ran_on) for start in starts)
     for kind in kinds(starts):
         yield NAME, _told(kind, len(starts))
-    if recorded < len(starts) or not starts:
-        of = f" of {counted(len(starts) - recorded, 'start')}" if recorded else ""
-        yield NAME, f"not recorded{of}"
+    for count, what in (
+        (sum(start.ran_on == () for start in starts), "no rank had begun"),
+        (sum(start.ran_on is None for start in starts), "not recorded"),
+    ):
+        if count:
+            yield NAME, f"{what} in {count} of {counted(len(starts), 'start')}"
+    if not starts:
+        yield NAME, "not recorded"
 
 
 def _told(kind: Kind, starts: int) -> str:

@@ -16,7 +16,7 @@ from system.core.clip import TokenGrid
 from system.data.index import Index
 from system.report import page
 from system.report.charts import probe_charts, restarts, run_charts, why_ended
-from system.report.gallery import Gallery, gallery
+from system.report.gallery import OF_A_CLASSIFIER, Gallery, gallery
 from system.report.markup import counted, element, escape, facts, folded, section, table
 from system.report.ran_on import ran_on
 from system.report.reference import Reference, find_reference
@@ -103,7 +103,7 @@ def gallery_of_run(run: RunFiles, clips: int) -> Gallery | str:
     if not clips:
         return "no clips were asked for"
     if run.recipe is not None and run.recipe.record.labelled:
-        return "a classifier hides nothing that could be shown"
+        return OF_A_CLASSIFIER
     if run.recipe is None or run.past is None or run.index is None:
         return f"there is no checkpoint: {run.missing.get('the ledger', 'the recipe cannot be read')}"
     # Only here: a report without a gallery builds no model.

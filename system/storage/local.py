@@ -55,11 +55,13 @@ def told(uri: str) -> Iterator[None]:
 
 
 def files_under(root: Path, *, follow_links: bool = False) -> list[Path]:
-    """Return every file under a folder that is not hidden, nor in a hidden folder; sorted as text, as S3 does.
+    """Return every file under a folder but for hidden ones, sorted as text, as S3 does.
+
+    Hidden is what begins with a dot or lies in such a folder, or in one named lost+found.
 
     Args:
         root: of the folder.
-        follow_links: look into links to folders, but for those that lead back to one that they lie in.
+        follow_links: look into links to folders, but for those to what is walked anyway, or that they lie in.
 
     Raises:
         DataError: if a folder may not be read; one that goes while it is walked is none.
@@ -72,18 +74,24 @@ def files_under(root: Path, *, follow_links: bool = False) -> list[Path]:
 
     found: list[Path] = []
     for folder, inside, names in os.walk(root, onerror=raised, followlinks=follow_links):
-        # lost+found lies in a file system's root: nobody's files, for root alone to read.
-        own = (name for name in inside if not name.startswith(".") and name != "lost+found")
-        inside[:] = [name for name in own if not _leads_back(Path(folder, name))]
+        own = (name for name in inside if not _is_hidden(name))
+        inside[:] = [name for name in own if not (follow_links and _is_walked(Path(folder, name), root))]
         found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(found, key=str)
 
 
-def _leads_back(folder: Path) -> bool:
-    """Say whether a folder is a link to one that it lies in, by whatever way it was reached."""
+def _is_hidden(name: str) -> bool:
+    # lost+found is a file system's: nobody's files, for root alone to read.
+    return name.startswith(".") or name == "lost+found"
+
+
+def _is_walked(folder: Path, root: Path) -> bool:
+    """Say whether a folder is a link to one that is walked in its own place, or, by whatever way, to one above it."""
     if not folder.is_symlink():
         return False
-    target = folder.resolve()
+    target, top = folder.resolve(), root.resolve()
+    if target.is_relative_to(top) and not any(map(_is_hidden, target.relative_to(top).parts)):
+        return True
     return any(above.resolve().is_relative_to(target) for above in folder.parents)
 
 

@@ -207,7 +207,6 @@ class _Attempts:
         seen.look()
         seen.say_who_waits()
         shift.book.told(seen.values)
-        shift.starts.landed(seen.places)
         shift.check()
         if shift.stop.is_set():
             seen.ask_to_end("the job is told to stop")
@@ -217,6 +216,7 @@ class _Attempts:
             missing = most(self._recipe.resources.num_workers) - ranks
             bundles = [worker_bundle(self._recipe, gpu=self._gpu)] * missing
             seen.look_for_room(ranks, self._fitting, lambda: self._call(bundles))
+        shift.starts.landed(seen.places)  # last: it may write, and storage may take its time
 
     def _overdue(self, seen: Oversight) -> bool:
         """Say whether the job has to end without its workers' last checkpoint."""

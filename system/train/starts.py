@@ -50,7 +50,7 @@ class Start:
         ended_s: when it ended, or failed and that was noticed; None: it goes on, or its job was killed.
         reached: steps that were done at its end; None: not one was told.
         why: it ended; "" at the run's stop.
-        ran_on: machines of the ranks that had said where they are; none of a run that is older than this record.
+        ran_on: machines of the ranks that had said where they are; None: of a run that is older than this record.
     """
 
     began_s: float
@@ -59,7 +59,7 @@ class Start:
     ended_s: float | None = None
     reached: int | None = None
     why: str = ""
-    ran_on: tuple[Machines, ...] = ()
+    ran_on: tuple[Machines, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,9 @@ def read_starts(run_uri: str) -> list[JobStarts]:
 
 def _start_from(values: Mapping[str, Any]) -> Start:
     """Read what `asdict` made, of this version or a later one."""
-    ran_on = [
-        Machines(Hardware(**_known(Hardware, each["hardware"])), each["ranks"]) for each in values.get("ran_on", ())
-    ]
-    return Start(**{**_known(Start, values), "ran_on": tuple(ran_on)})
+    told = values.get("ran_on")
+    found = (Machines(Hardware(**_known(Hardware, each["hardware"])), each["ranks"]) for each in told or ())
+    return Start(**{**_known(Start, values), "ran_on": None if told is None else tuple(found)})
 
 
 def _known(kind: type[Start] | type[Hardware], values: Mapping[str, Any]) -> dict[str, Any]:

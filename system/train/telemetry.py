@@ -96,7 +96,8 @@ class Metrics:
             with suppress(LeaseError):  # then the file is another job's
                 self.flush()
         finally:
-            self._writer.shutdown(wait=False)  # a flush that is not done by its deadline is not waited for again
+            # A flush that is not done by its deadline is not waited for again here; at the process's end it is.
+            self._writer.shutdown(wait=False)
             self._folder.cleanup()
 
 

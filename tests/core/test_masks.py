@@ -60,6 +60,8 @@ def test_scores_that_are_no_numbers_show_as_many_tokens() -> None:
     scores = np.random.default_rng(0).random((2, 3, 8)).astype(np.float32)
     scores[0, 1, :6] = np.nan
     assert (top_visible(scores, 4).reshape(2, 3, 8).sum(2) == 4).all()
+    with_ties = np.array([[[np.nan, 3, 2, 1], [5, 1, 1, 0]]], np.float32)  # one row has too few, another too many
+    assert top_visible(with_ties, 2).reshape(2, 4).sum(1).tolist() == [2, 2]
 
 
 def test_draws_that_do_not_fit_the_grid_are_refused() -> None:

@@ -61,6 +61,33 @@ def test_before_a_run_begins_an_index_of_other_videos_that_was_made_under_its_na
     assert [row.name for row in Index(ensure_index(recipes[0]))] == ["w.mp4"]  # and the run refuses such a recipe
 
 
+def test_a_run_that_began_with_the_index_beside_its_videos_goes_on_with_it(tmp_path: Path) -> None:
+    for folder in ("v", "w"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+    beside = build_index(str(tmp_path / "w"), str(tmp_path / "w" / "index.parquet")).uri
+    generated = "synthetic://moving?videos=1&frames=2&height=48&width=48"
+    for name, uri in (("a", f"{tmp_path}/w"), ("b", generated)):
+        ensure_index(tiny_recipe(tmp_path / "runs", f"data.uri={tmp_path}/v", f"run.name={name}"))  # of a preflight
+        recipe = tiny_recipe(tmp_path / "runs", f"data.uri={uri}", f"run.name={name}")
+        began_with = ensure_index(recipe)
+        keep_recipe(recipe)
+        assert ensure_index(recipe) == began_with
+        assert (began_with == beside) == (name == "a")
+
+
+def test_an_index_that_was_made_from_another_working_folder_is_of_its_own_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder / "videos").mkdir(parents=True)
+        video = tmp_path / folder / "videos" / f"{folder}.mp4"
+        video.write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+        monkeypatch.chdir(tmp_path / folder)
+        recipe = tiny_recipe(tmp_path / "runs", "data.uri=videos", "run.name=a")
+        assert [row.name for row in Index(ensure_index(recipe))] == [f"{folder}.mp4"]
+
+
 def test_too_many_unreadable_files_stop_the_run_and_are_named(tmp_path: Path) -> None:
     (tmp_path / "good.mp4").write_bytes(moving_video(0, 0, size=(48, 48), num_frames=8)[1])
     (tmp_path / "bad.mp4").write_bytes(b"x")

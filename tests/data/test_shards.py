@@ -100,6 +100,22 @@ def test_the_job_does_not_take_the_index_of_other_videos_that_it_made_in_the_sam
         main(["--data", str(tmp_path / "w"), "--out", out, "--workers", "1"])
 
 
+def test_shards_are_gone_on_with_from_the_index_that_they_were_begun_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.make_shards import main
+
+    storage.write(str(tmp_path / "v" / "a.mp4"), moving_video(0, 0, size=(48, 48), num_frames=8)[1])
+    given = ["--data", str(tmp_path / "v"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(given) == 0
+    build_index(str(tmp_path / "v"), str(tmp_path / "v" / "index.parquet"))
+    assert main(given) == 0
+    assert capsys.readouterr().out.count(f"1 videos of {tmp_path}/out/source.parquet") == 2
+    others = str(tmp_path / "others")
+    assert main(["--data", str(tmp_path / "v"), "--out", others, "--workers", "1"]) == 0
+    assert f"1 videos of {tmp_path}/v/index.parquet" in capsys.readouterr().out
+
+
 def test_shards_made_otherwise_are_not_mixed(source: Index, tmp_path: Path) -> None:
     make_shards(source, str(tmp_path), ShardOptions("as-is"))
     with pytest.raises(DataError, match="layout: there 'as-is', now 'short-gop'"):

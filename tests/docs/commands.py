@@ -3,11 +3,15 @@ that a text names with what they are given."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import REPOSITORY
 
@@ -112,3 +116,14 @@ def named_by(page: Path) -> list[Command]:
 def all_commands() -> list[Command]:
     """Return the commands of all pages."""
     return [command for page in pages() for command in [*commands_of(page), *named_by(page)]]
+
+
+@cache
+def help_of(job: str) -> str:
+    captured: list[str] = []
+    module = importlib.import_module(f"jobs.{job}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("argparse.ArgumentParser._print_message", lambda _self, text, _file=None: captured.append(text))
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+    return "".join(captured)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from system.benchmark.stages import STAGES
 from system.recipe import load_recipe
 from tests.conftest import REPOSITORY
-from tests.docs.commands import Command, all_commands, pages
+from tests.docs.commands import Command, all_commands, help_of, pages
 
 COMMANDS = all_commands()
 JOBS = [command for command in COMMANDS if command.job is not None]
@@ -20,17 +19,6 @@ MAKES = [command for command in COMMANDS if command.words[0] == "make"]
 WITH_RECIPE = {"pretrain", "finetune", "preflight", "submit", "plan"}
 # Placeholders of a page.
 PLACEHOLDERS = {"...", "NAME", "FILE"}
-
-
-@cache
-def help_of(job: str) -> str:
-    captured: list[str] = []
-    module = importlib.import_module(f"jobs.{job}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("argparse.ArgumentParser._print_message", lambda _self, text, _file=None: captured.append(text))
-        with pytest.raises(SystemExit):
-            module.main(["--help"])
-    return "".join(captured)
 
 
 def test_there_are_commands_to_look_at() -> None:
@@ -56,6 +44,13 @@ def test_a_documented_job_has_the_options_that_the_page_gives_it(command: Comman
 def recipe_of(command: Command) -> str:
     words = command.arguments
     return words[words.index("--recipe") + 1] if "--recipe" in words else "..."
+
+
+def test_the_stages_of_the_benchmark_that_a_page_offers_are_its_stages() -> None:
+    usages = [" ".join(command.arguments) for command in JOBS if command.job == "benchmark"]
+    offered = [found[1].split() for usage in usages if (found := re.match(r"\[([a-z ]+)\]", usage))]
+    assert offered
+    assert all({*each} == {*STAGES, "all"} for each in offered)
 
 
 NAME_A_RECIPE = [each for each in JOBS if each.job in WITH_RECIPE and recipe_of(each) not in PLACEHOLDERS]

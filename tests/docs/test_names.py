@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from system.data.dataset import SYNTHETIC_FIELDS
 from system.report.recipe_page import sections
 from tests.conftest import REPOSITORY
-from tests.docs.commands import pages
+from tests.docs.commands import help_of, pages
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPOSITORY)))
 FIELDS = {each.name for _, _, fields in sections() for each in fields} | {"method.name"}
@@ -21,7 +20,7 @@ OWN = re.compile(r"NAME|OUT/|\*")
 _FILE = re.compile(r"[\w./*-]+/[\w.*-]+\.(?:py|yaml|md|sh|sbatch|json)")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 # Of programs that are none of ours.
-OTHERS = {"--temp-dir"}
+OTHERS = {"--runtime-env", "--temp-dir"}
 
 
 def spans(page: Path) -> list[str]:
@@ -37,9 +36,9 @@ def code() -> str:
 
 @cache
 def options() -> set[str]:
-    """Return the options of all jobs; jobs.probe and jobs.make_videos put some together of names."""
-    made = [*SYNTHETIC_FIELDS, "train", "test", "train-labels", "test-labels"]
-    return set(re.findall(r"--[a-z][a-z0-9-]*", code())) | {f"--{name}" for name in made}
+    """Return the options of all jobs."""
+    jobs = (path.stem for path in (REPOSITORY / "jobs").glob("*.py") if "\n    run(main)\n" in path.read_text())
+    return {option for job in jobs for option in re.findall(r"--[a-z][a-z0-9-]*", help_of(job))}
 
 
 @PAGES

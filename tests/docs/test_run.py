@@ -1,5 +1,7 @@
-"""Every command of README and docs that can run here is run, as its page has it; of every other one a reason stands in
-tests/docs/ways.py."""
+"""Every command of README and docs that can run here is run, as its page has it; those that train show their recipe.
+
+Those of docs/start.md train too (test_walk.py). Why another one is not run stands in ways.py.
+"""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ WAYS: Mapping[str, Way] = {
         (*TRAINED, "data.uri=videos/train", "--out", "jobs/recipes/references.json"),
         says=(r"^seed 2: loss ", r" points of smoke: "),
     ),
-    "replay": Way(says=(r"as recorded|equal",), leaves=("runs/demo/pictures/replay_step_00000001.png",)),
+    "replay": Way(says=(r"step 1 equal: ",), leaves=("runs/demo/pictures/replay_step_00000001.png",)),
     "report": Way(says=(r"\.html",)),
     "scale_probe": Way(says=(r"^GPUs ", r"^decode machines ")),
     "segment": Way(("--short-side", "64", "--multiple", "16"), says=(r"found: J&F-Mean",), leaves=_FOLLOWED),

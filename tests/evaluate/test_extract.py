@@ -199,6 +199,19 @@ def test_a_folder_of_other_features_is_refused_with_both_values(
         assert "views: there 'dense 2x1', now 'segments 2x1'" in str(refused.value)
 
 
+def test_a_folder_of_before_the_decoder_was_said_has_it_in_its_recipe(
+    work: Extraction, index: Index, tmp_path: Path
+) -> None:
+    data = work.recipe.data.model_copy(update={"decoder": "decord"})
+    wanted = order(replace(work, recipe=work.recipe.model_copy(update={"data": data})), index, tmp_path)
+    manifest = manifest_of(wanted)
+    del manifest["identity"]["decoder"]
+    open_folder(wanted.out, manifest)
+    open_folder(wanted.out, manifest_of(wanted))
+    with pytest.raises(ResumeError, match="decoder: there 'decord', now None"):
+        open_folder(wanted.out, manifest_of(order(work, index, tmp_path)))
+
+
 def test_a_video_that_cannot_be_read_is_a_row_without_an_embedding_and_counted(
     work: Extraction, generated: Path, tmp_path: Path
 ) -> None:

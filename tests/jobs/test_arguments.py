@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import index, learning_check, make_shards, make_videos, monitoring, preflight, pretrain
+from jobs import index, learning_check, make_shards, make_videos, monitoring, preflight, pretrain, probe
 from jobs.cli import duration, run
 from jobs.running import STOP_WAIT, short_stop, stop_grace_s
 from jobs.settled import SUBMITTED, settled
@@ -170,7 +170,8 @@ def test_the_jobs_that_prepare_data_work_one_after_the_other(tmp_path: Path, cap
         ),
         (learning_check.main, ["--out", "x", "--seeds", "0"], "argument --seeds: a number from 1 is wanted, got 0"),
         (monitoring.main, ["--folder", "/none"], "--folder is a checkout of this project, got /none: there is no docs"),
-        (preflight.main, ["--recipe", SMOKE, "--rate", "-4"], "argument --rate: needs a number of 0 or more, got -4"),
+        (probe.main, ["--tokens-side", "0"], "argument --tokens-side: a number from 1 is wanted, got 0"),
+        (preflight.main, ["--recipe", SMOKE, "--rate", "0"], "argument --rate: needs a number above 0, got 0"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_by_its_option(

@@ -124,7 +124,7 @@ def test_a_folder_without_an_index_gets_one_in_the_output(
     ("more", "says"),
     [
         (["--views", "5"], "views are CLIPSxCROPS"),
-        (["--batch", "0"], "--batch is a whole number from 1"),
+        (["--batch", "0"], "argument --batch: a number from 1 is wanted, got 0"),
         (["--step", "3"], "--step and --untrained are for --run"),
         (["--run", "a"], "say which network"),
     ],

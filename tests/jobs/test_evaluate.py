@@ -308,7 +308,7 @@ def test_views_follow_from_the_runs_sampling() -> None:
         ("labels", "7 of 7 videos have no label"),
         ("pretrained", "has no head.weight: it is no classifier"),
         ("method", "is of method.name=mgmae, which knows no classes"),
-        ("clips", "--clips is a whole number from 1, got 0"),
+        ("clips", "argument --clips: a number from 1 is wanted, got 0"),
         ("recipe", r"does not fit the model\. File: encoder 48 wide x 2 blocks"),
     ],
 )

@@ -56,7 +56,8 @@ def test_losses_that_were_not_finite_do_not_count_on_a_card(tmp_path: Path) -> N
     losses = [9.0, 1.0, None, 3.0, None, None, 5.0]
     rows = [{"step": step, "loss": loss, "loss/codes": None, "lr": 1.0} for step, loss in enumerate(losses)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert export.last_losses(str(tmp_path), 6) == {"loss, mean of the last 2 logged steps": 2.0}
+    assert export.last_losses(str(tmp_path), 6) == {"loss, mean of 2 finite ones of the last 5 logged steps": 2.0}
+    assert export.last_losses(str(tmp_path), 2) == {"loss, mean of the last 2 logged steps": 5.0}
     assert export.last_losses(str(tmp_path), 0) == {}
 
 

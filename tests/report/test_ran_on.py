@@ -37,6 +37,8 @@ def test_of_many_machines_the_first_are_named() -> None:
     assert f"m{NAMED - 1:03d} and {100 - NAMED} more), 100 ranks" in line
 
 
-def test_starts_without_a_record_are_told() -> None:
-    assert lines() == lines(start(2), start(2)) == ["not recorded"]
-    assert lines(start(1), start(1, Machines(CORES, {"a": 1})))[1:] == ["not recorded of 1 start"]
+def test_starts_of_before_the_record_and_those_that_died_too_early_are_told_apart() -> None:
+    older, ran = Start(0.0, 0, 2, ran_on=None), start(1, Machines(CORES, {"a": 1}))
+    assert lines() == ["not recorded"]
+    assert lines(older, older) == ["not recorded in 2 of 2 starts"]
+    assert lines(start(2), ran, older)[1:] == ["no rank had begun in 1 of 3 starts", "not recorded in 1 of 3 starts"]

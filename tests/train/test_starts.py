@@ -82,7 +82,7 @@ def test_a_start_of_an_earlier_version_has_no_machines(tmp_path: Path) -> None:
     (tmp_path / "starts").mkdir()
     start = {"began_s": 1.0, "from_step": 0, "ranks": 2, "ended_s": None, "reached": None, "why": ""}
     (tmp_path / "starts" / "00000001.json").write_text(json.dumps({"machine": {}, "starts": [start]}))
-    assert read_starts(str(tmp_path))[0].starts[0].ran_on == ()
+    assert read_starts(str(tmp_path))[0].starts[0].ran_on is None
 
 
 def place(rank: int, machine: str, hardware: Hardware | None = H200) -> Place:

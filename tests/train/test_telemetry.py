@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import tempfile
+import threading
 from pathlib import Path
+
+import pytest
 
 from system import storage
 from system.errors import LeaseError
+from system.train import telemetry
 from system.train.telemetry import Metrics, read_metrics, resident_mb
 
 
@@ -41,6 +46,22 @@ def test_a_job_that_lost_the_run_leaves_the_metrics_of_the_one_that_has_it(tmp_p
     old.write({"step": 1, "loss": 3.0})
     old.close()
     assert [row["loss"] for row in read_metrics(str(tmp_path))] == [2.0]
+
+
+def test_storage_that_hangs_holds_no_close_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "FLUSH_LIMIT_S", 0.05)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    there_again = threading.Event()
+    metrics = Metrics(str(tmp_path / "run"), 0, tensorboard=True, fenced=there_again.wait)
+    assert list((tmp_path / "t").iterdir())
+    metrics.write({"step": 0, "loss": 1.0})
+    with pytest.raises(TimeoutError):
+        metrics.close()
+    assert not list((tmp_path / "t").iterdir())
+    there_again.set()
 
 
 def test_tensorboards_files_lie_in_the_run_folder(tmp_path: Path) -> None:
