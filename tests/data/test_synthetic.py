@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from system.data.synthetic import MOTIONS, moving_scene, moving_video
 
 
 def test_the_same_seed_makes_the_same_bytes() -> None:
     assert moving_video(1, 2, size=(48, 48), num_frames=8) == moving_video(1, 2, size=(48, 48), num_frames=8)
     assert moving_video(1, 2, size=(48, 48), num_frames=8) != moving_video(2, 2, size=(48, 48), num_frames=8)
+
+
+def test_videos_that_are_encoded_beside_others_have_the_same_bytes() -> None:
+    kinds = [(index, size) for index in range(6) for size in ((48, 48), (64, 96), (128, 160))] * 15
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda kind: moving_video(0, kind[0], size=kind[1], num_frames=12)[1], kinds))
+    found = {kind: {data for each, data in zip(kinds, made, strict=True) if each == kind} for kind in kinds}
+    assert {len(each) for each in found.values()} == {1}
 
 
 def test_the_true_flow_takes_a_pixel_to_where_it_is_seen_again() -> None:
