@@ -23,11 +23,11 @@ class _Loader(yaml.SafeLoader):
     Of those it takes the last one, so a section that is there twice would lose what the first one says.
     """
 
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node] | None) -> yaml.MappingNode | None:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """Return a mapping as it is written, whose keys are all different; what `<<` brings is not among them yet."""
         node = super().compose_mapping_node(anchor)
         seen = set[str]()
-        for key, _ in node.value if node else ():
+        for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)

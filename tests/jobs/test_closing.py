@@ -15,7 +15,7 @@ from system.recipe import Recipe
 from system.report.markup import escape
 from system.train.goodput import newest_record
 from system.train.launch import RunState, open_run
-from tests.report.test_run_report import read
+from tests.report.page import read
 from tests.small import tiny_recipe
 from tests.train.ranks import train_here
 from tests.train.recorded import keep_recipe

@@ -133,7 +133,7 @@ def check_report(run: str, page: str, bad: set[str]) -> None:
     assert (second.reached, second.why) == (16, "")
     assert second.from_step > 0
     for start in (first, second):
-        (machines,) = start.ran_on
+        (machines,) = start.ran_on or ()
         assert list(machines.ranks.values()) == [2]
         assert machines.hardware.torch == str(torch.__version__)
     assert f", torch {machines.hardware.torch}: 1 machine (" in html.unescape(page)

@@ -55,7 +55,11 @@ def test_storage_that_hangs_holds_no_close_and_leaves_no_folder(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
     there_again = threading.Event()
-    metrics = Metrics(str(tmp_path / "run"), 0, tensorboard=True, fenced=there_again.wait)
+
+    def hangs() -> None:
+        there_again.wait()
+
+    metrics = Metrics(str(tmp_path / "run"), 0, tensorboard=True, fenced=hangs)
     assert list((tmp_path / "t").iterdir())
     metrics.write({"step": 0, "loss": 1.0})
     with pytest.raises(TimeoutError):
