@@ -13,14 +13,7 @@ from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 from system import storage
-from system.data.classes import (
-    check_same_labels,
-    has_classes,
-    read_classes,
-    source_of,
-    write_classes,
-    write_labelled,
-)
+from system.data.classes import check_same_labels, has_classes, read_classes, source_of, write_classes, write_labelled
 from system.data.index import Index, read_rejected
 from system.data.labels import Labelled, class_names, examples, labelled
 from system.data.sources import build_index, in_order
