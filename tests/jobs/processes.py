@@ -59,7 +59,7 @@ class Job:
     def output(self) -> str:
         return self._log.read_text()
 
-    def until(self, done: Callable[[], bool], timeout_s: float = 240) -> None:
+    def until(self, done: Callable[[], bool], timeout_s: float = 480) -> None:
         """Wait for something while the job runs."""
         end = time.monotonic() + timeout_s
         while not done():
@@ -67,7 +67,7 @@ class Job:
             assert time.monotonic() < end, f"nothing happened for {timeout_s:.0f} s:\n{self.output}"
             time.sleep(0.2)
 
-    def wait(self, timeout_s: float = 240) -> str:
+    def wait(self, timeout_s: float = 480) -> str:
         """Wait for the job's end and return what it printed."""
         assert self.process.wait(timeout_s) == 0, self.output
         return self.output

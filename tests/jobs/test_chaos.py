@@ -122,12 +122,12 @@ def undisturbed(folder: Path, seed: int) -> dict[tuple[str, str], torch.Tensor]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_run_under_fire_ends_as_one_that_nobody_disturbed(tmp_path: Path) -> None:
     """A worker, a node, a decode actor and the driver die once each; one request in twenty breaks; a video is bad."""
     fire = ["--kill", "worker,node,actor,driver", "--every", "0.2s", "--most-kills", "4", "--seed", "1"]
     wrong = ["--s3-errors", "5%", "--corrupt", "2%", "--keep", "--out", str(tmp_path / "out")]
-    told = under_fire(tmp_path, *fire, *wrong, *SIZE, timeout_s=420)
+    told = under_fire(tmp_path, *fire, *wrong, *SIZE, timeout_s=720)
     assert {"worker", "node", "actor", "driver"} == set(re.findall(r"kill \d: (\w+), process", told))
     assert re.search(r"storage: \d+ requests, [1-9]\d* of them broken", told)
     audit, goodput = told.splitlines()[-2:]
